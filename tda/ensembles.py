@@ -1,0 +1,91 @@
+"""Train an experiment's ensemble, and look at it as a whole."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from tda.devices import pick_device
+from tda.manifest import versions
+from tda.many_models import Run, Snapshot, evaluate, on_device, resident_split, train_many
+from tda.members import Member, load_member, save_checkpoint
+from tda.model_state import read_state, write_state
+from tda.models.families import family_named, new_model
+from tda.paths import Experiment
+from tda.seeds import load_seeds
+from tda.subsets import Split, load_split
+from tda.tasks import task_named
+
+
+def seed_run(experiment: Experiment, seed: int, num_train: int, weights: torch.Tensor | None = None) -> Run:
+    """The whole training of one seed, looked at after each kept epoch; weights leave examples out."""
+    task, family = task_named(experiment.task), family_named(experiment.model)
+    plan = family.plan(task)
+    snapshots = [epoch * plan.steps_per_epoch(num_train) for epoch in plan.kept_epochs]
+    start = read_state(new_model(family, task, seed))
+    return Run(start, plan.batches(seed, num_train), snapshots, weights)
+
+
+def train_ensemble(
+    experiment: Experiment, seed_ids: Sequence[int], train: Split, test: Split, device: torch.device, force: bool
+) -> int:
+    """Train the members of the given seeds that are missing and write each as it is done; returns the number of seeds trained.
+
+    Raises UserError if an existing checkpoint is damaged or foreign (`force` replaces it).
+    """
+    missing = [seed_id for seed_id in seed_ids if force or not _is_trained(experiment, seed_id, train)]
+    seeds = load_seeds()
+    family, task = family_named(experiment.model), task_named(experiment.task)
+    runs = [seed_run(experiment, seeds[seed_id], len(train)) for seed_id in missing]
+    model = on_device(new_model(family, task, seed=0), device)
+    resident, resident_test = resident_split(train, device), resident_split(test, device)
+    trained = train_many(model, family.plan(task), runs, resident, keep_states=True) if runs else ()
+    for number, snapshots in tqdm(trained, total=len(runs), desc="training seeds", delay=2):
+        seed_id = missing[number]
+        for epoch, snapshot in zip(family.plan(task).kept_epochs, snapshots, strict=True):
+            info = _describe(model, snapshot, resident, resident_test)
+            info |= {"seed": seeds[seed_id], "data": train.fingerprint(), "plan": family.plan(task).as_dict()}
+            save_checkpoint(experiment, seed_id, epoch, snapshot.state, info)
+    return len(missing)
+
+
+def _is_trained(experiment: Experiment, seed_id: int, train: Split) -> bool:
+    plan = family_named(experiment.model).plan(task_named(experiment.task))
+    existing = [epoch for epoch in plan.kept_epochs if experiment.checkpoint_file(seed_id, epoch).exists()]
+    for epoch in existing:
+        load_member(experiment, seed_id, epoch, train.fingerprint(), torch.device("cpu"))
+    return existing == plan.kept_epochs
+
+
+def _describe(model: torch.nn.Module, snapshot: Snapshot, train: Split, test: Split) -> dict:
+    write_state(snapshot.state, model)
+    on_train, on_test = evaluate(model, train), evaluate(model, test)
+    return {
+        "train_loss": float(on_train.losses.double().mean()),
+        "train_accuracy": _accuracy(on_train.predictions, train),
+        "test_loss": float(on_test.losses.double().mean()),
+        "test_accuracy": _accuracy(on_test.predictions, test),
+        "versions": versions(),
+    }
+
+
+def _accuracy(predictions: torch.Tensor, split: Split) -> float:
+    return float((predictions == split.labels.cpu()).double().mean())
+
+
+def load_members(
+    experiment: Experiment, seed_id: int, epochs: Sequence[int], train: Split, device: torch.device
+) -> list[Member]:
+    """Members of one seed at the given epochs; raises UserError as load_member does."""
+    return [load_member(experiment, seed_id, epoch, train.fingerprint(), device) for epoch in epochs]
+
+
+def predicted_labels(experiment: Experiment, seed_ids: Sequence[int], test: Split) -> np.ndarray:
+    """Labels (seeds, n_test) int64 that the last checkpoint of each seed predicts."""
+    last = family_named(experiment.model).plan(task_named(experiment.task)).kept_epochs[-1]
+    data = load_split(experiment.task, "train", experiment.num_per_class).fingerprint()
+    device = pick_device()
+    resident = resident_split(test, device)
+    members = (load_member(experiment, seed_id, last, data, device) for seed_id in seed_ids)
+    return np.stack([evaluate(member.model, resident).predictions.numpy() for member in members])

@@ -1,0 +1,163 @@
+"""Train and evaluate many models of one architecture that differ in their start, batches and counted examples.
+
+The ensemble, leave-one-out, added training steps and subset retrainings all go through `train_many`. On a GPU the
+models are stacked (stacked_models.py); on a CPU every model is trained by one thread, several beside each other, which
+makes a result independent of how many models, threads or processes work at once.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import local
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tda.devices import image_format
+from tda.model_state import ModelState, read_state, write_state
+from tda.subsets import Split
+from tda.training_plan import TrainingPlan
+
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model's training.
+
+    batches: training positions (b,) int64 of each step; the loss of a step is the weighted sum over the batch divided
+    by b, so that a removed example's term is missing and nothing else changes.
+    snapshots: the numbers of steps after which the model is looked at.
+    weights: (n_train,) float32, 1 = counts, 0 = removed; None counts all.
+    """
+
+    start: ModelState
+    batches: Sequence[Tensor]
+    snapshots: Sequence[int]
+    weights: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per example of a split, on the CPU: cross-entropy losses (n,) float32 and predicted labels (n,) int64."""
+
+    losses: Tensor
+    predictions: Tensor
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model after `step` steps: its state if states are kept, its evaluation if there was a split to evaluate on."""
+
+    step: int
+    state: ModelState | None
+    evaluation: Evaluation | None
+
+
+def train_many(
+    model: nn.Module,
+    plan: TrainingPlan,
+    runs: Sequence[Run],
+    train: Split,
+    evaluate_on: Split | None = None,
+    keep_states: bool = False,
+) -> Iterator[tuple[int, list[Snapshot]]]:
+    """Train every run and yield (its number, its snapshots) as it ends, in no fixed order.
+
+    `model` gives the architecture; it is copied, not changed. The device is that of `train`.
+    """
+    if train.images.device.type == "cuda":
+        from tda.stacked_models import train_stacked
+
+        yield from train_stacked(model, plan, runs, train, evaluate_on, keep_states)
+        return
+    workers = min(torch.get_num_threads(), len(runs))
+    own = local()
+
+    def train_one(number: int) -> tuple[int, list[Snapshot]]:
+        if not hasattr(own, "model"):
+            torch.set_num_threads(1)
+            own.model = copy.deepcopy(model)
+        return number, _train_one(own.model, plan, runs[number], train, evaluate_on, keep_states)
+
+    with _threads(workers) as pool:
+        yield from _as_completed(pool, train_one, len(runs))
+
+
+def _train_one(
+    model: nn.Module, plan: TrainingPlan, run: Run, train: Split, evaluate_on: Split | None, keep_states: bool
+) -> list[Snapshot]:
+    optimizer = make_optimizer(model, plan)
+    write_state(run.start, model, optimizer)
+    found = []
+    for step, batch in enumerate(run.batches, start=1):
+        training_step(model, optimizer, train, batch, run.weights)
+        if step in run.snapshots:
+            state = read_state(model, optimizer) if keep_states else None
+            evaluation = evaluate(model, evaluate_on) if evaluate_on is not None else None
+            found.append(Snapshot(step, state, evaluation))
+    return found
+
+
+def make_optimizer(model: nn.Module, plan: TrainingPlan, **options) -> torch.optim.Optimizer:
+    """The plan's optimizer over the model's trainable parameters; fused, since steps of small models are overhead."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True, **options)
+
+
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, train: Split, batch: Tensor, weights: Tensor | None
+) -> None:
+    """One optimizer step on the weighted sum of the batch's losses divided by the batch's size."""
+    model.train()
+    losses = functional.cross_entropy(model(train.images[batch]), train.labels[batch], reduction="none")
+    if weights is not None:
+        losses = losses * weights[batch]
+    optimizer.zero_grad()
+    (losses.sum() / len(batch)).backward()
+    optimizer.step()
+
+
+def evaluate(model: nn.Module, split: Split) -> Evaluation:
+    """Losses and predictions of one model on a split, dropout off."""
+    model.eval()
+    losses, predictions = [], []
+    with torch.no_grad():
+        for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True):
+            logits = model(images)
+            losses.append(functional.cross_entropy(logits, labels, reduction="none"))
+            predictions.append(logits.argmax(1))
+    return Evaluation(torch.cat(losses).cpu(), torch.cat(predictions).cpu())
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to a device, in the memory format in which small convolutions run fastest there."""
+    return model.to(device=device, memory_format=image_format(device))
+
+
+def resident_split(split: Split, device: torch.device) -> Split:
+    """The split on a device, its images in the same memory format as the models."""
+    return split.to(device, image_format(device))
+
+
+class _threads(ThreadPoolExecutor):
+    """A pool whose workers compute with one thread each; the calling thread's own setting is restored at the end."""
+
+    def __enter__(self) -> "_threads":
+        self._threads_before = torch.get_num_threads()
+        return super().__enter__()
+
+    def __exit__(self, *raised) -> None:
+        self.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(self._threads_before)
+
+
+def _as_completed(pool: ThreadPoolExecutor, function, count: int) -> Iterator:
+    """Yield results as they come; a failed or abandoned iteration cancels what has not begun."""
+    pending = {pool.submit(function, number) for number in range(count)}
+    while pending:
+        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield future.result()

@@ -1,0 +1,26 @@
+"""Added training step (ATS): how one more step on an example alone changes the test losses."""
+
+import torch
+
+from tda.many_models import Run, evaluate, train_many
+from tda.members import Member
+from tda.methods.registry import Attribution, per_member, register
+from tda.model_state import ModelState
+from tda.subsets import Split
+
+
+@register("ats", "ATS", "Nguyen, Seo and Oh 2023, section 2", optimizer_state="checkpoint")
+@per_member
+def added_training_step(member: Member, train: Split, test: Split, optimizer_state: str) -> Attribution:
+    """L(test, checkpoint) - L(test, after one step of the plan's optimizer on the example alone).
+
+    optimizer_state: "checkpoint" continues with the moments that the checkpoint holds; "fresh" starts a new Adam, as
+    the published code does.
+    """
+    start = member.state if optimizer_state == "checkpoint" else ModelState(member.state.parameters, member.state.buffers)
+    runs = [Run(start, [torch.tensor([example])], [1]) for example in range(len(train))]
+    base = evaluate(member.model, test).losses
+    scores = torch.empty(len(train), len(test))
+    for number, (snapshot,) in train_many(member.model, member.plan, runs, train, evaluate_on=test):
+        scores[number] = base - snapshot.evaluation.losses
+    return Attribution(scores)

@@ -1,0 +1,31 @@
+"""Grad-Dot and Grad-Cos: how alike the loss gradients of a training and a test example are."""
+
+import torch
+
+from tda.gradient_kernel import GradientKernel, gradient_kernel
+from tda.members import Member
+from tda.methods.registry import Attribution, per_member, register
+from tda.subsets import Split
+
+
+def loss_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
+    """Inner products and norms of the loss gradients of train and test, computed once per member."""
+    left, right = (train.images, train.labels), (test.images, test.labels)
+    return member.remember("loss kernel", lambda: gradient_kernel(member.model, left, right))
+
+
+@register("grad_dot", "Grad-Dot", "Charpiat et al. 2019; Pruthi et al. 2020")
+@per_member
+def grad_dot(member: Member, train: Split, test: Split) -> Attribution:
+    """g_train . g_test, unscaled."""
+    return Attribution(loss_kernel(member, train, test).cross)
+
+
+@register("grad_cos", "Grad-Cos", "Charpiat et al. 2019")
+@per_member
+def grad_cos(member: Member, train: Split, test: Split) -> Attribution:
+    """g_train . g_test / (|g_train| |g_test|); 0 where a gradient is exactly 0."""
+    kernel = loss_kernel(member, train, test)
+    smallest = torch.finfo(torch.float32).tiny
+    left, right = kernel.left_norms.clamp(min=smallest), kernel.right_norms.clamp(min=smallest)
+    return Attribution((kernel.cross / left[:, None] / right[None, :]).clamp(-1, 1))

@@ -1,0 +1,81 @@
+"""Leave-one-out: retrain from scratch without each example, with the same initialisation and batch order.
+
+The example's term is missing from the loss and nothing else changes. A model with nothing removed is trained beside
+the others through the same code and gives the baseline, so that removing nothing scores exactly 0. One retraining
+gives the scores of all kept checkpoints.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tda.ensembles import seed_run
+from tda.files import sha256, write_bytes
+from tda.many_models import on_device, train_many
+from tda.members import Member
+from tda.methods.registry import Attribution, register
+from tda.models.families import new_model
+from tda.subsets import Split
+
+# Retrainings between two intermediate files; what a killed run loses at most.
+PART_SIZE = 100
+
+
+@register("loo", "LOO", "Cook 1977; Nguyen, Seo and Oh 2023, section 2")
+def leave_one_out(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
+    """L(test, trained without the example) - L(test, trained with it), at each member's epoch."""
+    member = members[0]
+    folder = member.experiment.seed_folder(member.seed_id) / "loo_parts"
+    parts = torch.arange(len(train)).split(PART_SIZE)
+    if len(parts) == 1:
+        changes = loss_changes(member, train, test, parts[0])
+    else:
+        changes = torch.cat([_resumable_part(folder, member, train, test, part) for part in parts], dim=1)
+    epochs = member.plan.kept_epochs
+    for chosen in members:
+        yield Attribution(changes[epochs.index(chosen.epoch)])
+    if folder.exists():
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+def loss_changes(member: Member, train: Split, test: Split, removed: Sequence[int]) -> Tensor:
+    """Changes of the test losses (kept epochs, len(removed), n_test) when each example in turn is removed."""
+    baseline = seed_run(member.experiment, member.seed, len(train))
+    runs = [baseline] + [
+        seed_run(member.experiment, member.seed, len(train), _without(int(example), len(train), train.images.device))
+        for example in removed
+    ]
+    model = on_device(new_model(member.family, member.task, member.seed), train.images.device)
+    losses = torch.empty(len(runs), len(baseline.snapshots), len(test))
+    trained = train_many(model, member.plan, runs, train, evaluate_on=test)
+    for number, snapshots in tqdm(trained, total=len(runs), desc=f"retraining seed {member.seed_id}", delay=2, leave=False):
+        losses[number] = torch.stack([snapshot.evaluation.losses for snapshot in snapshots])
+    return (losses[1:] - losses[:1]).transpose(0, 1)
+
+
+def _without(example: int, num_train: int, device: torch.device) -> Tensor:
+    weights = torch.ones(num_train, device=device)
+    weights[example] = 0
+    return weights
+
+
+def _resumable_part(folder: Path, member: Member, train: Split, test: Split, part: Tensor) -> Tensor:
+    """The part's loss changes, from its intermediate file if an earlier run of the same work left one."""
+    path = folder / f"removed_{int(part[0])}_to_{int(part[-1])}.safetensors"
+    work = sha256(train.fingerprint().encode(), test.fingerprint().encode(), repr((member.plan, member.seed)).encode())
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            if file.metadata() == {"work": work}:
+                return file.get_tensor("changes")
+    except (OSError, safetensors.SafetensorError):
+        pass  # no such file, or one of no use: it is computed anew and replaced
+    changes = loss_changes(member, train, test, part).contiguous()
+    write_bytes(path, safetensors.torch.save({"changes": changes}, {"work": work}))
+    return changes

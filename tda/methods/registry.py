@@ -1,0 +1,62 @@
+"""What a method is, and the table that its file enters it into."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from tda.errors import UserError
+from tda.members import Member
+from tda.subsets import Split
+
+METHODS: dict[str, "Method"] = {}
+
+
+@dataclass
+class Attribution:
+    """One member's scores (n_train, n_test), positive = helpful, and what its solver reports (residuals)."""
+
+    scores: torch.Tensor
+    report: dict = field(default_factory=dict)
+
+
+# Scores the members (checkpoints) of one seed, in their order, one after another.
+Scorer = Callable[[list[Member], Split, Split, dict], Iterator[Attribution]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method: short name, title for figures, citation, default settings, and its scorer."""
+
+    name: str
+    title: str
+    citation: str
+    settings: dict
+    score: Scorer
+
+
+def register(name: str, title: str, citation: str, **settings) -> Callable[[Scorer], Scorer]:
+    """Enter a scorer of all checkpoints of a seed into the registry, with its default settings."""
+
+    def enter(score: Scorer) -> Scorer:
+        METHODS[name] = Method(name, title, citation, settings, score)
+        return score
+
+    return enter
+
+
+def per_member(score_member: Callable[..., Attribution]) -> Scorer:
+    """Make a scorer of all checkpoints of a seed from a function (member, train, test, **settings) of one."""
+
+    def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
+        for member in members:
+            yield score_member(member, train, test, **settings)
+
+    return score
+
+
+def method_named(name: str) -> Method:
+    """Look a method up; raises UserError, which lists the known ones."""
+    if name not in METHODS:
+        raise UserError(f"unknown method {name}; known methods are {', '.join(sorted(METHODS))}")
+    return METHODS[name]

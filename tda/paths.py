@@ -1,0 +1,77 @@
+"""Where everything lies: the only place that knows the layout of data/, models/ and results/."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def root() -> Path:
+    """Folder that holds data/, models/, results/ and random_seeds.pt: the environment's TDA_ROOT, else this checkout."""
+    return Path(os.environ.get("TDA_ROOT") or Path(__file__).parent.parent).resolve()
+
+
+def data_folder() -> Path:
+    """Folder of the raw data sets, in torchvision's layout."""
+    return root() / "data"
+
+
+def seeds_file() -> Path:
+    """File of the ensemble's seeds, a LongTensor."""
+    return root() / "random_seeds.pt"
+
+
+def subset_file(task: str, split: str, num_per_class: int) -> Path:
+    """Index file of a drawn subset; `split` is "train" or "test"."""
+    return data_folder() / "subset_indices" / task / f"{split}_{num_per_class}pc.txt"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One model family on one training subset of one task; the key of everything under models/ and results/."""
+
+    model: str
+    task: str
+    num_per_class: int
+
+    @property
+    def name(self) -> str:
+        """Folder name, for example cnn_digits3_10pc. It is for people: nothing parses it."""
+        return f"{self.model}_{self.task}_{self.num_per_class}pc"
+
+    def seed_folder(self, seed_id: int) -> Path:
+        """Folder of one seed's checkpoints."""
+        return root() / "models" / self.model / self.name / str(seed_id)
+
+    def checkpoint_file(self, seed_id: int, epoch: int) -> Path:
+        """Checkpoint of one seed after `epoch` epochs (counted from 1)."""
+        return self.seed_folder(seed_id) / f"ckpt_epoch_{epoch}.safetensors"
+
+    @property
+    def results(self) -> "ResultsFolder":
+        """Folder of this experiment's results."""
+        return ResultsFolder(self.name)
+
+
+@dataclass(frozen=True)
+class ResultsFolder:
+    """results/<experiment>, which the analysis scripts know by its name alone."""
+
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        return root() / "results" / self.name
+
+    @property
+    def manifest(self) -> Path:
+        """Record of every step that wrote into this folder."""
+        return self.path / "manifest.json"
+
+    def score_folder(self, method: str) -> Path:
+        """Folder with one folder of score files a seed."""
+        return self.path / "tda_scores" / method
+
+    def score_file(self, method: str, seed_id: int, epoch: int) -> Path:
+        """Score file of one method for one member."""
+        return self.score_folder(method) / str(seed_id) / f"attribution_epoch_{epoch}.parquet"

@@ -1,0 +1,45 @@
+"""The ensemble's seeds, and the separate streams of randomness that each seed fixes."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from tda.errors import UserError
+from tda.paths import seeds_file
+
+
+def load_seeds() -> list[int]:
+    """Read random_seeds.pt; raises UserError if it is missing or is not a LongTensor of distinct seeds."""
+    path: Path = seeds_file()
+    try:
+        seeds = torch.load(path, weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; restore it from the repository") from error
+    except Exception as error:  # torch.load raises whatever its archive and unpickling layers raise
+        raise UserError(f"{path} cannot be read as a tensor of seeds; restore it from the repository") from error
+    if not isinstance(seeds, torch.Tensor) or seeds.dtype != torch.int64 or seeds.ndim != 1 or seeds.numel() == 0:
+        raise UserError(f"{path} does not hold a one-dimensional LongTensor of seeds; restore it from the repository")
+    if len(set(seeds.tolist())) < len(seeds):
+        raise UserError(f"{path} holds a seed twice, so that two members would be the same; make its seeds distinct")
+    return seeds.tolist()
+
+
+def chosen_seed_ids(seed_id: int | None) -> list[int]:
+    """The one seed id asked for, or all; raises UserError if it is out of range."""
+    count = len(load_seeds())
+    if seed_id is None:
+        return list(range(count))
+    if not 0 <= seed_id < count:
+        raise UserError(f"--seed_id {seed_id} is out of range: {seeds_file()} holds seeds 0 to {count - 1}")
+    return [seed_id]
+
+
+def stream_seed(seed: int, purpose: str) -> int:
+    """A seed for one purpose ("initialisation", "batch order", ...), so that one can be varied with the others held."""
+    return int.from_bytes(hashlib.sha256(f"{purpose} {seed}".encode()).digest()[:8]) >> 1
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """A CPU generator of the stream that `seed` fixes for one purpose."""
+    return torch.Generator().manual_seed(stream_seed(seed, purpose))

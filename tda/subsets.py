@@ -1,0 +1,127 @@
+"""Balanced subsets: how they are drawn, written as text, read back, checked, and turned into tensors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tda.data_sources import Pool
+from tda.errors import UserError
+from tda.files import sha256, write_text
+from tda.paths import subset_file
+from tda.tasks import Task, task_named
+
+DRAW_SEED = 0
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples resident in memory: images (n, c, h, w) float32 normalised, labels (n,) int64, indices (n,) int64.
+
+    Labels count the task's classes from 0; indices are positions in the data set's own training or test part.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+
+    def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> "Split":
+        """The same examples on a device, the images in a memory format; the indices stay on the CPU."""
+        return Split(self.images.to(device).contiguous(memory_format=memory_format), self.labels.to(device), self.indices)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of images, labels and indices."""
+        tensors = (self.images.contiguous(), self.labels, self.indices)
+        return sha256(*(tensor.cpu().numpy().tobytes() for tensor in tensors))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def draw_subset(task: Task, pool: Pool, num_per_class: int, draw_seed: int) -> np.ndarray:
+    """Draw `num_per_class` examples of each class without replacement: indices (classes * num_per_class,) int64.
+
+    The classes take turns. A larger subset drawn with the same seed contains a smaller one.
+    """
+    columns = []
+    for position, label in enumerate(task.classes):
+        candidates = np.flatnonzero(pool.labels == label)
+        if num_per_class > len(candidates):
+            raise UserError(
+                f"class {task.class_names[position]} of {task.name} has {len(candidates)} examples in this part, "
+                f"fewer than the {num_per_class} asked for; choose a smaller number per class"
+            )
+        order = np.random.default_rng([draw_seed, label]).permutation(len(candidates))
+        columns.append(candidates[order[:num_per_class]])
+    return np.stack(columns, axis=1).reshape(-1)
+
+
+def write_subset(task: Task, split: str, num_per_class: int, draw_seed: int, force: bool) -> bool:
+    """Draw and write an index file unless it exists (`force` overwrites); tells whether it was written.
+
+    An existing file is checked like one that is about to be used. Raises UserError as read_subset does.
+    """
+    if num_per_class < 1:
+        raise UserError(f"a subset needs at least 1 example per class, not {num_per_class}")
+    path = subset_file(task.name, split, num_per_class)
+    pool = task.load(split)
+    if path.exists() and not force:
+        read_subset(task, split, num_per_class, pool)
+        return False
+    drawn = draw_subset(task, pool, num_per_class, draw_seed)
+    write_text(path, "".join(f"{index}\n" for index in drawn))
+    return True
+
+
+def read_subset(task: Task, split: str, num_per_class: int, pool: Pool) -> np.ndarray:
+    """Read an index file, one index a line, and check it against the data: indices (n,) int64.
+
+    Raises UserError, naming the file and the offending index, if the file is missing or not text of integers, if an
+    index is out of range, repeated or of a class outside the task, or if a class has the wrong count.
+    """
+    path = subset_file(task.name, split, num_per_class)
+    size = len(pool.labels)
+    try:
+        lines = path.read_text().split()
+        indices = np.array([int(line) for line in lines], dtype=np.int64)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{path} is missing; draw it with run_subset_generation.py --task {task.name} --num_per_class {num_per_class}"
+        ) from error
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(f"{path} cannot be read as text with one index a line; mend or delete it") from error
+    outside = indices[(indices < 0) | (indices >= size)]
+    if len(outside):
+        raise UserError(f"{path} holds index {outside[0]}, but the {split} part of {task.name} has indices 0 to {size - 1}")
+    values, counts = np.unique(indices, return_counts=True)
+    if len(values) < len(indices):
+        raise UserError(f"{path} holds index {values[counts > 1][0]} more than once")
+    foreign = indices[~np.isin(pool.labels[indices], task.classes)]
+    if len(foreign):
+        raise UserError(
+            f"{path} holds index {foreign[0]}, whose class {pool.labels[foreign[0]]} is not one of {task.name}; "
+            f"do its indices belong to another part or data set?"
+        )
+    for label, name in zip(task.classes, task.class_names, strict=True):
+        count = int((pool.labels[indices] == label).sum())
+        if count != num_per_class:
+            raise UserError(
+                f"{path} has {count} examples of class {name} instead of {num_per_class}; "
+                f"do its indices belong to another part or data set?"
+            )
+    return indices
+
+
+def load_split(task_name: str, split: str, num_per_class: int | None = None) -> Split:
+    """Read a drawn subset as tensors on the CPU; without `num_per_class` the task's test subset.
+
+    Raises UserError for an unknown task, a missing or damaged data set, or a wrong index file.
+    """
+    task = task_named(task_name)
+    pool = task.load(split)
+    indices = read_subset(task, split, task.test_per_class if num_per_class is None else num_per_class, pool)
+    mean, std = torch.tensor(task.mean).view(-1, 1, 1), torch.tensor(task.std).view(-1, 1, 1)
+    images = torch.from_numpy(pool.images[indices]).permute(0, 3, 1, 2).to(torch.float32) / 255
+    position = {label: place for place, label in enumerate(task.classes)}
+    labels = torch.tensor([position[label] for label in pool.labels[indices].tolist()])
+    return Split(((images - mean) / std).contiguous(), labels, torch.from_numpy(indices))

@@ -1,0 +1,81 @@
+"""The registry of tasks. Adding a data set is adding one entry to TASKS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tda import data_sources
+from tda.data_sources import Pool
+from tda.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task on images.
+
+    classes: the data set's labels that the task keeps, in the order of the task's own labels 0, 1, ...
+    mean, std: a channel each, of inputs scaled to [0, 1].
+    load: (split) -> Pool, all examples of the data set's "train" or "test" part, of any class.
+    """
+
+    name: str
+    title: str
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    epochs: int
+    test_per_class: int
+    load: Callable[[str], Pool]
+
+
+_ENTRIES = (
+    Task(
+        name="digits3",
+        title="handwritten digits 0-2 (bundled with scikit-learn)",
+        classes=(0, 1, 2),
+        class_names=("0", "1", "2"),
+        channels=1,
+        image_size=28,
+        mean=(0.0,),
+        std=(1.0,),
+        epochs=15,
+        test_per_class=50,
+        load=data_sources.bundled_digits,
+    ),
+    Task(
+        name="mnist3",
+        title="MNIST digits 0-2",
+        classes=(0, 1, 2),
+        class_names=("0", "1", "2"),
+        channels=1,
+        image_size=28,
+        mean=(0.0,),
+        std=(1.0,),
+        epochs=15,
+        test_per_class=300,
+        load=data_sources.mnist,
+    ),
+    Task(
+        name="cifar10",
+        title="CIFAR-10",
+        classes=tuple(range(10)),
+        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        channels=3,
+        image_size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        epochs=30,
+        test_per_class=50,
+        load=data_sources.cifar10,
+    ),
+)
+TASKS = {task.name: task for task in _ENTRIES}
+
+
+def task_named(name: str) -> Task:
+    """Look a task up; raises UserError, which lists the known ones."""
+    if name not in TASKS:
+        raise UserError(f"unknown task {name}; known tasks are {', '.join(TASKS)}")
+    return TASKS[name]

@@ -1,0 +1,45 @@
+"""The training step of every model family: settings, record, closing line."""
+
+from dataclasses import dataclass
+
+from tda.devices import keep_freed_memory, pick_device
+from tda.ensembles import train_ensemble
+from tda.manifest import step
+from tda.paths import Experiment
+from tda.seeds import chosen_seed_ids
+from tda.subsets import load_split
+
+
+@dataclass
+class TrainingSettings:
+    """The arguments that every training script has."""
+
+    model: str = "cnn"
+    """Model to train: cnn (two convolutions) or cnn3 (three)."""
+    task: str = "digits3"
+    """Task to train on: digits3, mnist3 or cifar10."""
+    num_per_class: int = 10
+    """Training examples per class; the index file must have been drawn."""
+    seed_id: int | None = None
+    """Train only this seed of random_seeds.pt, counted from 0; without it all seeds are trained."""
+    device: str = "auto"
+    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
+    force: bool = False
+    """Train again what is finished already."""
+
+
+def train_experiment(settings: TrainingSettings) -> str:
+    """Train the members that are missing; returns the closing line. Raises UserError for unusable settings or files."""
+    keep_freed_memory()
+    device = pick_device(settings.device)
+    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
+    train = load_split(settings.task, "train", settings.num_per_class)
+    test = load_split(settings.task, "test")
+    seed_ids = chosen_seed_ids(settings.seed_id)
+    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
+    name = "training" if settings.seed_id is None else f"training, seed {settings.seed_id}"
+    with step(experiment, name, vars(settings), hashes, device) as record:
+        trained = train_ensemble(experiment, seed_ids, train, test, device, settings.force)
+        record.keep_earlier = trained == 0
+    folder = experiment.seed_folder(seed_ids[0]).parent
+    return f"trained {trained} seeds, kept {len(seed_ids) - trained} that were finished, in {folder}"
