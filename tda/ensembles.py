@@ -77,8 +77,12 @@ def _accuracy(predictions: torch.Tensor, split: Split) -> float:
 def load_members(
     experiment: Experiment, seed_id: int, epochs: Sequence[int], train: Split, device: torch.device
 ) -> list[Member]:
-    """Members of one seed at the given epochs; raises UserError as load_member does."""
-    return [load_member(experiment, seed_id, epoch, train.fingerprint(), device) for epoch in epochs]
+    """Members of one seed at the given epochs, their models built; raises UserError as load_member does."""
+    members = [load_member(experiment, seed_id, epoch, train.fingerprint(), device) for epoch in epochs]
+    for member in members:
+        # Building a model borrows torch's global generator, which threads that score members must not do.
+        _ = member.model
+    return members
 
 
 def predicted_labels(experiment: Experiment, seed_ids: Sequence[int], test: Split) -> np.ndarray:

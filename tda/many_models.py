@@ -7,7 +7,6 @@ makes a result independent of how many models, threads or processes work at once
 
 import copy
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import local
 
@@ -19,6 +18,7 @@ from tda.devices import image_format
 from tda.model_state import ModelState, read_state, write_state
 from tda.subsets import Split
 from tda.training_plan import TrainingPlan
+from tda.workers import as_completed
 
 EVALUATION_BATCH = 64
 
@@ -73,17 +73,14 @@ def train_many(
 
         yield from train_stacked(model, plan, runs, train, evaluate_on, keep_states)
         return
-    workers = min(torch.get_num_threads(), len(runs))
     own = local()
 
     def train_one(number: int) -> tuple[int, list[Snapshot]]:
         if not hasattr(own, "model"):
-            torch.set_num_threads(1)
             own.model = copy.deepcopy(model)
         return number, _train_one(own.model, plan, runs[number], train, evaluate_on, keep_states)
 
-    with _threads(workers) as pool:
-        yield from _as_completed(pool, train_one, len(runs))
+    yield from as_completed(train_one, len(runs))
 
 
 def _train_one(
@@ -140,24 +137,3 @@ def on_device(model: nn.Module, device: torch.device) -> nn.Module:
 def resident_split(split: Split, device: torch.device) -> Split:
     """The split on a device, its images in the same memory format as the models."""
     return split.to(device, image_format(device))
-
-
-class _threads(ThreadPoolExecutor):
-    """A pool whose workers compute with one thread each; the calling thread's own setting is restored at the end."""
-
-    def __enter__(self) -> "_threads":
-        self._threads_before = torch.get_num_threads()
-        return super().__enter__()
-
-    def __exit__(self, *raised) -> None:
-        self.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(self._threads_before)
-
-
-def _as_completed(pool: ThreadPoolExecutor, function, count: int) -> Iterator:
-    """Yield results as they come; a failed or abandoned iteration cancels what has not begun."""
-    pending = {pool.submit(function, number) for number in range(count)}
-    while pending:
-        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield future.result()

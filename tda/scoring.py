@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from tda.devices import keep_freed_memory, pick_device
+from tda.devices import pick_device, prepare_process
 from tda.ensembles import load_members
 from tda.errors import UserError
 from tda.manifest import step
@@ -48,7 +48,7 @@ def score_experiment(settings: ScoringSettings, method_settings: dict[str, dict]
 
     Raises UserError for unknown names, missing or foreign inputs, and score files of other settings (unless forced).
     """
-    keep_freed_memory()
+    prepare_process()
     experiment, device = settings.experiment, pick_device(settings.device)
     methods = {name: method_named(name) for name in method_settings}
     chosen = {name: {**methods[name].settings, **changed} for name, changed in method_settings.items()}

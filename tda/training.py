@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tda.devices import keep_freed_memory, pick_device
+from tda.devices import pick_device, prepare_process
 from tda.ensembles import train_ensemble
 from tda.manifest import step
 from tda.paths import Experiment
@@ -30,7 +30,7 @@ class TrainingSettings:
 
 def train_experiment(settings: TrainingSettings) -> str:
     """Train the members that are missing; returns the closing line. Raises UserError for unusable settings or files."""
-    keep_freed_memory()
+    prepare_process()
     device = pick_device(settings.device)
     experiment = Experiment(settings.model, settings.task, settings.num_per_class)
     train = load_split(settings.task, "train", settings.num_per_class)

@@ -8,6 +8,7 @@ import torch
 from tda.errors import UserError
 from tda.members import Member
 from tda.subsets import Split
+from tda.workers import in_order
 
 METHODS: dict[str, "Method"] = {}
 
@@ -46,7 +47,24 @@ def register(name: str, title: str, citation: str, **settings) -> Callable[[Scor
 
 
 def per_member(score_member: Callable[..., Attribution]) -> Scorer:
-    """Make a scorer of all checkpoints of a seed from a function (member, train, test, **settings) of one."""
+    """Make a scorer of all checkpoints of a seed from a function (member, train, test, **settings) of one.
+
+    On a CPU the members are scored beside each other, each with one thread.
+    """
+
+    def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
+        def score_one(position: int) -> Attribution:
+            return score_member(members[position], train, test, **settings)
+
+        positions = range(len(members))
+        on_gpu = members[0].device.type == "cuda"
+        yield from map(score_one, positions) if on_gpu else in_order(score_one, len(positions))
+
+    return score
+
+
+def one_after_another(score_member: Callable[..., Attribution]) -> Scorer:
+    """Like per_member, for a function that uses forward-mode derivatives, whose state all threads of a process share."""
 
     def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
         for member in members:

@@ -1,0 +1,76 @@
+"""(curvature + damping)^-1 applied to many gradients at once, whatever the solver.
+
+`InverseCurvature.apply` takes vectors (k, p), p the trained parameters end to end, and returns (k, p) and a residual.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tda.curvature import gauss_newton_products, hessian_products, unflatten
+from tda.errors import UserError
+from tda.gradient_kernel import gradient_rows
+from tda.gradient_plan import plan_gradients
+from tda.gradient_rows import GradientRows
+from tda.members import Member
+from tda.minres import minres
+from tda.quantities import cross_entropy_loss
+from tda.subsets import Split
+
+Inverse = Callable[[Tensor], tuple[Tensor, float]]
+
+# Examples whose gradients are formed at once.
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Solver:
+    """Which curvature, how it is damped, and when the iteration stops (relative residual, or number of products)."""
+
+    matrix: str
+    damping: float
+    tolerance: float
+    max_iterations: int
+
+
+def iterative_inverse(member: Member, train: Split, solver: Solver) -> Inverse:
+    """Solve (C + damping) x = v by MINRES for all rows at once, C the Hessian or the Gauss-Newton matrix of the train loss.
+
+    The second value is the largest relative residual. Raises UserError if `solver.matrix` is unknown.
+    """
+    known = {"hessian": hessian_products, "gauss_newton": gauss_newton_products}
+    if solver.matrix not in known:
+        raise UserError(f"unknown curvature matrix {solver.matrix}; known ones are {', '.join(sorted(known))}")
+    products = known[solver.matrix](member.model, train.images, train.labels)
+
+    def apply(vectors: Tensor) -> tuple[Tensor, float]:
+        solution = minres(lambda v: products(v) + solver.damping * v, vectors, solver.tolerance, solver.max_iterations)
+        return solution.x, float(solution.residuals.max())
+
+    return apply
+
+
+def blocks_of_gradients(member: Member, split: Split) -> Iterator[tuple[Tensor, GradientRows]]:
+    """Yield (positions, GradientRows of the losses) of a split, block after block."""
+    plan = plan_gradients(member.model, split.images, None, len(split), len(split))
+    for positions in torch.arange(len(split)).split(_BLOCK):
+        yield positions, gradient_rows(split.images[positions], split.labels[positions], cross_entropy_loss, plan)
+
+
+def bilinear_scores(member: Member, train: Split, test: Split, inverse: Inverse, transposed: Inverse) -> tuple[Tensor, float]:
+    """g_train^T M g_test (n_train, n_test) and the largest residual, by solving on the smaller side.
+
+    `inverse` applies M, `transposed` its transpose, which is what the training side needs.
+    """
+    by_train = len(train) <= len(test)
+    few, many, apply = (train, test, transposed) if by_train else (test, train, inverse)
+    products, largest = [], 0.0
+    for _, rows in blocks_of_gradients(member, few):
+        solved, residual = apply(rows.dense())
+        largest = max(largest, residual)
+        vectors = unflatten(solved, member.model)
+        products.append(torch.cat([other.times(vectors) for _, other in blocks_of_gradients(member, many)], dim=1))
+    scores = torch.cat(products)
+    return (scores if by_train else scores.T), largest

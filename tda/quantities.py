@@ -1,0 +1,35 @@
+"""What is differentiated: functions of a model's logits and the labels, one or several numbers per example."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Quantity = Callable[[Tensor, Tensor], Tensor]
+"""Maps logits (b, C) and labels (b,) to (b,) or, for R quantities per example, (b, R); row i depends on example i alone."""
+
+
+def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of each example in nats: (b, C), (b,) int64 -> (b,)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-odds log(p / (1 - p)) of the label: (b, C), (b,) int64 -> (b,), finite however sure the model is.
+
+    The output function of TRAK (Park et al., ICML 2023).
+    """
+    is_label = torch.arange(logits.shape[1], device=logits.device) == labels[:, None]
+    label_logit = torch.where(is_label, logits, 0).sum(dim=1)
+    return label_logit - logits.masked_fill(is_label, -torch.inf).logsumexp(dim=1)
+
+
+def logit(class_index: int) -> Quantity:
+    """The quantity (b, C), (b,) -> (b,) that is one class's logit, whatever the label."""
+    return lambda logits, labels: logits[:, class_index]
+
+
+def all_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Every logit as a quantity of its own: (b, C), (b,) -> (b, C), hence R = C rows per example."""
+    return logits
