@@ -55,7 +55,7 @@ def field_documentation(settings_class: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for owner in reversed(settings_class.__mro__[:-1]):
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body
-        for statement, following in zip(body, body[1:]):
+        for statement, following in zip(body, body[1:], strict=False):
             if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
                 found[statement.target.id] = " ".join(following.value.value.split())
     return found

@@ -54,7 +54,9 @@ def mnist(split: str) -> Pool:
     _download_when_absent(MNIST, data_folder() / "MNIST", [folder / name for name in MNIST_MD5])
     for name, md5 in MNIST_MD5.items():
         if hashlib.md5((folder / name).read_bytes()).hexdigest() != md5:
-            raise UserError(f"{folder / name} is damaged (its md5 is not {md5}); delete {folder} and run the same command again")
+            raise UserError(
+                f"{folder / name} is damaged (its md5 is not {md5}); delete {folder} and run the same command again"
+            )
     data = MNIST(data_folder(), train=split == "train")
     return Pool(data.data.numpy()[..., None], data.targets.numpy())
 

@@ -34,7 +34,9 @@ def read_manifest(folder: ResultsFolder) -> dict:
             f"there is no experiment {folder.name}: {folder.manifest} is missing; run the training and scoring scripts first"
         ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder.manifest} is damaged; delete it and run the training script again, which writes it anew") from error
+        raise UserError(
+            f"{folder.manifest} is damaged; delete it and run the training script again, which writes it anew"
+        ) from error
     return content
 
 
@@ -51,9 +53,7 @@ class Record:
 
 
 @contextlib.contextmanager
-def step(
-    experiment: Experiment, name: str, arguments: dict, hashes: dict[str, str], device: torch.device
-) -> Iterator[Record]:
+def step(experiment: Experiment, name: str, arguments: dict, hashes: dict[str, str], device: torch.device) -> Iterator[Record]:
     """Record a step that ends without an error: its arguments, input hashes, versions, wall time and peak memory.
 
     Raises UserError before anything is computed if the folder's other steps ran with another torch version.

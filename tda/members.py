@@ -86,7 +86,9 @@ def save_checkpoint(experiment: Experiment, seed_id: int, epoch: int, state: Mod
         tensors |= {f"optimizer:{quantity}:{name}": tensor for name, tensor in by_name.items()}
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
-            raise UserError(f"training diverged: {name} of seed {seed_id} holds NaN or infinity after epoch {epoch}; nothing was written")
+            raise UserError(
+                f"training diverged: {name} of seed {seed_id} holds NaN or infinity after epoch {epoch}; nothing was written"
+            )
     described = {
         **info,
         "format": FORMAT,
@@ -107,13 +109,17 @@ def load_member(experiment: Experiment, seed_id: int, epoch: int, data: str, dev
     """
     path = experiment.checkpoint_file(seed_id, epoch)
     family, task = family_named(experiment.model), task_named(experiment.task)
-    again = (
-        f"{family.training_script} --model {family.name} --task {task.name} --num_per_class {experiment.num_per_class}"
-    )
+    again = f"{family.training_script} --model {family.name} --task {task.name} --num_per_class {experiment.num_per_class}"
     if not path.exists():
         raise UserError(f"{path} is missing; train the ensemble first with {again}")
     tensors, info = _read(path, again)
-    expected = {"format": FORMAT, "experiment": experiment.name, "seed_id": seed_id, "epoch": epoch, "seed": load_seeds()[seed_id]}
+    expected = {
+        "format": FORMAT,
+        "experiment": experiment.name,
+        "seed_id": seed_id,
+        "epoch": epoch,
+        "seed": load_seeds()[seed_id],
+    }
     for key, value in expected.items():
         if info.get(key) != value:
             raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; delete it and run {again}")

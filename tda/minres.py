@@ -32,7 +32,9 @@ def minres(operator: Products, right_sides: Tensor, tolerance: float, max_iterat
     delta, epsilon = torch.zeros_like(norms), torch.zeros_like(norms)
     residual = (norms > 0).to(norms.dtype)
     smallest = torch.finfo(norms.dtype).tiny
-    for iteration in range(1, max_iterations + 1):
+    iterations = 0
+    while iterations < max_iterations and float(residual.abs().max()) >= tolerance:
+        iterations += 1
         product = operator(lanczos) - beta[:, None] * previous
         alpha = (product * lanczos).sum(dim=1)
         product = product - alpha[:, None] * lanczos
@@ -48,8 +50,6 @@ def minres(operator: Products, right_sides: Tensor, tolerance: float, max_iterat
         residual = sine * residual
         new = (previous - rotated[:, None] * direction - epsilon[:, None] * earlier) / gamma[:, None]
         x, earlier, direction, epsilon = x + step[:, None] * new, direction, new, next_epsilon
-        if float(residual.abs().max()) < tolerance:
-            break
     x = x * scale[:, None]
     residuals = (right_sides - operator(x)).norm(dim=1) / scale
-    return Solution(x, residuals, iteration)
+    return Solution(x, residuals, iterations)

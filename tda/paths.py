@@ -75,3 +75,11 @@ class ResultsFolder:
     def score_file(self, method: str, seed_id: int, epoch: int) -> Path:
         """Score file of one method for one member."""
         return self.score_folder(method) / str(seed_id) / f"attribution_epoch_{epoch}.parquet"
+
+    def s_test_file(self, method: str, seed_id: int, epoch: int) -> Path:
+        """Kept s_test vectors of one method for one member."""
+        return self.path / "s_test" / method / str(seed_id) / f"s_test_epoch_{epoch}.safetensors"
+
+    def new_example_file(self, method: str, seed_id: int, epoch: int) -> Path:
+        """Scores of training examples that the members never saw, made from the kept s_test vectors."""
+        return self.s_test_file(method, seed_id, epoch).with_name(f"new_examples_epoch_{epoch}.parquet")

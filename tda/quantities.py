@@ -33,3 +33,13 @@ def logit(class_index: int) -> Quantity:
 def all_logits(logits: Tensor, labels: Tensor) -> Tensor:
     """Every logit as a quantity of its own: (b, C), (b,) -> (b, C), hence R = C rows per example."""
     return logits
+
+
+def curvature_roots(logits: Tensor, labels: Tensor) -> Tensor:
+    """S^T z of the logits z, (b, C) -> (b, C), with S S^T = diag(p) - p p^T, the loss's curvature, held fixed.
+
+    S = diag(sqrt p) - p sqrt(p)^T, so that column c is sqrt(p_c) (z_c - p . z). With B the Jacobian of these quantities over n
+    examples, the Gauss-Newton matrix of their mean loss is B^T B / n.
+    """
+    probabilities = logits.detach().softmax(dim=1)
+    return probabilities.sqrt() * (logits - (probabilities * logits).sum(dim=1, keepdim=True))

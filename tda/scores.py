@@ -37,9 +37,7 @@ class Scores:
     metadata: dict
 
 
-def save_scores(
-    path: Path, values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, metadata: dict
-) -> None:
+def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, metadata: dict) -> None:
     """Write one member's scores (n_train, n_test) float32 atomically.
 
     Raises UserError, and writes nothing, if a value is not finite.
@@ -86,9 +84,13 @@ def methods_on_disk(folder: ResultsFolder) -> list[str]:
 
     Raises UserError if the experiment has no scores.
     """
-    found = sorted({path.parent.parent.name for path in folder.score_folder("*").parent.glob("*/*/attribution_epoch_*.parquet")})
+    found = sorted(
+        {path.parent.parent.name for path in folder.score_folder("*").parent.glob("*/*/attribution_epoch_*.parquet")}
+    )
     if not found:
-        raise UserError(f"there are no scores below {folder.path / 'tda_scores'}; run a script of tda_cnn_scripts/ or tda_vit_scripts/ first")
+        raise UserError(
+            f"there are no scores below {folder.path / 'tda_scores'}; run a script of tda_cnn_scripts/ or tda_vit_scripts/ first"
+        )
     return found
 
 
@@ -115,6 +117,8 @@ def load_scores(folder: ResultsFolder, method: str) -> Scores:
             raise UserError(f"{path} holds the scores of another member; delete it and run its step again")
         same = np.array_equal(train, first[1]) and np.array_equal(test, first[2])
         if not same or any(metadata[key] != first[3][key] for key in ("experiment", "data", "settings")):
-            raise UserError(f"{path} was computed from other data or settings than its neighbours; delete it and run its step again")
+            raise UserError(
+                f"{path} was computed from other data or settings than its neighbours; delete it and run its step again"
+            )
     values = np.stack([np.stack([loaded[seed_id, epoch][0] for epoch in epochs]) for seed_id in seed_ids])
     return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3])

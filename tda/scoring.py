@@ -42,6 +42,10 @@ class ScoringSettings:
         """The experiment that is scored."""
         return Experiment(self.model, self.task, self.num_per_class)
 
+    def epochs(self) -> list[int]:
+        """The epochs whose checkpoints are kept; raises UserError for an unknown model or task."""
+        return family_named(self.model).plan(task_named(self.task)).kept_epochs
+
 
 def score_experiment(settings: ScoringSettings, method_settings: dict[str, dict]) -> str:
     """Score by each named method, with settings that differ from its defaults; returns the closing line.
@@ -52,7 +56,7 @@ def score_experiment(settings: ScoringSettings, method_settings: dict[str, dict]
     experiment, device = settings.experiment, pick_device(settings.device)
     methods = {name: method_named(name) for name in method_settings}
     chosen = {name: {**methods[name].settings, **changed} for name, changed in method_settings.items()}
-    epochs = family_named(settings.model).plan(task_named(settings.task)).kept_epochs
+    epochs = settings.epochs()
     train = load_split(settings.task, "train", settings.num_per_class)
     test = load_split(settings.task, "test")
     seed_ids = chosen_seed_ids(settings.seed_id)

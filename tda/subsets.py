@@ -1,6 +1,7 @@
 """Balanced subsets: how they are drawn, written as text, read back, checked, and turned into tensors."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -74,22 +75,39 @@ def write_subset(task: Task, split: str, num_per_class: int, draw_seed: int, for
 
 
 def read_subset(task: Task, split: str, num_per_class: int, pool: Pool) -> np.ndarray:
-    """Read an index file, one index a line, and check it against the data: indices (n,) int64.
+    """Read a drawn subset's index file and check it against the data: indices (n,) int64.
 
-    Raises UserError, naming the file and the offending index, if the file is missing or not text of integers, if an
-    index is out of range, repeated or of a class outside the task, or if a class has the wrong count.
+    Raises UserError, naming the file, as read_indices does, and if a class has the wrong count.
     """
     path = subset_file(task.name, split, num_per_class)
-    size = len(pool.labels)
-    try:
-        lines = path.read_text().split()
-        indices = np.array([int(line) for line in lines], dtype=np.int64)
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"{path} is missing; draw it with run_subset_generation.py --task {task.name} --num_per_class {num_per_class}"
-        ) from error
+        )
+    indices = read_indices(path, task, split, pool)
+    for label, name in zip(task.classes, task.class_names, strict=True):
+        count = int((pool.labels[indices] == label).sum())
+        if count != num_per_class:
+            raise UserError(
+                f"{path} has {count} examples of class {name} instead of {num_per_class}; "
+                f"do its indices belong to another part or data set?"
+            )
+    return indices
+
+
+def read_indices(path: Path, task: Task, split: str, pool: Pool) -> np.ndarray:
+    """Read indices into one part of a task's data, one a line: (n,) int64.
+
+    Raises UserError, naming the file and the offending index, if the file is missing, empty or not text of integers, or if
+    an index is out of range, repeated or of a class outside the task.
+    """
+    size = len(pool.labels)
+    try:
+        indices = np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as text with one index a line; mend or delete it") from error
+    if len(indices) == 0:
+        raise UserError(f"{path} holds no index; mend or delete it")
     outside = indices[(indices < 0) | (indices >= size)]
     if len(outside):
         raise UserError(f"{path} holds index {outside[0]}, but the {split} part of {task.name} has indices 0 to {size - 1}")
@@ -102,13 +120,6 @@ def read_subset(task: Task, split: str, num_per_class: int, pool: Pool) -> np.nd
             f"{path} holds index {foreign[0]}, whose class {pool.labels[foreign[0]]} is not one of {task.name}; "
             f"do its indices belong to another part or data set?"
         )
-    for label, name in zip(task.classes, task.class_names, strict=True):
-        count = int((pool.labels[indices] == label).sum())
-        if count != num_per_class:
-            raise UserError(
-                f"{path} has {count} examples of class {name} instead of {num_per_class}; "
-                f"do its indices belong to another part or data set?"
-            )
     return indices
 
 
@@ -120,6 +131,16 @@ def load_split(task_name: str, split: str, num_per_class: int | None = None) -> 
     task = task_named(task_name)
     pool = task.load(split)
     indices = read_subset(task, split, task.test_per_class if num_per_class is None else num_per_class, pool)
+    return _as_split(task, pool, indices)
+
+
+def split_of_indices(task: Task, split: str, path: Path) -> Split:
+    """The examples that an index file of any size and balance names; raises UserError as read_indices does."""
+    pool = task.load(split)
+    return _as_split(task, pool, read_indices(path, task, split, pool))
+
+
+def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
     mean, std = torch.tensor(task.mean).view(-1, 1, 1), torch.tensor(task.std).view(-1, 1, 1)
     images = torch.from_numpy(pool.images[indices]).permute(0, 3, 1, 2).to(torch.float32) / 255
     position = {label: place for place, label in enumerate(task.classes)}

@@ -5,15 +5,17 @@ matrix has rank at most n_train times the number of logits, so that its inverse 
 size (Woodbury) and no vector of parameter length is ever formed.
 """
 
+import copy
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tda.errors import UserError
 from tda.gradient_kernel import gradient_kernel
 from tda.inverse_curvature import Solver, bilinear_scores, iterative_inverse
 from tda.members import Member
 from tda.methods.registry import Attribution, one_after_another, register
-from tda.quantities import cross_entropy_loss
+from tda.quantities import curvature_roots
 from tda.subsets import Split
 
 # Rows of the dual kernel above which the iterative solver needs less time and memory.
@@ -52,35 +54,33 @@ def influence(
 def dual_influence(member: Member, train: Split, test: Split, damping: float) -> tuple[Tensor, float]:
     """Scores (n_train, n_test) for the Gauss-Newton matrix, and the largest relative residual of the dual system.
 
-    With B the rows of S_i^T J_i, S_i S_i^T = diag(p_i) - p_i p_i^T, the matrix is B^T B / n, and by Woodbury
-    (B^T B / n + damping)^-1 = (I - B^T (B B^T + n damping)^-1 B) / damping.
+    The matrix is B^T B / n (quantities.curvature_roots). A training gradient lies in the span of B's rows, g_i = B_i^T u_i
+    with u_i = sqrt(p) (1 - e_y / p_y), so that g_i^T (B^T B / n + damping)^-1 g_test = u_i^T (B B^T / n + damping)^-1 B g_test:
+    no difference of large numbers, unlike Woodbury's formula. The kernel is taken in float64, since the inverse magnifies its
+    rounding by up to its largest eigenvalue over the damping.
     """
+    model = copy.deepcopy(member.model).double()
     kernel = gradient_kernel(
-        member.model,
-        (train.images, train.labels),
-        (test.images, test.labels),
-        left_quantity=curvature_roots_and_loss,
+        model,
+        (train.images.double(), train.labels),
+        (test.images.double(), test.labels),
+        left_quantity=curvature_roots,
         left_gram=True,
     )
-    num_train = len(train)
-    gram = kernel.left_gram.double().unflatten(1, (num_train, -1)).unflatten(0, (num_train, -1))
-    cross = kernel.cross.double().unflatten(0, (num_train, -1))
-    roots = gram[:, :-1, :, :-1].flatten(2, 3).flatten(0, 1)
-    roots_train = gram[:, :-1, :, -1].flatten(0, 1)
-    roots_test, train_test = cross[:, :-1].flatten(0, 1), cross[:, -1]
-    system = roots + num_train * damping * torch.eye(len(roots), dtype=roots.dtype, device=roots.device)
-    system = (system + system.T) / 2
-    solved = torch.cholesky_solve(roots_train, torch.linalg.cholesky(system))
-    sizes = roots_train.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
-    residual = ((system @ solved - roots_train).norm(dim=0) / sizes).max()
-    return ((train_test - solved.T @ roots_test) / damping).float(), float(residual)
+    gram = kernel.left_gram
+    system = (gram + gram.T) / (2 * len(train)) + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    weights = _root_weights(model, train)
+    solved = torch.cholesky_solve(weights, torch.linalg.cholesky(system))
+    sizes = weights.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+    residual = ((system @ solved - weights).norm(dim=0) / sizes).max()
+    return (solved.T @ kernel.cross).float(), float(residual)
 
 
-def curvature_roots_and_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Quantities (b, C + 1): S^T z with S S^T = diag(p) - p p^T held fixed, then the loss.
-
-    S = diag(sqrt p) - p sqrt(p)^T, so that column c is sqrt(p_c) (z_c - p . z).
-    """
-    probabilities = logits.detach().softmax(dim=1)
-    centred = logits - (probabilities * logits).sum(dim=1, keepdim=True)
-    return torch.cat([probabilities.sqrt() * centred, cross_entropy_loss(logits, labels)[:, None]], dim=1)
+def _root_weights(model: nn.Module, train: Split) -> Tensor:
+    """The u of every training example, as columns (n_train * C, n_train) float64."""
+    with torch.no_grad():
+        log_probabilities = model(train.images.double()).log_softmax(dim=1)
+    roots = (log_probabilities / 2).exp()
+    label = train.labels[:, None]
+    own = (log_probabilities.gather(1, label) / 2).exp() - (-log_probabilities.gather(1, label) / 2).exp()
+    return torch.block_diag(*roots.scatter(1, label, own)[:, :, None])

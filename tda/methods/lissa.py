@@ -20,7 +20,9 @@ from tda.seeds import stream
 from tda.subsets import Split
 
 
-@register("if_lissa", "IF (LiSSA)", "Koh and Liang 2017; settings of Nguyen, Seo and Oh 2023", damping=5e-3, scale=1e4, batch_size=8)
+@register(
+    "if_lissa", "IF (LiSSA)", "Koh and Liang 2017; settings of Nguyen, Seo and Oh 2023", damping=5e-3, scale=1e4, batch_size=8
+)
 @one_after_another
 def lissa_influence(member: Member, train: Split, test: Split, damping: float, scale: float, batch_size: int) -> Attribution:
     """g_train^T s_test by the published recursion, the batches in an order that the member's seed fixes.
@@ -32,16 +34,12 @@ def lissa_influence(member: Member, train: Split, test: Split, damping: float, s
     return Attribution(scores)
 
 
-def lissa_operators(
-    member: Member, train: Split, damping: float, scale: float, batch_size: int
-) -> tuple[Inverse, Inverse]:
+def lissa_operators(member: Member, train: Split, damping: float, scale: float, batch_size: int) -> tuple[Inverse, Inverse]:
     """The recursion's linear map and its transpose, each (k, p) -> ((k, p), 0); a fixed recursion has no residual."""
     if scale <= 0 or batch_size < 1:
         raise UserError(f"LiSSA needs a positive scale and batch size, not {scale} and {batch_size}")
     order = torch.randperm(len(train), generator=stream(member.seed, "lissa batches"))
-    hessians = [
-        hessian_products(member.model, train.images[batch], train.labels[batch]) for batch in order.split(batch_size)
-    ]
+    hessians = [hessian_products(member.model, train.images[batch], train.labels[batch]) for batch in order.split(batch_size)]
     keep = 1 - damping
 
     def forward(vectors: Tensor) -> tuple[Tensor, float]:
