@@ -8,11 +8,12 @@ from tqdm import tqdm
 
 from tda.devices import pick_device
 from tda.manifest import versions
-from tda.many_models import Run, Snapshot, evaluate, on_device, resident_split, train_many
+from tda.many_models import evaluate, on_device, resident_split, train_many
 from tda.members import Member, load_member, save_checkpoint
 from tda.model_state import read_state, write_state
 from tda.models.families import family_named, new_model
 from tda.paths import Experiment
+from tda.records import Run, Snapshot
 from tda.seeds import load_seeds
 from tda.subsets import Split, load_split
 from tda.tasks import task_named

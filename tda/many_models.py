@@ -7,7 +7,6 @@ makes a result independent of how many models, threads or processes work at once
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from threading import local
 
 import torch
@@ -15,45 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tda.devices import image_format
-from tda.model_state import ModelState, read_state, write_state
+from tda.model_state import read_state, write_state
+from tda.records import Evaluation, Run, Snapshot
+from tda.stacked_models import can_be_stacked, train_stacked
 from tda.subsets import Split
 from tda.training_plan import TrainingPlan
 from tda.workers import as_completed
 
 EVALUATION_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Run:
-    """One model's training.
-
-    batches: training positions (b,) int64 of each step; the loss of a step is the weighted sum over the batch divided
-    by b, so that a removed example's term is missing and nothing else changes.
-    snapshots: the numbers of steps after which the model is looked at.
-    weights: (n_train,) float32, 1 = counts, 0 = removed; None counts all.
-    """
-
-    start: ModelState
-    batches: Sequence[Tensor]
-    snapshots: Sequence[int]
-    weights: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Per example of a split, on the CPU: cross-entropy losses (n,) float32 and predicted labels (n,) int64."""
-
-    losses: Tensor
-    predictions: Tensor
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A model after `step` steps: its state if states are kept, its evaluation if there was a split to evaluate on."""
-
-    step: int
-    state: ModelState | None
-    evaluation: Evaluation | None
 
 
 def train_many(
@@ -68,9 +36,7 @@ def train_many(
 
     `model` gives the architecture; it is copied, not changed. The device is that of `train`.
     """
-    if train.images.device.type == "cuda":
-        from tda.stacked_models import train_stacked
-
+    if train.images.device.type == "cuda" and can_be_stacked(model):
         yield from train_stacked(model, plan, runs, train, evaluate_on, keep_states)
         return
     own = local()
@@ -80,7 +46,8 @@ def train_many(
             own.model = copy.deepcopy(model)
         return number, _train_one(own.model, plan, runs[number], train, evaluate_on, keep_states)
 
-    yield from as_completed(train_one, len(runs))
+    on_gpu = train.images.device.type == "cuda"
+    yield from map(train_one, range(len(runs))) if on_gpu else as_completed(train_one, len(runs))
 
 
 def _train_one(

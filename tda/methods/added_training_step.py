@@ -2,10 +2,12 @@
 
 import torch
 
-from tda.many_models import Run, evaluate, train_many
+from tda.errors import UserError
+from tda.many_models import evaluate, train_many
 from tda.members import Member
 from tda.methods.registry import Attribution, per_member, register
 from tda.model_state import ModelState
+from tda.records import Run
 from tda.subsets import Split
 
 
@@ -15,8 +17,10 @@ def added_training_step(member: Member, train: Split, test: Split, optimizer_sta
     """L(test, checkpoint) - L(test, after one step of the plan's optimizer on the example alone).
 
     optimizer_state: "checkpoint" continues with the moments that the checkpoint holds; "fresh" starts a new Adam, as
-    the published code does.
+    the published code does. Raises UserError if it is neither.
     """
+    if optimizer_state not in ("checkpoint", "fresh"):
+        raise UserError(f"unknown optimizer_state {optimizer_state}; known ones are checkpoint and fresh")
     start = member.state if optimizer_state == "checkpoint" else ModelState(member.state.parameters, member.state.buffers)
     runs = [Run(start, [torch.tensor([example])], [1]) for example in range(len(train))]
     base = evaluate(member.model, test).losses

@@ -5,6 +5,7 @@ the others through the same code and gives the baseline, so that removing nothin
 gives the scores of all kept checkpoints.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def leave_one_out(members: list[Member], train: Split, test: Split, settings: di
     epochs = member.plan.kept_epochs
     for chosen in members:
         yield Attribution(changes[epochs.index(chosen.epoch)])
-    if folder.exists():
-        for path in folder.iterdir():
-            path.unlink()
+    # Another process may be at the same work: its unfinished files, and hence the folder, are left to it.
+    for part in parts:
+        _part_file(folder, part).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
         folder.rmdir()
 
 
@@ -66,9 +68,13 @@ def _without(example: int, num_train: int, device: torch.device) -> Tensor:
     return weights
 
 
+def _part_file(folder: Path, part: Tensor) -> Path:
+    return folder / f"removed_{int(part[0])}_to_{int(part[-1])}.safetensors"
+
+
 def _resumable_part(folder: Path, member: Member, train: Split, test: Split, part: Tensor) -> Tensor:
     """The part's loss changes, from its intermediate file if an earlier run of the same work left one."""
-    path = folder / f"removed_{int(part[0])}_to_{int(part[-1])}.safetensors"
+    path = _part_file(folder, part)
     work = sha256(train.fingerprint().encode(), test.fingerprint().encode(), repr((member.plan, member.seed)).encode())
     try:
         with safetensors.safe_open(path, framework="pt") as file:

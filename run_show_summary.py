@@ -1,0 +1,32 @@
+"""Last step: print an experiment's summary table and the list of its files.
+
+Reads results/<experiment>/summary.csv and the folder. Writes nothing.
+"""
+
+from dataclasses import dataclass
+
+from tda.command_line import run_script
+from tda.paths import ResultsFolder
+from tda.pvalue_tables import summary_text
+
+
+@dataclass
+class Settings:
+    """The constants to edit."""
+
+    experiment: str = "cnn_digits3_10pc"
+    """Folder below results/ that is shown."""
+
+
+def main(settings: Settings) -> str:
+    """Table, then the files beside it; score files are counted."""
+    folder = ResultsFolder(settings.experiment)
+    table = summary_text(folder)
+    files = sorted(path for path in folder.path.iterdir() if path.is_file() and not path.name.startswith("."))
+    listed = "\n".join(f"  {path.name}" for path in files)
+    score_files = sum(1 for _ in folder.path.glob("tda_scores/*/*/*.parquet"))
+    return f"{table}\n\nfiles in {folder.path}:\n{listed}\n  tda_scores/: {score_files} score files"
+
+
+if __name__ == "__main__":
+    run_script(Settings, main)
