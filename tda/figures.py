@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from tda.files import write_atomically
 from tda.methods import METHODS
@@ -21,6 +23,7 @@ from tda.statistics import SIGNIFICANCE_LEVEL, PairStatistics
 _NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
 _DOTS_PER_INCH = 130
 _UNDEFINED = "–"
+_COLOURS = "RdBu_r"
 
 
 def method_title(name: str) -> str:
@@ -86,22 +89,19 @@ def draw_correlations(matrices: dict[str, pd.DataFrame], title: str) -> Figure:
     figure = Figure(figsize=(len(matrices) * (side + 1.4) + 0.8, side + 1.9), layout="constrained")
     panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for panel, (name, matrix) in zip(panels, matrices.items(), strict=True):
-        image = _draw_matrix(panel, matrix)
+        _draw_matrix(panel, matrix)
         panel.set_title(name)
     figure.suptitle(title)
-    figure.colorbar(image, ax=list(panels), label="correlation", shrink=0.8)
+    scale = ScalarMappable(Normalize(-1, 1), _COLOURS)
+    figure.colorbar(scale, ax=list(panels), label="correlation", shrink=0.8)
     return figure
 
 
-def _draw_matrix(panel: Axes, matrix: pd.DataFrame) -> AxesImage:
-    values = matrix.to_numpy()
-    image = panel.imshow(np.ma.masked_invalid(values), vmin=-1, vmax=1, cmap="RdBu_r")
-    panel.set_facecolor("lightgrey")
-    for (row, column), value in np.ndenumerate(values):
-        text = _UNDEFINED if np.isnan(value) else f"{value:z.2f}"
-        colour = "white" if abs(value) > 0.6 else "black"
-        panel.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
-    titles = [method_title(name) for name in matrix.columns]
-    panel.set_xticks(range(len(titles)), titles, rotation=45, ha="right", rotation_mode="anchor")
-    panel.set_yticks(range(len(titles)), titles)
-    return image
+def _draw_matrix(panel: Axes, matrix: pd.DataFrame) -> None:
+    titled = matrix.rename(index=method_title, columns=method_title)
+    seaborn.heatmap(titled, ax=panel, vmin=-1, vmax=1, cmap=_COLOURS, annot=True, fmt="z.2f", cbar=False, square=True)
+    panel.set(xlabel="", ylabel="", facecolor="lightgrey")
+    panel.tick_params(axis="y", labelrotation=0)
+    for row, column in np.argwhere(np.isnan(matrix.to_numpy())):
+        panel.text(column + 0.5, row + 0.5, _UNDEFINED, ha="center", va="center")
+    panel.set_xticks(panel.get_xticks(), panel.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")

@@ -59,8 +59,10 @@ def dual_inverse(member: Member, train: Split, damping: float) -> Inverse:
     """(G + damping)^-1 for the Gauss-Newton matrix G = B^T B / n of the mean train loss, exact through B B^T (Woodbury).
 
     B has a row for each training example and logit; see quantities.curvature_roots. It computes in float64, for the formula
-    is a difference of large numbers.
+    is a difference of large numbers. Raises UserError unless damping is positive.
     """
+    if damping <= 0:
+        raise UserError(f"the damping of the influence function must be positive, not {damping}")
     model = copy.deepcopy(member.model).double()
     train, num_train = Split(train.images.double(), train.labels, train.indices), len(train)
     rows = gradient_rows(train.images, train.labels, curvature_roots, plan_gradients(model, train.images))

@@ -57,7 +57,8 @@ def write_state(state: ModelState, model: nn.Module, optimizer: torch.optim.Opti
         for quantity, tensors in state.optimizer.items():
             for name, tensor in tensors.items():
                 parameter = parameters[name]
-                like = torch.empty_like(parameter).copy_(tensor) if tensor.shape == parameter.shape else tensor.clone()
+                fits = tensor.shape == parameter.shape
+                like = torch.empty_like(parameter).copy_(tensor) if fits else tensor.to(parameter.device, copy=True)
                 optimizer.state[parameter][quantity] = like
 
 

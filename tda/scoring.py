@@ -96,6 +96,8 @@ class _SeedJob:
         members = load_members(self.experiment, self.seed_id, wanted, self.train, self.device)
         train, test = resident_split(self.train, self.device), resident_split(self.test, self.device)
         for method, settings in methods:
+            if not missing[method.name]:
+                continue
             chosen = [member for member in members if member.epoch in missing[method.name]]
             for member, found in zip(chosen, method.score(chosen, train, test, settings), strict=True):
                 described = self._describe(method, member.epoch, settings) | {"report": found.report}

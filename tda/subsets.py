@@ -104,6 +104,8 @@ def read_indices(path: Path, task: Task, split: str, pool: Pool) -> np.ndarray:
     size = len(pool.labels)
     try:
         indices = np.array([int(line) for line in path.read_text().split()], dtype=np.int64)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; put it there or name another file") from error
     except (OSError, ValueError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as text with one index a line; mend or delete it") from error
     if len(indices) == 0:

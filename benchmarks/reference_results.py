@@ -1,0 +1,123 @@
+"""Keep the small tables of finished experiments under results/reference/ and render the README's tables from them.
+
+usage: python benchmarks/reference_results.py [experiment ...]
+
+Copies summary.csv, mean p-values and correlations of each named experiment from results/; then rewrites what stands
+between the markers `<!-- begin ... -->` and `<!-- end ... -->` of README.md from everything under results/reference/.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from tda.figures import method_title
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "results" / "reference"
+README = ROOT / "README.md"
+KEPT = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
+ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc"]
+
+
+def keep(name: str) -> None:
+    """Copy an experiment's small tables, and how they were made."""
+    source, target = ROOT / "results" / name, REFERENCE / name
+    target.mkdir(parents=True, exist_ok=True)
+    for pattern in KEPT:
+        for path in source.glob(pattern):
+            shutil.copyfile(path, target / path.name)
+    steps = json.loads((source / "manifest.json").read_text())["steps"]
+    kept = ("device", "versions", "wall_seconds", "peak_memory_mib", "input_sha256")
+    described = {step: {key: entry[key] for key in kept} for step, entry in steps.items()}
+    (target / "steps.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+
+
+def experiments() -> list[str]:
+    """Experiments under results/reference/, the study's own first."""
+    found = {path.name for path in REFERENCE.iterdir() if path.is_dir()}
+    return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
+
+
+def reliability_table() -> str:
+    """Mean p-values and shares of reliable pairs at the largest number of checkpoints."""
+    rows = []
+    for name in experiments():
+        summary = pd.read_csv(REFERENCE / name / "summary.csv")
+        single = pd.read_csv(REFERENCE / name / "mean_single_draw_p_values.csv").iloc[-1]
+        for row in summary[summary.checkpoints == summary.checkpoints.max()].itertuples():
+            rows.append(
+                {
+                    "experiment": name,
+                    "method": method_title(row.method),
+                    "mean p, t-test": f"{row.mean_p_value:.3f}",
+                    "mean p, single draw": f"{single[row.method]:.3f}",
+                    "p < 0.05": f"{row.share_p_below_level:.1%}",
+                    "q < 0.05": f"{row.share_q_below_level:.1%}",
+                    "median of \\|mean/std\\|": f"{row.median_signal_to_noise:.2f}",
+                }
+            )
+    return markdown(pd.DataFrame(rows))
+
+
+def correlation_table() -> str:
+    """Spearman correlation of mean scores: every method with leave-one-out, and the pairs that the papers speak of."""
+    rows = []
+    for name in experiments():
+        matrix = pd.read_csv(REFERENCE / name / "correlation_spearman_mean.csv", index_col=0)
+        row = {"experiment": name}
+        row |= {f"{method_title(method)} ~ LOO": f"{matrix.loc[method, 'loo']:.2f}" for method in matrix if method != "loo"}
+        row["Grad-Dot ~ Grad-Cos"] = f"{matrix.loc['grad_dot', 'grad_cos']:.2f}"
+        row["Grad-Dot ~ IF (LiSSA)"] = f"{matrix.loc['grad_dot', 'if_lissa']:.4f}"
+        rows.append(row)
+    return markdown(pd.DataFrame(rows))
+
+
+def cost_table() -> str:
+    """Wall time and peak memory of every step."""
+    rows = []
+    for name in experiments():
+        steps = json.loads((REFERENCE / name / "steps.json").read_text())
+        for step, entry in steps.items():
+            cost = {"seconds": f"{entry['wall_seconds']:.0f}", "peak MiB": entry["peak_memory_mib"], "device": entry["device"]}
+            rows.append({"experiment": name, "step": step} | cost)
+    return markdown(pd.DataFrame(rows))
+
+
+def curvature_table() -> str:
+    """What benchmarks/influence_matrix.py found."""
+    found = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("influence_matrix_*.csv")):
+        found.append(pd.read_csv(path).assign(experiment=path.stem.removeprefix("influence_matrix_")))
+    table = pd.concat(found)
+    columns = ["experiment", "curvature", "damping", "pearson_with_loo", "spearman_with_loo", "mean_spearman_per_test_example"]
+    table = table[[*columns, "largest_residual", "seconds_per_member"]]
+    return markdown(table.rename(columns=lambda column: column.replace("_", " ")).fillna(""))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+TABLES = {
+    "reliability": reliability_table,
+    "correlations": correlation_table,
+    "costs": cost_table,
+    "curvature": curvature_table,
+}
+
+
+if __name__ == "__main__":
+    for experiment in sys.argv[1:]:
+        keep(experiment)
+    text = README.read_text()
+    for marker, render in TABLES.items():
+        begin, end = f"<!-- begin {marker} -->", f"<!-- end {marker} -->"
+        pattern = re.escape(begin) + ".*?" + re.escape(end)
+        text = re.sub(pattern, lambda _, table=f"{begin}\n{render()}\n{end}": table, text, flags=re.DOTALL)
+    README.write_text(text)
