@@ -28,9 +28,9 @@ from tda.paths import ResultsFolder
 from tda.scores import load_scores
 from tda.subsets import Split, load_split
 
-DAMPINGS = (5e-3, 5e-2, 5e-1)
-TOLERANCE = 1e-3
-MAX_ITERATIONS = 100
+DAMPINGS = (5e-3, 5e-1)
+TOLERANCE = 1e-2
+MAX_ITERATIONS = 40
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -65,7 +65,9 @@ def by_hessian(member: Member, train: Split, test: Split, damping: float) -> tup
     return bilinear_scores(member, train, test, inverse, inverse)
 
 
-def judge(matrix: str, damping: float | None, found: list[tuple[torch.Tensor, float]], truth: np.ndarray, seconds: float) -> dict:
+def judge(
+    matrix: str, damping: float | None, found: list[tuple[torch.Tensor, float]], truth: np.ndarray, seconds: float
+) -> dict:
     """Correlations of the mean over seeds with leave-one-out, the largest residual, and the time a member took."""
     mean = np.mean([scores.double().cpu().numpy() for scores, _ in found], axis=0)
     return {

@@ -7,7 +7,6 @@ between the markers `<!-- begin ... -->` and `<!-- end ... -->` of README.md fro
 """
 
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -104,6 +103,16 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def rendered(text: str) -> str:
+    """The README's text with every table between its markers made anew."""
+    for marker, render in TABLES.items():
+        begin, end = f"<!-- begin {marker} -->", f"<!-- end {marker} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        text = f"{before}{begin}\n{render()}\n{end}{after}"
+    return text
+
+
 TABLES = {
     "reliability": reliability_table,
     "correlations": correlation_table,
@@ -115,9 +124,4 @@ TABLES = {
 if __name__ == "__main__":
     for experiment in sys.argv[1:]:
         keep(experiment)
-    text = README.read_text()
-    for marker, render in TABLES.items():
-        begin, end = f"<!-- begin {marker} -->", f"<!-- end {marker} -->"
-        pattern = re.escape(begin) + ".*?" + re.escape(end)
-        text = re.sub(pattern, lambda _, table=f"{begin}\n{render()}\n{end}": table, text, flags=re.DOTALL)
-    README.write_text(text)
+    README.write_text(rendered(README.read_text()))

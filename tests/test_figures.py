@@ -95,7 +95,8 @@ def test_a_histogram_shows_shares_of_pairs():
 def test_an_undefined_correlation_is_a_dash():
     matrix = pd.DataFrame([[1.0, np.nan], [np.nan, -0.001]], index=["loo", "b"], columns=["loo", "b"])
     panel = draw_correlations({"Pearson": matrix}, "agreement").axes[0]
-    assert [text.get_text() for text in panel.texts] == ["1.00", "–", "–", "0.00"]
+    by_cell = {text.get_position()[::-1]: text.get_text() for text in panel.texts}
+    assert by_cell == {(0.5, 0.5): "1.00", (0.5, 1.5): "–", (1.5, 0.5): "–", (1.5, 1.5): "0.00"}
     assert [label.get_text() for label in panel.get_yticklabels()] == ["LOO", "b"]
 
 

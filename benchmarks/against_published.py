@@ -1,0 +1,275 @@
+"""Each method against the plain published algorithm, one checkpoint of one seed.
+
+Trains one seed of cnn_mnist3_10pc (30 x 900) and of cnn_cifar10_50pc (500 x 500) into a temporary folder. The plain side runs
+on a sample of test examples or removals and is scaled up; the table says by how much. This project's side runs a
+seed's five checkpoints as its scripts do, and is divided by five.
+Writes benchmarks/results/against_published.json.
+"""
+
+from dataclasses import dataclass
+
+import common
+import numpy as np
+import plain
+import torch
+from common import Measured, Outcome, contender, in_child, load, relative_error, repeat, rounded
+
+
+@dataclass
+class Settings:
+    """The constants to edit."""
+
+    device: str = common.default_device()
+    """Device to compute on: cpu or cuda."""
+    mnist3: bool = True
+    """Measure cnn_mnist3_10pc."""
+    cifar10: bool = True
+    """Measure cnn_cifar10_50pc."""
+    repeats: int = 3
+    """Runs of this project's side, after one untimed run."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How much of each experiment a side computes: test examples for pairs and influence, training examples for LOO and ATS.
+
+    ours_lissa, ours_removals, ours_steps: the same of this project's side, None for everything. influence_checkpoints: of the
+    five, for influence functions, which this project computes one after another; influence_repeats: runs of those.
+    """
+
+    task: str
+    num_per_class: int
+    pair_columns: int
+    lissa_columns: int
+    removals: int
+    steps: int
+    ours_lissa: int | None = None
+    ours_removals: int | None = None
+    ours_steps: int | None = None
+    influence_checkpoints: int = 5
+    influence_repeats: int | None = None
+
+
+SAMPLES = {
+    "mnist3": Sample("mnist3", 10, pair_columns=10, lissa_columns=20, removals=3, steps=10),
+    "cifar10": Sample(
+        "cifar10",
+        50,
+        pair_columns=2,
+        lissa_columns=1,
+        removals=1,
+        steps=10,
+        ours_lissa=16,
+        ours_removals=7,
+        ours_steps=40,
+        influence_checkpoints=1,
+        influence_repeats=1,
+    ),
+}
+
+
+def _first(split, count: int | None):
+    """The first examples of a split, in whose order the classes take turns; None keeps all."""
+    return type(split)(split.images[:count], split.labels[:count], split.indices[:count])
+
+
+def _prepare(prepared: bool) -> None:
+    from tda.devices import prepare_process
+
+    if prepared:
+        prepare_process()
+
+
+def _batch_order(member, batch_size: int, num_train: int) -> list[list[int]]:
+    from tda.seeds import stream
+
+    order = torch.randperm(num_train, generator=stream(member.seed, "lissa batches"))
+    return [batch.tolist() for batch in order.split(batch_size)]
+
+
+@contender
+def plain_pairs(task: str, num_per_class: int, device: str, prepared: bool, columns: int) -> Outcome:
+    """Grad-Dot and Grad-Cos by loops over pairs."""
+    _prepare(prepared)
+    members, train, test = load(task, num_per_class, device, fast_layout=False)
+    loaders = plain.loader(train, 1), plain.loader(_first(test, columns), 1)
+    plain.pair_scores(members[-1].model, plain.loader(_first(train, 5), 1), plain.loader(_first(test, 1), 1))
+    seconds, (dot, cosine) = repeat(lambda: plain.pair_scores(members[-1].model, *loaders), 1, warm_up=0)
+    return Outcome(seconds, {"grad_dot": dot, "grad_cos": cosine})
+
+
+@contender
+def plain_lissa(task: str, num_per_class: int, device: str, prepared: bool, columns: int) -> Outcome:
+    """s_test by the LiSSA recursion for each test example, then influence."""
+    _prepare(prepared)
+    members, train, test = load(task, num_per_class, device, fast_layout=False)
+    dataset = torch.utils.data.TensorDataset(train.images, train.labels)
+    batches = torch.utils.data.DataLoader(dataset, batch_sampler=_batch_order(members[-1], 8, len(train)))
+    loaders = plain.loader(train, 1), plain.loader(_first(test, columns), 1), batches
+    plain.pair_scores(members[-1].model, plain.loader(_first(train, 5), 1), plain.loader(_first(test, 1), 1))
+    work = lambda: plain.lissa_scores(members[-1].model, *loaders, damping=5e-3, scale=1e4)  # noqa: E731
+    seconds, scores = repeat(work, 1, warm_up=0)
+    return Outcome(seconds, {"if_lissa": scores})
+
+
+@contender
+def plain_loo(task: str, num_per_class: int, device: str, prepared: bool, removals: int) -> Outcome:
+    """One retraining for each removed example, each up to the last checkpoint; the seconds are those of one removal.
+
+    As published, the finished model is evaluated anew beside each retraining.
+    """
+    from tda.models.families import new_model
+
+    _prepare(prepared)
+    members, train, test = load(task, num_per_class, device, fast_layout=False)
+    member, loader = members[-1], plain.loader(test, 64)
+    untrained = new_model(member.family, member.task, member.seed).to(device)
+    batches = member.plan.batches(member.seed, len(train))
+
+    def change(removed: int) -> torch.Tensor:
+        before = plain.test_losses(member.model, loader)
+        return plain.retrained_losses(untrained, member.plan, batches, train, loader, removed) - before
+
+    plain.retrained_losses(untrained, member.plan, batches[:5], train, loader, None)
+    seconds, changes = [], []
+    for removed in range(removals):
+        run, found = repeat(lambda removed=removed: change(removed), 1, warm_up=0)
+        seconds += run
+        changes.append(found)
+    return Outcome(seconds, {"loo": torch.stack(changes).cpu()})
+
+
+@contender
+def plain_ats(task: str, num_per_class: int, device: str, prepared: bool, steps: int) -> Outcome:
+    """One step on a copy for each training example, losses before and after; the seconds are those of one example."""
+    _prepare(prepared)
+    members, train, test = load(task, num_per_class, device, fast_layout=False)
+    member, loader = members[-1], plain.loader(test, 64)
+    remembered = member.state.optimizer
+    names = [name for name, _ in member.model.named_parameters()]
+    state = {position: {key: remembered[key][name] for key in remembered} for position, name in enumerate(names)}
+    seconds, changes = [], []
+    for example in range(-1, steps):
+        image, label = train.images[example], train.labels[example]
+        work = lambda image=image, label=label: plain.added_step_changes(  # noqa: E731
+            member.model, member.plan, state, image, label, loader
+        )
+        run, found = repeat(work, 1, warm_up=0)
+        if example >= 0:
+            seconds += run
+            changes.append(found)
+    return Outcome(seconds, {"ats": torch.stack(changes).cpu()})
+
+
+@contender
+def ours(
+    task: str,
+    num_per_class: int,
+    device: str,
+    methods: list[str],
+    repeats: int,
+    examples: int | None = None,
+    columns: int | None = None,
+    checkpoints: int = 5,
+) -> Outcome:
+    """This project's methods for the last checkpoints of the seed; the seconds are those of one checkpoint."""
+    from tda.methods import method_named
+
+    _prepare(True)
+    members, train, test = load(task, num_per_class, device, fast_layout=True)
+    members, train, test = members[-checkpoints:], _first(train, examples), _first(test, columns)
+    chosen = [method_named(name) for name in methods]
+
+    def work() -> dict[str, torch.Tensor]:
+        for member in members:
+            member.cache.clear()
+        # The last member's scores are kept for the comparison.
+        return {method.name: list(method.score(members, train, test, method.settings))[-1].scores for method in chosen}
+
+    seconds, scores = repeat(work, repeats, warm_up=1 if repeats > 1 else 0)
+    return Outcome([run / len(members) for run in seconds], {name: found.cpu() for name, found in scores.items()})
+
+
+@contender
+def ours_loo(task: str, num_per_class: int, device: str, removals: int, repeats: int) -> Outcome:
+    """Retrainings without the first `removals` examples and the baseline; the seconds are those of one retraining."""
+    from tda.methods.leave_one_out import loss_changes
+
+    _prepare(True)
+    members, train, test = load(task, num_per_class, device, fast_layout=True)
+    loss_changes(members[-1], train, test, [0])
+    seconds, changes = repeat(lambda: loss_changes(members[-1], train, test, range(removals)), repeats, warm_up=0)
+    return Outcome([run / (removals + 1) for run in seconds], {"loo": changes[-1].cpu()})
+
+
+def compare(sample: Sample, settings: Settings) -> dict[str, dict]:
+    """Method -> rows, ratio and agreement of one experiment."""
+    shared = {"task": sample.task, "num_per_class": sample.num_per_class, "device": settings.device}
+    in_child("trained_members", **shared)
+    num_train, num_test = (30, 900) if sample.task == "mnist3" else (500, 500)
+    found = {}
+
+    def enter(
+        name: str, mine: Measured, my_scale: float, plains: list[Measured], plain_scale: float, sampled: str, keys: list[str]
+    ):
+        labels = ["plain, as published", "plain, with this project's process settings"]
+        rows = [measured.row(label, plain_scale, sampled) for label, measured in zip(labels, plains, strict=False)]
+        rows.append(mine.row("this project", my_scale))
+        agreement = {key: _agreement(plains[0].arrays[key], mine.arrays[key]) for key in keys}
+        fastest_rows = {"ratio": rounded(rows[0]["seconds"] / rows[-1]["seconds"], 3)}
+        if len(plains) > 1:
+            fastest_rows["ratio_to_tuned_plain"] = rounded(rows[1]["seconds"] / rows[-1]["seconds"], 3)
+        found[name] = {"rows": rows, **fastest_rows, "agreement": agreement}
+
+    mine = in_child("ours", **shared, methods=["grad_dot", "grad_cos"], repeats=settings.repeats)
+    plains = [in_child("plain_pairs", **shared, prepared=prepared, columns=sample.pair_columns) for prepared in (False, True)]
+    sampled = f"{sample.pair_columns} of {num_test} test examples"
+    enter("grad_dot + grad_cos", mine, 1, plains, num_test / sample.pair_columns, sampled, ["grad_dot", "grad_cos"])
+
+    how = {"repeats": sample.influence_repeats or settings.repeats, "checkpoints": sample.influence_checkpoints}
+    converged = in_child("ours", **shared, **how, methods=["if"])
+    mine = in_child("ours", **shared, **how, methods=["if_lissa"], columns=sample.ours_lissa)
+    plains = [in_child("plain_lissa", **shared, prepared=prepared, columns=sample.lissa_columns) for prepared in (False, True)]
+    sampled = f"{sample.lissa_columns} of {num_test} test examples"
+    my_scale = num_test / (sample.ours_lissa or num_test)
+    enter("if_lissa", mine, my_scale, plains, num_test / sample.lissa_columns, sampled, ["if_lissa"])
+    found["if"] = {"rows": [found["if_lissa"]["rows"][0], converged.row("this project, converged")]}
+    found["if"]["ratio"] = rounded(found["if"]["rows"][0]["seconds"] / found["if"]["rows"][1]["seconds"], 3)
+
+    removals = sample.ours_removals or num_train
+    mine = in_child("ours_loo", **shared, removals=removals, repeats=1 if sample.ours_removals else settings.repeats)
+    plains = [in_child("plain_loo", **shared, prepared=prepared, removals=sample.removals) for prepared in (False, True)]
+    # One retraining of this project serves five checkpoints.
+    enter("loo", mine, (num_train + 1) / 5, plains, num_train, f"{sample.removals} of {num_train} removals", ["loo"])
+
+    mine = in_child("ours", **shared, methods=["ats"], examples=sample.ours_steps, repeats=settings.repeats)
+    plains = [in_child("plain_ats", **shared, prepared=prepared, steps=sample.steps) for prepared in (False, True)]
+    my_scale = num_train / (sample.ours_steps or num_train)
+    enter("ats", mine, my_scale, plains, num_train, f"{sample.steps} of {num_train} examples", ["ats"])
+    return found
+
+
+def _agreement(reference: np.ndarray, scores: np.ndarray) -> dict:
+    """How far this project's scores are from the plain ones on the sample; raises AssertionError if they disagree."""
+    rows, columns = min(len(scores), len(reference)), min(scores.shape[1], reference.shape[1])
+    scores, reference = scores[:rows, :columns], reference[:rows, :columns]
+    error = relative_error(scores, reference)
+    correlation = float(np.corrcoef(scores.ravel(), reference.ravel())[0, 1])
+    assert error < 0.05 and correlation > 0.999, f"the scores disagree: relative error {error}, correlation {correlation}"
+    return {"relative_error": error, "correlation": round(correlation, 7), "entries": int(reference.size)}
+
+
+def main(settings: Settings) -> str:
+    """Compare on the chosen experiments and write the result."""
+    content = {"experiments": {}}
+    for task, wanted in (("mnist3", settings.mnist3), ("cifar10", settings.cifar10)):
+        if wanted:
+            sample = SAMPLES[task]
+            with common.temporary_root():
+                content["experiments"][f"cnn_{task}_{sample.num_per_class}pc"] = compare(sample, settings)
+            path = common.write_result("against_published", settings.device, content)
+    return f"wrote {path}"
+
+
+if __name__ == "__main__":
+    common.run(Settings, main)

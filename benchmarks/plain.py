@@ -1,0 +1,92 @@
+"""The published algorithms, written plainly from their definitions: one pair, one model, one test example at a time.
+
+This is what Nguyen, Seo and Oh (2023) describe and what a first implementation looks like: DataLoaders, autograd, no shared
+work. Only orientation (positive = helpful), batch orders and the definition of leave-one-out follow this project, so
+that the numbers can be compared.
+"""
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+
+def loader(split, batch_size: int) -> DataLoader:
+    """A DataLoader over a split in its order."""
+    return DataLoader(TensorDataset(split.images, split.labels), batch_size=batch_size)
+
+
+def flat_gradient(model: nn.Module, images: Tensor, labels: Tensor, graph: bool = False) -> Tensor:
+    """Gradient of the mean loss of a batch with respect to all parameters, end to end: (p,)."""
+    loss = functional.cross_entropy(model(images), labels)
+    gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=graph)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def pair_scores(model: nn.Module, train: DataLoader, test: DataLoader) -> tuple[Tensor, Tensor]:
+    """Grad-Dot and Grad-Cos (n_train, n_test); a training gradient is computed anew for each pair."""
+    dots, cosines = [], []
+    for test_image, test_label in test:
+        test_gradient = flat_gradient(model, test_image, test_label)
+        for image, label in train:
+            gradient = flat_gradient(model, image, label)
+            dots.append(torch.dot(test_gradient, gradient).item())
+            cosines.append(functional.cosine_similarity(test_gradient, gradient, dim=0).item())
+    shape = (len(test.dataset), len(train.dataset))
+    return torch.tensor(dots).reshape(shape).T, torch.tensor(cosines).reshape(shape).T
+
+
+def lissa_scores(
+    model: nn.Module, train: DataLoader, test: DataLoader, batches: DataLoader, damping: float, scale: float
+) -> Tensor:
+    """Influence (n_train, n_test): one recursion over the batches for each test example, then one gradient for each pair."""
+    scores = []
+    for test_image, test_label in test:
+        vector = flat_gradient(model, test_image, test_label)
+        estimate = vector
+        for images, labels in batches:
+            gradient = flat_gradient(model, images, labels, graph=True)
+            products = torch.autograd.grad(torch.dot(gradient, estimate), list(model.parameters()))
+            hessian_product = torch.cat([product.flatten() for product in products])
+            estimate = vector + (1 - damping) * estimate - hessian_product / scale
+        s_test = estimate / scale
+        scores += [torch.dot(flat_gradient(model, image, label), s_test).item() for image, label in train]
+    return torch.tensor(scores).reshape(len(test.dataset), -1).T
+
+
+def test_losses(model: nn.Module, test: DataLoader) -> Tensor:
+    """Loss of each test example (n_test,)."""
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([functional.cross_entropy(model(images), labels, reduction="none") for images, labels in test])
+
+
+def retrained_losses(model: nn.Module, plan, batches: Iterable[Tensor], train, test: DataLoader, removed: int | None) -> Tensor:
+    """Test losses (n_test,) after training a copy of the untrained model without one example's term."""
+    model = copy.deepcopy(model)
+    model.train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    dataset = TensorDataset(train.images, train.labels, torch.arange(len(train), device=train.images.device))
+    for images, labels, positions in DataLoader(dataset, batch_sampler=[batch.tolist() for batch in batches]):
+        losses = functional.cross_entropy(model(images), labels, reduction="none")
+        if removed is not None:
+            losses = losses * (positions != removed)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+    return test_losses(model, test)
+
+
+def added_step_changes(model: nn.Module, plan, optimizer_state: dict, image: Tensor, label: Tensor, test: DataLoader) -> Tensor:
+    """Test losses before minus after one training step of a copy on one example (n_test,)."""
+    before = test_losses(model, test)
+    stepped = copy.deepcopy(model)
+    stepped.train()
+    optimizer = torch.optim.Adam(stepped.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(optimizer_state)})
+    functional.cross_entropy(stepped(image[None]), label[None]).backward()
+    optimizer.step()
+    return before - test_losses(stepped, test)

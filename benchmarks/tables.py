@@ -1,0 +1,187 @@
+"""Fill the tables of benchmarks/README.md from benchmarks/results/*.json: what stands between the markers is replaced.
+
+A marker pair is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, applied to the JSON file of the same name
+up to its first dot.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+
+import common
+from common import RESULTS
+
+README = RESULTS.parent / "README.md"
+
+
+@dataclass
+class Settings:
+    """Nothing to choose."""
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return ""
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{text}{unit}"
+
+
+def _spread(row: dict) -> str:
+    return f"{_number(row['min'])} to {_number(row['max'])} ({row['runs']})"
+
+
+def _origin(content: dict) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    return f"`{content['command']}` on {content['device']}; {versions}."
+
+
+def against_published(content: dict) -> str:
+    """Each method against the plain algorithm, seconds for one checkpoint."""
+    parts = [_origin(content)]
+    for experiment, methods in content["experiments"].items():
+        rows = []
+        for method, found in methods.items():
+            ours = found["rows"][-1]["seconds"]
+            for row in found["rows"]:
+                error = max((entry["relative_error"] for entry in found.get("agreement", {}).values()), default=None)
+                last = row is found["rows"][-1]
+                scaled = f"{row['note']}, " if "note" in row else ""
+                rows.append(
+                    [
+                        method,
+                        row["contender"],
+                        _number(row["seconds"]),
+                        _spread(row),
+                        f"{scaled}x {_number(row['scaled_by'])}",
+                        _number(row["peak_mib"]),
+                        "" if last else _number(row["seconds"] / ours, "x"),
+                        f"{error:.1e}" if last and error is not None else "",
+                    ]
+                )
+        header = [
+            "method",
+            "contender",
+            "seconds",
+            "min to max (runs)",
+            "scaled by",
+            "peak MiB",
+            "slower",
+            "relative difference",
+        ]
+        parts.append(f"{experiment}, seconds for one checkpoint of one seed\n\n{_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def kernel_floor(content: dict) -> str:
+    """The kernel against one pass and against vmap."""
+    rows = []
+    for experiment, found in content["experiments"].items():
+        kernel = found["rows"][0]["seconds"]
+        for row in found["rows"]:
+            rows.append([experiment, row["contender"], _number(row["seconds"]), _spread(row), _number(row["seconds"] / kernel)])
+        errors = found["agreement_with_float64"]
+        summary = f"kernel / floor **{found['ratio_to_floor']}**, error against float64 {errors['relative_error']:.1e}"
+        rows.append([experiment, summary, "", "", ""])
+    parts = [_origin(content), _table(["experiment", "contender", "seconds", "min to max (runs)", "in kernels"], rows)]
+    if "large" in content:
+        large = content["large"]
+        parts.append(
+            f"{large['contender']}: {_number(large['seconds'])} s, peak {_number(large['peak_mib'])} MiB "
+            f"({_number(large['resident_before_mib'])} MiB of it before the kernel began), "
+            f"relative error {large['relative_error']:.1e} on {large['entries']:,} random entries against float64 autograd."
+        )
+    return "\n\n".join(parts)
+
+
+def against_libraries(content: dict) -> str:
+    """captum, dattri and traker."""
+    titles = {"grad_dot": "TracIn (Grad-Dot)", "trak": "TRAK", "influence": "influence functions"}
+    qualities = {
+        "relative_error": "relative error {:.1e}",
+        "rank_correlation": "rank correlation with the exact {:.3f}",
+        "relative_residual": "relative residual {:.1e}",
+    }
+    rows = []
+    for key, title in titles.items():
+        for row in content[key]["rows"]:
+            quality = ", ".join(text.format(row[name]) for name, text in qualities.items() if name in row)
+            note = f" ({row['note']}, scaled)" if "note" in row else ""
+            numbers = [_number(row["seconds"]), _spread(row), _number(row["peak_mib"]), _number(row["ratio"], "x")]
+            rows.append([title, row["contender"] + note, *numbers, quality])
+    header = ["work", "contender", "seconds", "min to max (runs)", "peak MiB", "ratio", "agreement"]
+    return f"{_origin(content)}\n\n{_table(header, rows)}"
+
+
+def scaling(content: dict) -> str:
+    """Seconds and memory at each size."""
+    rows = [
+        [
+            f"{row['num_train']:,} x {row['num_test']:,}",
+            f"{row['parameters']:,}",
+            _number(row["seconds"]),
+            _number(row["peak_mib"]),
+        ]
+        for row in content["rows"]
+    ]
+    return f"{_origin(content)}\n\n{_table(['train x test', 'parameters', 'seconds', 'peak MiB'], rows)}"
+
+
+def study(content: dict) -> str:
+    """Every step of the study."""
+    rows = [
+        [f"`{row['step']}`", *(_number(row[key]) for key in ("seconds", "processor_seconds", "peak_mib"))]
+        for row in content["rows"]
+    ]
+    rows.append(["**all**", f"**{_number(content['seconds'])}**", "", f"**{_number(content['peak_mib'])}**"])
+    return f"{_origin(content)}\n\n{_table(['step', 'seconds', 'processor seconds', 'peak MiB'], rows)}"
+
+
+def where_time_goes(content: dict) -> str:
+    """Seconds of each step beside what arithmetic and memory traffic would take."""
+    rates, image = content["machine"], content["image"]
+    machine = (
+        f"The machine multiplies matrices at {rates['flops_per_second'] / 1e9:.0f} GFLOP/s and copies at "
+        f"{rates['bytes_per_second'] / 1e9:.0f} GB/s. One image costs {image['forward_mflop']} MFLOP forward and "
+        f"{image['forward_backward_mflop']} MFLOP forward and backward; its operators read and write "
+        f"{image['forward_megabytes']} MB and {image['forward_backward_megabytes']} MB."
+    )
+    rows = []
+    for row in content["rows"]:
+        limit = max(row.get("arithmetic_seconds", 0), row.get("memory_seconds", 0))
+        limits = [_number(row.get(key)) for key in ("gflop", "arithmetic_seconds", "gigabytes", "memory_seconds")]
+        rows.append([row["step"], _number(row["seconds"]), *limits, _number(row["seconds"] / limit, "x") if limit else ""])
+    header = ["step, five checkpoints", "seconds", "GFLOP", "at the peak, s", "GB", "at the copy rate, s", "above the larger"]
+    shares = [
+        [entry["work"], ", ".join(f"{name.removeprefix('aten::')} {share:.0%}" for name, share in entry["shares"].items())]
+        for entry in content["operators"]
+    ]
+    return "\n\n".join([_origin(content), machine, _table(header, rows), _table(["work", "operators' own time"], shares)])
+
+
+def filled(text: str) -> str:
+    """The text with every table replaced whose JSON file is there."""
+
+    def replace(match: re.Match) -> str:
+        name = match[1]
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            return match[0]
+        render = globals()[name.removesuffix("_cuda")]
+        return f"<!-- table {name} -->\n{render(json.loads(path.read_text()))}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", replace, text, flags=re.DOTALL)
+
+
+def main(settings: Settings) -> str:
+    """Rewrite the README's tables."""
+    README.write_text(filled(README.read_text()))
+    return f"filled the tables of {README}"
+
+
+if __name__ == "__main__":
+    common.run(Settings, main)

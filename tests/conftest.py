@@ -1,0 +1,157 @@
+"""What the tests share: a root folder of their own, a tiny trained ensemble, scripts run as a user runs them, real data."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from tda.ensembles import load_members
+from tda.many_models import resident_split
+from tda.members import Member
+from tda.paths import Experiment
+from tda.subsets import Split, load_split, write_subset
+from tda.tasks import task_named
+from tda.training import TrainingSettings, train_experiment
+
+pytest_plugins = ["tiny_model"]
+
+CHECKOUT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+SEEDS = (11, 22, 33)
+EXPERIMENT = Experiment("cnn", "digits3", 2)
+RAW_FOLDERS = ("MNIST", "cifar-10-batches-py")
+
+
+def make_root(folder: Path, sizes: tuple[int, ...] = (2, 3)) -> Path:
+    """Three seeds and the index files of digits3, as a root folder; TDA_ROOT must point there already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(torch.tensor(SEEDS), folder / "random_seeds.pt")
+    for split, size in [("train", size) for size in sizes] + [("test", 50)]:
+        write_subset(task_named("digits3"), split, size, draw_seed=0, force=False)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_processor_settings() -> Iterator[None]:
+    """Undo what scoring and training set for the whole process."""
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root folder with three seeds and index files of digits3, and nothing else."""
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path))
+    return make_root(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root folder with the trained members of EXPERIMENT, to be copied, never changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TDA_ROOT", str(folder))
+        make_root(folder)
+        train_experiment(TrainingSettings(EXPERIMENT.model, EXPERIMENT.task, EXPERIMENT.num_per_class, device="cpu"))
+    return folder
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The trained members of EXPERIMENT in a root folder of the test's own."""
+
+    root: Path
+    train: Split
+    test: Split
+
+    def members(self, *epochs: int, seed_id: int = 0) -> list[Member]:
+        """Members of one seed at the given epochs."""
+        return load_members(EXPERIMENT, seed_id, epochs, self.train, CPU)
+
+
+@pytest.fixture
+def ensemble(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
+    """A copy of the tiny ensemble, with its splits; 21 test examples keep naive loops short."""
+    folder = tmp_path / "root"
+    shutil.copytree(trained_root, folder)
+    monkeypatch.setenv("TDA_ROOT", str(folder))
+    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
+    few = Split(test.images[:21], test.labels[:21], test.indices[:21])
+    return Ensemble(folder, resident_split(train, CPU), resident_split(few, CPU))
+
+
+def start_script(script: str, *arguments: object, root: Path, **options: object) -> subprocess.Popen:
+    """Start a script on the CPU, from a working directory that is not the checkout."""
+    environment = os.environ | {"TDA_ROOT": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, str(CHECKOUT / script), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=root.parent, env=environment, **pipes, **options)
+
+
+def run_script(script: str, *arguments: object, root: Path, **options: object) -> subprocess.CompletedProcess:
+    """Run a script to its end, as start_script starts it."""
+    process = start_script(script, *arguments, root=root, **options)
+    output, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
+    """A script that met a user's mistake ends with status 2 and one line on standard error, in which the words stand."""
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+    assert done.stdout == ""
+
+
+def script_module(script: str) -> ModuleType:
+    """A script as a module, so that its Settings and main can be called."""
+    name = "script_" + Path(script).stem
+    if name not in sys.modules:
+        specification = importlib.util.spec_from_file_location(name, CHECKOUT / script)
+        sys.modules[name] = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
+    """Bytes of every file below a folder that matches one of the patterns, by relative path."""
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(found)}
+
+
+def temporary_files(folder: Path) -> list[Path]:
+    """What unfinished writers left behind."""
+    return sorted(folder.rglob("*.tmp"))
+
+
+@pytest.fixture(scope="session")
+def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds MNIST and CIFAR-10 in torchvision's layout; skips where there is no such data."""
+    if all((CHECKOUT / "data" / name).exists() for name in RAW_FOLDERS):
+        return CHECKOUT / "data"
+    unpack = CHECKOUT.parent / "shared" / "data" / "unpack"
+    if not unpack.exists():
+        pytest.skip(f"MNIST and CIFAR-10 are neither in {CHECKOUT / 'data'} nor can {unpack} lay them out")
+    folder = tmp_path_factory.mktemp("raw")
+    subprocess.run([sys.executable, unpack, folder], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def real_root(real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root folder with the real data sets and the committed index files and seeds."""
+    folder = tmp_path / "root"
+    shutil.copytree(CHECKOUT / "data" / "subset_indices", folder / "data" / "subset_indices")
+    shutil.copy(CHECKOUT / "random_seeds.pt", folder)
+    for name in RAW_FOLDERS:
+        (folder / "data" / name).symlink_to((real_data / name).resolve())
+    monkeypatch.setenv("TDA_ROOT", str(folder))
+    return folder

@@ -1,0 +1,47 @@
+"""Curvature products against explicit matrices."""
+
+import pytest
+import torch
+from tiny_model import explicit_gauss_newton, explicit_hessian, naive_gradients
+
+from tda.curvature import flatten, gauss_newton_products, hessian_products, unflatten
+
+
+@pytest.mark.parametrize(
+    ("products", "explicit"),
+    [(hessian_products, explicit_hessian), (gauss_newton_products, explicit_gauss_newton)],
+    ids=["hessian", "gauss_newton"],
+)
+def test_products_are_those_of_the_explicit_matrix(tiny, products, explicit):
+    train, _, members = tiny
+    model = members[0].model
+    vectors = torch.randn(70, 271, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = vectors @ explicit(model, train)
+    apply = products(model, train.images, train.labels)
+    torch.testing.assert_close(apply(vectors), expected, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(apply(vectors[:1]), expected[:1], rtol=1e-8, atol=1e-10)
+
+
+def test_matrices_are_not_the_same(tiny):
+    train, _, members = tiny
+    difference = explicit_hessian(members[0].model, train) - explicit_gauss_newton(members[0].model, train)
+    assert difference.abs().max() > 1e-2
+
+
+def test_vectors_follow_the_order_of_the_gradients(tiny):
+    train, _, members = tiny
+    model = members[0].model
+    gradients = naive_gradients(model, train)
+    cut = unflatten(gradients, model)
+    assert {name: tensor.shape[1:] for name, tensor in cut.items()} == {
+        name: parameter.shape for name, parameter in model.named_parameters()
+    }
+    assert torch.equal(flatten(cut), gradients)
+
+
+def test_model_is_left_alone(tiny):
+    train, _, members = tiny
+    model = members[0].model
+    gauss_newton_products(model, train.images, train.labels)(torch.ones(1, 271, dtype=torch.float64))
+    hessian_products(model, train.images, train.labels)(torch.ones(1, 271, dtype=torch.float64))
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
