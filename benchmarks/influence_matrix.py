@@ -28,7 +28,8 @@ from tda.paths import ResultsFolder
 from tda.scores import load_scores
 from tda.subsets import Split, load_split
 
-DAMPINGS = (5e-3, 5e-1)
+DAMPINGS = (5e-3, 5e-2, 5e-1, 5.0)
+HESSIAN_DAMPINGS = (5e-3, 5e-1)
 TOLERANCE = 1e-2
 MAX_ITERATIONS = 40
 RESULTS = Path(__file__).parent / "results"
@@ -46,7 +47,8 @@ def compare(name: str) -> pd.DataFrame:
     members = [load_members(experiment, seed_id, scores.epochs[-1:], train_split, device)[0] for seed_id in scores.seed_ids]
     rows = [judge("none (Grad-Dot)", None, [(loss_kernel(member, train, test).cross, 0.0) for member in members], truth, 0)]
     for damping in DAMPINGS:
-        for matrix, solve in (("gauss_newton", by_gauss_newton), ("hessian", by_hessian)):
+        solvers = [("gauss_newton", by_gauss_newton)] + [("hessian", by_hessian)] * (damping in HESSIAN_DAMPINGS)
+        for matrix, solve in solvers:
             start = time.perf_counter()
             found = [solve(member, train, test, damping) for member in members]
             rows.append(judge(matrix, damping, found, truth, (time.perf_counter() - start) / len(members)))

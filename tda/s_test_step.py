@@ -32,8 +32,13 @@ class STestSettings(ScoringSettings):
 
     method: str = "if"
     """Influence function whose s_test is kept: if (Gauss-Newton matrix) or if_lissa."""
-    damping: float = 5e-3
-    """Number added to the diagonal of the curvature."""
+    damping: float | None = None
+    """Number added to the diagonal of the curvature; without it the method's own default."""
+
+    def chosen_damping(self) -> float:
+        """The damping that is used."""
+        return method_named(self.method).settings["damping"] if self.damping is None else self.damping
+
     num_checkpoints: int = 1
     """Last checkpoints of each seed to keep s_test for; one costs as many bytes as 4 x test examples x parameters."""
     new_indices: str = ""
@@ -46,6 +51,8 @@ def keep_s_test(settings: STestSettings) -> str:
     Raises UserError for unusable settings or files.
     """
     prepare_process()
+    if settings.method not in ("if", "if_lissa"):
+        raise UserError(f"s_test is kept for the methods if and if_lissa, not for {settings.method}")
     experiment, device = settings.experiment, pick_device(settings.device)
     train = load_split(settings.task, "train", settings.num_per_class)
     test = load_split(settings.task, "test")
@@ -83,7 +90,7 @@ def _write_unless_finished(settings: STestSettings, member: Member, train: Split
         "epoch": member.epoch,
         "data": hashes,
         "method": settings.method,
-        "damping": settings.damping,
+        "damping": settings.chosen_damping(),
     }
     if path.exists() and not settings.force:
         if read_info(path) != info:
@@ -107,11 +114,9 @@ def _check_space(path: Path, member: Member, test: Split) -> None:
 
 def _inverse(settings: STestSettings, member: Member, train: Split) -> Inverse:
     if settings.method == "if":
-        return dual_inverse(member, train, settings.damping)
-    if settings.method == "if_lissa":
-        defaults = method_named("if_lissa").settings
-        return lissa_operators(member, train, settings.damping, defaults["scale"], defaults["batch_size"])[0]
-    raise UserError(f"s_test is kept for the methods if and if_lissa, not for {settings.method}")
+        return dual_inverse(member, train, settings.chosen_damping())
+    defaults = method_named("if_lissa").settings
+    return lissa_operators(member, train, settings.chosen_damping(), defaults["scale"], defaults["batch_size"])[0]
 
 
 def _new_examples(settings: STestSettings) -> Split | None:
@@ -126,7 +131,7 @@ def _score(settings: STestSettings, member: Member, new: Split, test: Split, has
     scores = score_new_examples(kept, member, resident_split(new, member.device))
     described = {
         "method": settings.method,
-        "settings": {"damping": settings.damping},
+        "settings": {"damping": settings.chosen_damping()},
         "experiment": member.experiment.name,
         "seed_id": member.seed_id,
         "epoch": member.epoch,

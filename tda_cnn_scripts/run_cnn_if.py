@@ -21,14 +21,16 @@ class Settings(ScoringSettings):
     num_per_class: int = 10
     matrix: str = "gauss_newton"
     """Curvature that the converged influence function inverts: gauss_newton, or hessian (slow and indefinite)."""
-    damping: float = 5e-3
-    """Number added to the diagonal of the curvature, in both forms."""
+    damping: float = 0.5
+    """Number added to the diagonal of the curvature by the converged form."""
+    lissa_damping: float = 5e-3
+    """Damping of the published recursion."""
 
 
 def main(settings: Settings) -> str:
     """Score by both forms of influence functions."""
-    methods = {"if": {"matrix": settings.matrix, "damping": settings.damping}, "if_lissa": {"damping": settings.damping}}
-    return score_experiment(settings, methods)
+    converged = {"matrix": settings.matrix, "damping": settings.damping}
+    return score_experiment(settings, {"if": converged, "if_lissa": {"damping": settings.lissa_damping}})
 
 
 if __name__ == "__main__":

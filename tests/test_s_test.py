@@ -13,6 +13,7 @@ from tiny_model import naive_gradients, score
 
 from tda.errors import UserError
 from tda.inverse_curvature import dual_inverse
+from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
 from tda.s_test import read_info, score_new_examples, write_s_test
 from tda.scores import load_score_file
@@ -27,7 +28,7 @@ INFO = {"experiment": EXPERIMENT.name, "seed_id": 0, "epoch": 15}
 def test_scores_of_the_training_examples_are_those_of_the_method(ensemble: Ensemble, tmp_path: Path, method: str):
     (member,) = ensemble.members(15)
     if method == "if":
-        inverse = dual_inverse(member, ensemble.train, 5e-3)
+        inverse = dual_inverse(member, ensemble.train, method_named("if").settings["damping"])
     else:
         inverse = lissa_operators(member, ensemble.train, 5e-3, 1e4, 8)[0]
     path = tmp_path / "s_test.safetensors"

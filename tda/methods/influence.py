@@ -3,6 +3,9 @@
 g_train^T (C + damping)^-1 g_test, C the Gauss-Newton matrix of the mean training loss or its Hessian. The Gauss-Newton
 matrix has rank at most n_train times the number of logits, so that its inverse is exact algebra on a kernel of that
 size (Woodbury) and no vector of parameter length is ever formed.
+
+The default damping, 0.5, is a hundred times that of the published recursion: it predicts leave-one-out better on digits3 and on
+mnist3 (benchmarks/influence_matrix.py), whose few training steps leave most directions unlearned.
 """
 
 import copy
@@ -27,7 +30,7 @@ DUAL_LIMIT = 8000
     "IF",
     "Koh and Liang 2017; Gauss-Newton matrix as in Martens 2020",
     matrix="gauss_newton",
-    damping=5e-3,
+    damping=0.5,
     tolerance=1e-4,
     max_iterations=200,
 )
