@@ -203,8 +203,8 @@ def test_a_hundred_kills_over_the_pipeline(study: tuple[Path, dict], tmp_path: P
             run_all([script], root)
             assert_same_as_undisturbed(root, reference)
             shutil.rmtree(root)
-    with capsys.disabled():
-        print(f"\n{kills} kills, of which {hits} hit a process at work, over {len(STEPS)} steps")
+        with capsys.disabled():
+            print(f"\n{kills} kills, of which {hits} hit a process at work, over {len(STEPS)} steps", flush=True)
 
 
 def side_by_side(*starts: Callable[[], subprocess.Popen]) -> None:
