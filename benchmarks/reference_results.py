@@ -94,7 +94,7 @@ def curvature_table() -> str:
     table = pd.concat(found)
     columns = ["experiment", "curvature", "damping", "pearson_with_loo", "spearman_with_loo", "mean_spearman_per_test_example"]
     table = table[[*columns, "largest_residual", "seconds_per_member"]]
-    return markdown(table.rename(columns=lambda column: column.replace("_", " ")).fillna(""))
+    return markdown(table.rename(columns=lambda column: column.replace("_", " ")).astype(object).fillna(""))
 
 
 def markdown(table: pd.DataFrame) -> str:
