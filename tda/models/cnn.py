@@ -1,0 +1,36 @@
+"""The study's two small convolutional networks (Nguyen, Seo and Oh 2023, appendix)."""
+
+import torch
+from torch import nn
+
+from tda.tasks import Task
+
+NUM_LOGITS = 10
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.GELU(), nn.MaxPool2d(2))
+
+
+def _flat_size(convolutions: nn.Module, task: Task) -> int:
+    with torch.no_grad():
+        return convolutions(torch.zeros(1, task.channels, task.image_size, task.image_size)).numel()
+
+
+def _classifier(convolutions: nn.Sequential, task: Task, hidden: int) -> nn.Sequential:
+    head = nn.Sequential(nn.Linear(_flat_size(convolutions, task), hidden), nn.GELU(), nn.Linear(hidden, NUM_LOGITS))
+    return nn.Sequential(convolutions, nn.Flatten(), head)
+
+
+def two_layer_cnn(task: Task) -> nn.Sequential:
+    """32 and 64 channels, a hidden layer of 128, ten logits: 225,034 parameters for 28x28x1, 259,914 for 32x32x3."""
+    kernel = 3 if task.channels == 1 else 5
+    return _classifier(nn.Sequential(_convolution(task.channels, 32, kernel), _convolution(32, 64, kernel)), task, hidden=128)
+
+
+def three_layer_cnn(task: Task) -> nn.Sequential:
+    """32, 64 and 128 channels, a hidden layer of 256, ten logits: 619,786 parameters for 28x28x1, 620,362 for 32x32x3."""
+    paddings = (0, 2, 2) if task.channels == 1 else (0, 0, 2)
+    channels = (task.channels, 32, 64, 128)
+    layers = [_convolution(channels[i], channels[i + 1], 3, paddings[i]) for i in range(3)]
+    return _classifier(nn.Sequential(*layers), task, hidden=256)
