@@ -64,8 +64,8 @@ def test_losses(model: nn.Module, test: DataLoader) -> Tensor:
         return torch.cat([functional.cross_entropy(model(images), labels, reduction="none") for images, labels in test])
 
 
-def retrained_losses(model: nn.Module, plan, batches: Iterable[Tensor], train, test: DataLoader, removed: int | None) -> Tensor:
-    """Test losses (n_test,) after training a copy of the untrained model without one example's term."""
+def retrained(model: nn.Module, plan, batches: Iterable[Tensor], train, removed: int | None) -> nn.Module:
+    """A copy of the untrained model, trained without one example's term."""
     model = copy.deepcopy(model)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
@@ -77,7 +77,7 @@ def retrained_losses(model: nn.Module, plan, batches: Iterable[Tensor], train, t
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
-    return test_losses(model, test)
+    return model
 
 
 def added_step_changes(model: nn.Module, plan, optimizer_state: dict, image: Tensor, label: Tensor, test: DataLoader) -> Tensor:

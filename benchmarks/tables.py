@@ -48,7 +48,11 @@ def against_published(content: dict) -> str:
         for method, found in methods.items():
             ours = found["rows"][-1]["seconds"]
             for row in found["rows"]:
-                error = max((entry["relative_error"] for entry in found.get("agreement", {}).values()), default=None)
+                agreement = found.get("agreement", {}).values()
+                error = max((entry["relative_error"] for entry in agreement), default=None)
+                exact = [
+                    f" ({e['against_float64']:.1e}, plain {e['plain_against_float64']:.1e})" for e in agreement if len(e) > 2
+                ]
                 last = row is found["rows"][-1]
                 scaled = f"{row['note']}, " if "note" in row else ""
                 rows.append(
@@ -60,7 +64,7 @@ def against_published(content: dict) -> str:
                         f"{scaled}x {_number(row['scaled_by'])}",
                         _number(row["peak_mib"]),
                         "" if last else _number(row["seconds"] / ours, "x"),
-                        f"{error:.1e}" if last and error is not None else "",
+                        f"{error:.1e}{''.join(exact)}" if last and error is not None else "",
                     ]
                 )
         header = [
@@ -71,7 +75,7 @@ def against_published(content: dict) -> str:
             "scaled by",
             "peak MiB",
             "slower",
-            "relative difference",
+            "relative difference (from float64)",
         ]
         parts.append(f"{experiment}, seconds for one checkpoint of one seed\n\n{_table(header, rows)}")
     return "\n\n".join(parts)
