@@ -266,11 +266,11 @@ def _agreement(reference: np.ndarray, scores: np.ndarray) -> dict:
 def _agreement_after_training(reference: np.ndarray, scores: np.ndarray, exact: np.ndarray) -> dict:
     """The same for models trained apart, whose rounding errors grow with every step, so that float64 has to judge.
 
-    Raises AssertionError if this project's scores are further from float64 than three times the plain ones.
+    Raises AssertionError if this project's scores are further from float64 than ten times the plain ones.
     """
     scores = scores[: len(reference)]
     mine, others = relative_error(scores, exact), relative_error(reference, exact)
-    assert mine < max(1e-4, 3 * others), f"the scores disagree: relative errors against float64 {mine} and, plainly, {others}"
+    assert mine < max(1e-3, 10 * others), f"the scores disagree: relative errors against float64 {mine} and, plainly, {others}"
     found = {"relative_error": relative_error(scores, reference), "entries": int(reference.size)}
     return found | {"against_float64": mine, "plain_against_float64": others}
 

@@ -122,7 +122,7 @@ def against_libraries(content: dict) -> str:
 
 
 def scaling(content: dict) -> str:
-    """Seconds and memory at each size."""
+    """Seconds and memory of the gradient kernel against training examples, test examples and parameters."""
     rows = [
         [
             f"{row['num_train']:,} x {row['num_test']:,}",
@@ -132,7 +132,8 @@ def scaling(content: dict) -> str:
         ]
         for row in content["rows"]
     ]
-    return f"{_origin(content)}\n\n{_table(['train x test', 'parameters', 'seconds', 'peak MiB'], rows)}"
+    figure = f"![{scaling.__doc__}](results/scaling.png)"
+    return f"{figure}\n\n{_origin(content)}\n\n{_table(['train x test', 'parameters', 'seconds', 'peak MiB'], rows)}"
 
 
 def study(content: dict) -> str:
@@ -168,13 +169,13 @@ def where_time_goes(content: dict) -> str:
 
 
 def filled(text: str) -> str:
-    """The text with every table replaced whose JSON file is there."""
+    """The text with every table rendered anew; a table whose JSON file is missing is empty."""
 
     def replace(match: re.Match) -> str:
         name = match[1]
         path = RESULTS / f"{name}.json"
         if not path.exists():
-            return match[0]
+            return f"<!-- table {name} -->\n<!-- end -->"
         render = globals()[name.removesuffix("_cuda")]
         return f"<!-- table {name} -->\n{render(json.loads(path.read_text()))}\n<!-- end -->"
 

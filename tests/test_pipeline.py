@@ -157,12 +157,13 @@ def test_second_run_rewrites_nothing_and_gives_the_same_tables(
 def kill_when(script: str, root: Path, is_time: Callable[[], bool]) -> bool:
     """Start a step, kill it when it is time, and tell whether it was still at work."""
     process = start_script(script, *arguments_of(script), root=root)
-    while process.poll() is None and not is_time():
-        time.sleep(0.002)
-    hit = process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return hit
+    try:
+        while process.poll() is None and not is_time():
+            time.sleep(0.002)
+        return process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def after(seconds: float) -> Callable[[], bool]:
@@ -182,7 +183,7 @@ def test_killed_step_ends_like_an_undisturbed_one(script: str, kills: int, study
     for enough in random.sample(range(1, 10), kills):
 
         def is_time(enough: int = enough) -> bool:
-            return sum(len(contents(path, "**/*")) for path in outputs_of(script, root)) >= enough
+            return sum(len(list(path.rglob("*.*"))) for path in outputs_of(script, root)) >= enough
 
         assert kill_when(script, root, is_time), f"no process was left to kill once {enough} files were written"
     run_all([script], root)
