@@ -18,7 +18,7 @@ from tda.many_models import on_device
 from tda.model_state import ModelState, trained_parameters, write_state
 from tda.models.families import ModelFamily, family_named, new_model
 from tda.paths import Experiment
-from tda.seeds import load_seeds
+from tda.seeds import seed_of
 from tda.tasks import Task, task_named
 from tda.training_plan import TrainingPlan
 
@@ -118,7 +118,7 @@ def load_member(experiment: Experiment, seed_id: int, epoch: int, data: str, dev
         "experiment": experiment.name,
         "seed_id": seed_id,
         "epoch": epoch,
-        "seed": load_seeds()[seed_id],
+        "seed": seed_of(seed_id),
     }
     for key, value in expected.items():
         if info.get(key) != value:
