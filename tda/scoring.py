@@ -26,7 +26,7 @@ class ScoringSettings:
     model: str = "cnn"
     """Model family of the ensemble."""
     task: str = "digits3"
-    """Task of the ensemble: digits3, mnist3 or cifar10."""
+    """Task of the ensemble, an entry of tda/tasks.py: digits3, mnist3, cifar10, ..."""
     num_per_class: int = 10
     """Training examples per class of the ensemble."""
     seed_id: int | None = None

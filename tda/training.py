@@ -15,9 +15,9 @@ class TrainingSettings:
     """The arguments that every training script has."""
 
     model: str = "cnn"
-    """Model to train: cnn (two convolutions) or cnn3 (three)."""
+    """Model to train: cnn (two convolutions), cnn3 (three) or vit (fine-tuned)."""
     task: str = "digits3"
-    """Task to train on: digits3, mnist3 or cifar10."""
+    """Task to train on, an entry of tda/tasks.py: digits3, mnist3, cifar10, ..."""
     num_per_class: int = 10
     """Training examples per class; the index file must have been drawn."""
     seed_id: int | None = None

@@ -128,7 +128,7 @@ def _fit(network: nn.Module, images: Tensor, labels: Tensor) -> None:
 
 
 def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (b, c, h, w) turned, scaled and shifted at random, the border continued."""
+    """Each image (b, c, h, w) in [-1, 1] turned, scaled and shifted at random, on black."""
     turn, scale, right, down = (2 * torch.rand(4, len(images), generator=generator) - 1) * torch.tensor(
         [[TURN], [SCALE], [SHIFT], [SHIFT]]
     )
@@ -136,4 +136,4 @@ def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
     linear = torch.stack(rows, dim=1) * (1 + scale)[:, None, None]
     maps = torch.cat([linear, torch.stack([right, down], dim=1)[:, :, None]], dim=2)
     grid = functional.affine_grid(maps, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return functional.grid_sample(images + 1, grid, align_corners=False) - 1
