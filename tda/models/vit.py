@@ -5,7 +5,6 @@ is computed once for each image, not in every pass.
 """
 
 import copy
-from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -45,12 +44,7 @@ def inputs(fine_tuning: FineTuning, task: Task, images: Tensor) -> Tensor:
 
     With random crops, and for bases whose embeddings are of another form, pixel values (n, 3 or 1, size, size).
     """
-    base = base_of(fine_tuning, task)
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (task.mean, task.std))
-    pieces = (pixel_values(base, (piece * std + mean).clamp(0, 1)) for piece in images.split(_IMAGES_AT_ONCE))
-    if fine_tuning.random_crop or not base.embeds_into_tokens:
-        return torch.cat(list(pieces))
-    return torch.cat(list(_embedded(base, pieces)))
+    return _inputs(base_of(fine_tuning, task), fine_tuning.random_crop, task.mean, task.std, images)
 
 
 def origin(fine_tuning: FineTuning, task: Task) -> dict:
@@ -68,7 +62,13 @@ def _template(base: Base, rank: int, alpha: int, dropout: float) -> nn.Module:
     return adapted(base, rank, alpha, dropout, NUM_LOGITS)
 
 
-def _embedded(base: Base, pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+# Every seed of an experiment asks for the inputs of the same two splits; a tensor is its own key.
+@lru_cache(maxsize=2)
+def _inputs(base: Base, whole_images: bool, mean: tuple[float, ...], std: tuple[float, ...], images: Tensor) -> Tensor:
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (mean, std))
+    found = []
     with torch.no_grad():
-        for pixels in pieces:
-            yield base.embeddings(pixels)
+        for piece in images.split(_IMAGES_AT_ONCE):
+            pixels = pixel_values(base, (piece * std + mean).clamp(0, 1))
+            found.append(pixels if whole_images or not base.embeds_into_tokens else base.embeddings(pixels))
+    return torch.cat(found)
