@@ -20,7 +20,7 @@ REFERENCE = ROOT / "results" / "reference"
 README = ROOT / "README.md"
 KEPT = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
-ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc"]
+ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
 
 
 def keep(name: str) -> None:

@@ -90,7 +90,7 @@ def methods_on_disk(folder: ResultsFolder) -> list[str]:
     )
     if not found:
         raise UserError(
-            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script of tda_cnn_scripts/ first"
+            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script (step 3) first"
         )
     return found
 
