@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 TASK := digits3
 NUM_PER_CLASS := 10
 EXPERIMENT := cnn_$(TASK)_$(NUM_PER_CLASS)pc
-SCORING := $(addprefix tda_cnn_scripts/run_cnn_,gd_and_gc.py if.py ats.py loo.py)
+SCORING := $(addprefix tda_cnn_scripts/run_cnn_,gd_and_gc.py if.py ats.py loo.py tracin.py gas.py repsim.py if_arnoldi.py ekfac.py trak.py)
 
 .PHONY: results test test-long clean
 

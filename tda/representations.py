@@ -17,8 +17,9 @@ def penultimate_representations(model: nn.Module, images: Tensor) -> Tensor:
     """
     classifier = classifier_of(model, images[:1])
     found: list[Tensor] = []
-    handle = classifier.register_forward_hook(lambda _, arguments, keywords, __: found.append(_input(arguments, keywords)),
-                                              with_kwargs=True)
+    handle = classifier.register_forward_hook(
+        lambda _, arguments, keywords, __: found.append(_input(arguments, keywords)), with_kwargs=True
+    )
     try:
         with evaluation(model, differentiable=()), torch.no_grad():
             for batch in images.split(BATCH_SIZE):

@@ -1,7 +1,7 @@
 """RepSim and RepDot: how alike the representations of a training and a test example are, the input of the classifier.
 
-Neither knows a label nor a gradient: an example with a wrong label scores as high as with the right one, and a negative one says
-unlike, not harmful (Hanawa et al. 2021 compare them with influence functions).
+Neither knows a label or a gradient: an example scores the same with a wrong label as with the right one, and a negative score says
+unlike, not harmful. Hanawa et al. 2021 compare both with influence functions.
 """
 
 import torch

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tda.errors import UserError
 from tda.gradient_kernel import gradient_kernel
+from tda.many_models import EVALUATION_BATCH
 from tda.members import Member
 from tda.methods.registry import Attribution, per_member, register
 from tda.quantities import margin
@@ -32,30 +33,37 @@ def trak(member: Member, train: Split, test: Split, ridge: float | None) -> Attr
     """
     left, right = (train.images, train.labels), (test.images, test.labels)
     kernel = gradient_kernel(member.model, left, right, quantity=margin, left_gram=True)
-    return regression_scores(kernel.left_gram, kernel.cross, train_factor(member, train), ridge)
+    gram, cross = kernel.left_gram.double(), kernel.cross.double()
+    chosen = checked_ridge(ridge, gram.diagonal())
+    rest, residual = solve_with_ridge((gram + gram.T) / 2, cross, chosen)
+    return regression_scores(member, train, rest, {"ridge": chosen, "largest_relative_residual": residual})
 
 
-def train_factor(member: Member, train: Split) -> Tensor:
-    """Q (n_train,) float64: 1 - p of the label, how far a training loss still moves with its margin."""
-    with torch.no_grad():
-        margins = torch.cat(
-            [margin(member.model(images), labels) for images, labels in zip(train.images.split(64), train.labels.split(64), strict=True)]
-        )
-    return torch.sigmoid(-margins.double()).clamp(min=SMALLEST_FACTOR)
-
-
-def regression_scores(gram: Tensor, cross: Tensor, factor: Tensor, ridge: float | None) -> Attribution:
-    """TRAK's scores Q (K + ridge)^-1 k from K (n_train, n_train), k (n_train, n_test) and Q (n_train,), solved in float64."""
+def checked_ridge(ridge: float | None, squared_norms: Tensor) -> float:
+    """The ridge asked for, or else the mean of the training examples' squared norms; raises UserError if it is negative."""
     if ridge is not None and ridge < 0:
         raise UserError(f"the ridge of TRAK must not be negative, but it is {ridge}")
-    gram, cross = gram.double(), cross.double()
-    chosen = float(gram.diagonal().mean()) if ridge is None else ridge
-    system = (gram + gram.T) / 2 + chosen * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return float(squared_norms.mean()) if ridge is None else ridge
+
+
+def solve_with_ridge(matrix: Tensor, right_sides: Tensor, ridge: float) -> tuple[Tensor, float]:
+    """(matrix + ridge)^-1 right_sides, and its largest relative residual; matrix (m, m), right_sides (m, k), float64.
+
+    Raises UserError if the matrix cannot be inverted with this ridge.
+    """
+    system = matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     triangle, failed = torch.linalg.cholesky_ex(system)
     if failed:
-        raise UserError(f"TRAK's kernel cannot be inverted with a ridge of {chosen:.3g}; raise it, or leave it to the default")
-    rest = torch.cholesky_solve(cross, triangle)
-    sizes = cross.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
-    residual = float(((system @ rest - cross).norm(dim=0) / sizes).max())
-    report = {"ridge": chosen, "largest_relative_residual": residual, "train_factor": factor.tolist()}
-    return Attribution(factor[:, None] * rest, report)
+        raise UserError(f"TRAK's regression cannot be solved with a ridge of {ridge:.3g}; raise it, or leave it to the default")
+    solved = torch.cholesky_solve(right_sides, triangle)
+    sizes = right_sides.norm(dim=0).clamp(min=torch.finfo(matrix.dtype).tiny)
+    return solved, float(((system @ solved - right_sides).norm(dim=0) / sizes).max())
+
+
+def regression_scores(member: Member, train: Split, rest: Tensor, report: dict) -> Attribution:
+    """Q times the rest (n_train, n_test); Q is kept in the report as "train_factor"."""
+    with torch.no_grad():
+        pairs = zip(train.images.split(EVALUATION_BATCH), train.labels.split(EVALUATION_BATCH), strict=True)
+        margins = torch.cat([margin(member.model(images), labels) for images, labels in pairs])
+    factor = torch.sigmoid(-margins.double()).clamp(min=SMALLEST_FACTOR)
+    return Attribution(factor[:, None] * rest, report | {"train_factor": factor.tolist()})
