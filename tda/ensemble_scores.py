@@ -1,7 +1,7 @@
 """An ensemble's score, one number a (training, test) pair, made of its members' score files.
 
-For most methods it is the mean over members. TRAK takes the means of two factors apart and multiplies them (Park et al. 2023): a
-method is treated so whose files all report a "train_factor" (n_train,), by which the scores are products. p-values are of
+For most methods it is the mean over members. TRAK takes the means of two factors apart and multiplies them (Park et al. 2023);
+a method is treated so if its files report a "train_factor" (n_train,), by which their scores are products. p-values are of
 members' scores, which stay as they are; the ensemble's score is the one to rank training examples by.
 """
 
@@ -22,15 +22,16 @@ def ensemble_scores(scores: Scores, num_checkpoints: int) -> np.ndarray:
     return factors.mean(axis=(0, 1)) * (values / factors).mean(axis=(0, 1))
 
 
-def write_ensemble_scores(folder: ResultsFolder, method: str, num_checkpoints: int) -> str:
-    """Write results/<experiment>/ensemble_scores_<method>.parquet, laid out like a score file; returns a closing line.
+def write_ensemble_scores(folder: ResultsFolder, method: str) -> str:
+    """Write results/<experiment>/ensemble_scores_<method>.parquet, of all members, like a score file; returns a closing line.
 
     Raises UserError as load_scores and save_scores do.
     """
     scores = load_scores(folder, method)
-    used = scores.epochs[-num_checkpoints:]
     metadata = {key: scores.metadata[key] for key in ("method", "citation", "settings", "experiment", "data")}
-    metadata |= {"seed_id": scores.seed_ids, "epoch": used}
+    metadata |= {"seed_id": scores.seed_ids, "epoch": scores.epochs}
     path = folder.ensemble_score_file(method)
-    save_scores(path, ensemble_scores(scores, num_checkpoints), scores.train_indices, scores.test_indices, metadata)
-    return f"wrote the ensemble's scores, of {len(scores.seed_ids)} seeds and {len(used)} checkpoints of each, to {path}"
+    save_scores(path, ensemble_scores(scores, len(scores.epochs)), scores.train_indices, scores.test_indices, metadata)
+    return (
+        f"wrote the ensemble's scores, of {len(scores.seed_ids)} seeds and {len(scores.epochs)} checkpoints of each, to {path}"
+    )

@@ -1,7 +1,7 @@
 """RepSim and RepDot: how alike the representations of a training and a test example are, the input of the classifier.
 
-Neither knows a label or a gradient: an example scores the same with a wrong label as with the right one, and a negative score says
-unlike, not harmful. Hanawa et al. 2021 compare both with influence functions.
+Neither knows a label or a gradient: an example scores the same with a wrong label as with the right one in the same
+representation, and a negative score says unlike, not harmful. Hanawa et al. 2021 compare both with influence functions.
 """
 
 import torch
