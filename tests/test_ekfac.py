@@ -59,7 +59,7 @@ def covariances(layer: nn.Module, model: nn.Module, split: Split, empirical: boo
 def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, damping: float | None) -> Tensor:
     total = torch.zeros(len(train), len(test), dtype=torch.float64)
     empirical = matrix == "empirical_fisher"
-    for layer in [module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d)]:
+    for layer in [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]:
         left, right = covariances(layer, model, train, empirical)
         input_vectors, output_vectors = torch.linalg.eigh(left)[1], torch.linalg.eigh(right)[1]
         values = torch.zeros(len(output_vectors), len(input_vectors), dtype=torch.float64)

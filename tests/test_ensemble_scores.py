@@ -34,7 +34,7 @@ def test_factor_is_averaged_apart(num_checkpoints: int):
 
 def test_plain_mean_without_a_factor():
     scores, *_ = some_scores(with_factor=False)
-    np.testing.assert_allclose(ensemble_scores(scores, 1), scores.values[:, 1].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(ensemble_scores(scores, 1), scores.values[:, 1].astype(float).mean(axis=0), rtol=1e-12)
 
 
 def test_file_beside_the_members_files(ensemble: Ensemble):
