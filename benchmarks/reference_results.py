@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 README = ROOT / "README.md"
 KEPT = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
+MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc"]
 
 
@@ -76,14 +77,23 @@ def correlation_table() -> str:
 
 
 def cost_table() -> str:
-    """Wall time and peak memory of every step."""
+    """Wall time, added up over the processes that shared a step's seeds, and the largest peak memory among them."""
     rows = []
     for name in experiments():
         steps = json.loads((REFERENCE / name / "steps.json").read_text())
-        for step, entry in steps.items():
-            cost = {"seconds": f"{entry['wall_seconds']:.0f}", "peak MiB": entry["peak_memory_mib"], "device": entry["device"]}
-            rows.append({"experiment": name, "step": step} | cost)
-    return markdown(pd.DataFrame(rows))
+        entries = [
+            {
+                "experiment": name,
+                "step": step.partition(", seed")[0],
+                "seconds": entry["wall_seconds"],
+                "peak MiB": entry["peak_memory_mib"],
+                "device": entry["device"],
+            }
+            for step, entry in steps.items()
+        ]
+        rows += [pd.DataFrame(entries).groupby(["experiment", "step"], as_index=False).agg(MERGED)]
+    table = pd.concat(rows)
+    return markdown(table.assign(seconds=table["seconds"].map("{:.0f}".format)))
 
 
 def curvature_table() -> str:

@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 from tda.devices import pick_device
 from tda.manifest import versions
-from tda.many_models import evaluate, on_device, resident_split, train_many
-from tda.members import Member, load_member, save_checkpoint
+from tda.many_models import evaluate, on_device, train_many
+from tda.members import Member, load_member, model_inputs, save_checkpoint
 from tda.model_state import read_state, write_state
-from tda.models.families import family_named, new_model
+from tda.models.families import family_of, new_model
 from tda.paths import Experiment
 from tda.records import Run, Snapshot
 from tda.seeds import load_seeds
@@ -21,11 +21,11 @@ from tda.tasks import task_named
 
 def seed_run(experiment: Experiment, seed: int, num_train: int, weights: torch.Tensor | None = None) -> Run:
     """The whole training of one seed, looked at after each kept epoch; weights leave examples out."""
-    task, family = task_named(experiment.task), family_named(experiment.model)
+    task, family = task_named(experiment.task), family_of(experiment)
     plan = family.plan(task)
     snapshots = [epoch * plan.steps_per_epoch(num_train) for epoch in plan.kept_epochs]
     start = read_state(new_model(family, task, seed))
-    return Run(start, plan.batches(seed, num_train), snapshots, weights)
+    return Run(start, plan.batches(seed, num_train), snapshots, weights, seed)
 
 
 def train_ensemble(
@@ -37,22 +37,24 @@ def train_ensemble(
     """
     missing = [seed_id for seed_id in seed_ids if force or not _is_trained(experiment, seed_id, train)]
     seeds = load_seeds()
-    family, task = family_named(experiment.model), task_named(experiment.task)
+    family, task = family_of(experiment), task_named(experiment.task)
     runs = [seed_run(experiment, seeds[seed_id], len(train)) for seed_id in missing]
     model = on_device(new_model(family, task, seed=0), device)
-    resident, resident_test = resident_split(train, device), resident_split(test, device)
-    trained = train_many(model, family.plan(task), runs, resident, keep_states=True) if runs else ()
+    inputs, test_inputs = (model_inputs(family, task, split, device) for split in (train, test))
+    origin = family.origin(task)
+    trained = train_many(model, family.plan(task), runs, inputs, keep_states=True) if runs else ()
     for number, snapshots in tqdm(trained, total=len(runs), desc="training seeds", delay=2):
         seed_id = missing[number]
         for epoch, snapshot in zip(family.plan(task).kept_epochs, snapshots, strict=True):
-            info = _describe(model, snapshot, resident, resident_test)
+            info = _describe(model, snapshot, inputs, test_inputs)
             info |= {"seed": seeds[seed_id], "data": train.fingerprint(), "plan": family.plan(task).as_dict()}
+            info |= {"origin": origin} if origin else {}
             save_checkpoint(experiment, seed_id, epoch, snapshot.state, info)
     return len(missing)
 
 
 def _is_trained(experiment: Experiment, seed_id: int, train: Split) -> bool:
-    plan = family_named(experiment.model).plan(task_named(experiment.task))
+    plan = family_of(experiment).plan(task_named(experiment.task))
     existing = [epoch for epoch in plan.kept_epochs if experiment.checkpoint_file(seed_id, epoch).exists()]
     for epoch in existing:
         load_member(experiment, seed_id, epoch, train.fingerprint(), torch.device("cpu"))
@@ -88,9 +90,8 @@ def load_members(
 
 def predicted_labels(experiment: Experiment, seed_ids: Sequence[int], test: Split) -> np.ndarray:
     """Labels (seeds, n_test) int64 that the last checkpoint of each seed predicts."""
-    last = family_named(experiment.model).plan(task_named(experiment.task)).kept_epochs[-1]
+    last = family_of(experiment).plan(task_named(experiment.task)).kept_epochs[-1]
     data = load_split(experiment.task, "train", experiment.num_per_class).fingerprint()
-    device = pick_device()
-    resident = resident_split(test, device)
-    members = (load_member(experiment, seed_id, last, data, device) for seed_id in seed_ids)
-    return np.stack([evaluate(member.model, resident).predictions.numpy() for member in members])
+    members = [load_member(experiment, seed_id, last, data, pick_device()) for seed_id in seed_ids]
+    inputs = members[0].inputs(test)
+    return np.stack([evaluate(member.model, inputs).predictions.numpy() for member in members])

@@ -49,10 +49,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     make_folder(path.parent)
     with _explained(path):
         _remove_orphans(path)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
+        handle, temporary = _locked_temporary(path)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
             write(temporary)
             os.chmod(temporary, 0o644)
             _sync(temporary)
@@ -62,6 +60,17 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             raise
         finally:
             os.close(handle)
+
+
+def _locked_temporary(path: Path) -> tuple[int, Path]:
+    """An open handle and the name of a new file beside `path` that this process holds a lock on."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink > 0:
+            return handle, Path(name)
+        # Another writer of the same target took the file for an orphan before it was locked.
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -77,6 +86,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` atomically, as UTF-8."""
     write_bytes(path, text.encode())
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder beside `folder`, then rename it, so that `folder` is whole or absent.
+
+    Call it under a lock. Raises UserError where writing fails or where `folder` exists.
+    """
+    make_folder(folder.parent)
+    with _explained(folder), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
+        temporary = Path(name) / folder.name
+        temporary.mkdir()
+        write(temporary)
+        for path in temporary.iterdir():
+            _sync(path)
+        temporary.rename(folder)
 
 
 def _sync(path: Path) -> None:

@@ -5,6 +5,7 @@ float32 tensor "s_test" (n_test, p), p the trained parameters end to end, and is
 to fit into memory.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from tda.inverse_curvature import Inverse, blocks_of_gradients
 from tda.members import Member
 from tda.model_state import trained_parameters
 from tda.subsets import Split
+
+_MEND = "delete it and run the s_test script again"
 
 
 def write_s_test(path: Path, member: Member, test: Split, inverse: Inverse, info: dict) -> float:
@@ -47,27 +50,52 @@ def write_s_test(path: Path, member: Member, test: Split, inverse: Inverse, info
 
 
 def _write_stream(path: Path, shape: tuple[int, int], info: dict, blocks: Iterator[Tensor]) -> None:
-    """The safetensors format by hand, since the library wants the whole tensor in memory."""
-    tensor = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 4 * shape[0] * shape[1]]}
-    header = json.dumps(
-        {"__metadata__": {"tda": json.dumps(info, sort_keys=True)}, "s_test": tensor}, separators=(",", ":")
-    ).encode()
-    header += b" " * (-len(header) % 8)
+    """The safetensors format by hand, since the library wants the whole tensor in memory.
+
+    The checksum stands in the header, which is written twice: its length is known before its value.
+    """
+    digest = hashlib.sha256()
     with open(path, "r+b") as file:
-        file.write(len(header).to_bytes(8, "little") + header)
+        file.write(_header(shape, info, "0" * 2 * digest.digest_size))
         for block in blocks:
-            file.write(block.cpu().contiguous().numpy().tobytes())
+            content = block.cpu().contiguous().numpy().tobytes()
+            digest.update(content)
+            file.write(content)
+        file.seek(0)
+        file.write(_header(shape, info, digest.hexdigest()))
+
+
+def _header(shape: tuple[int, int], info: dict, checksum: str) -> bytes:
+    tensor = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, 4 * shape[0] * shape[1]]}
+    described = {"sha256": checksum, "tda": json.dumps(info, sort_keys=True)}
+    header = json.dumps({"__metadata__": described, "s_test": tensor}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
 
 
 def read_info(path: Path) -> dict:
-    """What an s_test file says of itself; raises UserError if it is damaged."""
+    """What an s_test file says of itself; raises UserError if its header is not whole."""
+    return json.loads(_described(path)["tda"])
+
+
+def _described(path: Path) -> dict[str, str]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return json.loads(file.metadata()["tda"])
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a whole s_test file of this project; delete it and run run_cnn_s_test.py again"
-        ) from error
+            described = file.metadata()
+        return {"sha256": described["sha256"], "tda": described["tda"]}
+    except (OSError, safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a whole s_test file of this project; {_MEND}") from error
+
+
+def _check_content(path: Path) -> None:
+    """Raise UserError unless the numbers are those that were written."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        while content := file.read(1 << 24):
+            digest.update(content)
+    if digest.hexdigest() != _described(path)["sha256"]:
+        raise UserError(f"{path} is damaged: its values do not match its checksum; {_MEND}")
 
 
 def score_new_examples(path: Path, member: Member, new: Split) -> Tensor:
@@ -78,7 +106,8 @@ def score_new_examples(path: Path, member: Member, new: Split) -> Tensor:
     info = read_info(path)
     expected = {"experiment": member.experiment.name, "seed_id": member.seed_id, "epoch": member.epoch}
     if {key: info[key] for key in expected} != expected:
-        raise UserError(f"{path} holds s_test of another member; delete it and run run_cnn_s_test.py again")
+        raise UserError(f"{path} holds s_test of another member; {_MEND}")
+    _check_content(path)
     scores = []
     with safetensors.safe_open(path, framework="pt") as file:
         kept = file.get_slice("s_test")

@@ -74,6 +74,7 @@ def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dic
         train_indices = table.column(0).to_numpy()
         test_indices = np.array([int(name.removeprefix(_TEST_COLUMN)) for name in names])
         intact = sha256(np.ascontiguousarray(values).tobytes()) == metadata["sha256"]
+        _ = [metadata[key] for key in ("method", "seed_id", "epoch", "experiment", "data", "settings")]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a whole score file of this project; delete it and run its step again") from error
     if not intact:
@@ -91,9 +92,18 @@ def methods_on_disk(folder: ResultsFolder) -> list[str]:
     )
     if not found:
         raise UserError(
-            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script of tda_cnn_scripts/ first"
+            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script (step 3) first"
         )
     return found
+
+
+def _member_of(path: Path) -> tuple[int, int]:
+    try:
+        return int(path.parent.name), int(path.stem.removeprefix("attribution_epoch_"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} does not lie where a score file does, <method>/<seed_id>/attribution_epoch_<number>.parquet; move it away"
+        ) from error
 
 
 def load_scores(folder: ResultsFolder, method: str) -> Scores:
@@ -101,10 +111,7 @@ def load_scores(folder: ResultsFolder, method: str) -> Scores:
 
     Raises UserError if a seed lacks an epoch that another has, or if files disagree about examples, data or settings.
     """
-    files = {
-        (int(path.parent.name), int(path.stem.removeprefix("attribution_epoch_"))): path
-        for path in folder.score_folder(method).glob("*/attribution_epoch_*.parquet")
-    }
+    files = {_member_of(path): path for path in folder.score_folder(method).glob("*/attribution_epoch_*.parquet")}
     seed_ids = sorted({seed_id for seed_id, _ in files})
     epochs = sorted({epoch for _, epoch in files})
     for seed_id in seed_ids:

@@ -27,12 +27,18 @@ def load_seeds() -> list[int]:
 
 def chosen_seed_ids(seed_id: int | None) -> list[int]:
     """The one seed id asked for, or all; raises UserError if it is out of range."""
-    count = len(load_seeds())
     if seed_id is None:
-        return list(range(count))
-    if not 0 <= seed_id < count:
-        raise UserError(f"--seed_id {seed_id} is out of range: {seeds_file()} holds seeds 0 to {count - 1}")
+        return list(range(len(load_seeds())))
+    seed_of(seed_id)
     return [seed_id]
+
+
+def seed_of(seed_id: int) -> int:
+    """The seed that an id stands for; raises UserError if it is out of range."""
+    seeds = load_seeds()
+    if not 0 <= seed_id < len(seeds):
+        raise UserError(f"seed_id {seed_id} is out of range: {seeds_file()} holds seeds 0 to {len(seeds) - 1}")
+    return seeds[seed_id]
 
 
 def stream_seed(seed: int, purpose: str) -> int:

@@ -9,13 +9,30 @@ from tda.seeds import stream
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Adam with coupled weight decay on the mean cross-entropy of shuffled batches."""
+    """Adam with coupled weight decay on the mean cross-entropy of shuffled batches.
+
+    linear_decay: the rate falls to 0 over the training, without warm-up; random_crop: a training step sees a random crop of
+    each image, resized; mixed_precision: a training step computes in bfloat16 where that is safe. All three concern whole
+    trainings only: a single step that a score takes is at the full rate, on whole images, in float32.
+    """
 
     epochs: int
     learning_rate: float = 1e-3
     weight_decay: float = 5e-3
     batch_size: int = 32
     num_kept_epochs: int = 5
+    linear_decay: bool = False
+    random_crop: bool = False
+    mixed_precision: bool = False
+
+    @property
+    def same_step_throughout(self) -> bool:
+        """Whether every training step is the plain one, whatever its place in the training."""
+        return not (self.linear_decay or self.random_crop or self.mixed_precision)
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Learning rate of a training's step, counted from 1."""
+        return self.learning_rate * (1 - (step - 1) / num_steps) if self.linear_decay else self.learning_rate
 
     @property
     def kept_epochs(self) -> list[int]:

@@ -2,10 +2,12 @@
 
 import errno
 import fcntl
+import os
 import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,22 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path):
     assert orphan.exists()
     write_bytes(path, b"whole")
     assert not orphan.exists() and path.read_bytes() == b"whole"
+
+
+def test_temporary_file_taken_for_an_orphan_before_it_was_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "file"
+    make, made = tempfile.mkstemp, []
+
+    def taken_at_first(**where) -> tuple[int, str]:
+        handle, name = make(**where)
+        made.append(name)
+        if len(made) == 1:
+            os.unlink(name)
+        return handle, name
+
+    monkeypatch.setattr(tempfile, "mkstemp", taken_at_first)
+    write_bytes(path, b"whole")
+    assert len(made) == 2 and list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"whole"
 
 
 def test_temporary_file_of_a_live_writer_stays(tmp_path: Path):

@@ -63,6 +63,17 @@ def test_file_of_another_member_is_refused(ensemble: Ensemble, tmp_path: Path):
         score_new_examples(path, member, ensemble.train)
 
 
+def test_changed_numbers_are_noticed(ensemble: Ensemble, tmp_path: Path):
+    (member,) = ensemble.members(15)
+    path = tmp_path / "s_test.safetensors"
+    write_s_test(path, member, ensemble.test, lambda vectors: (vectors, 0.0), INFO)
+    with open(path, "r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"x")
+    with pytest.raises(UserError, match="s_test.safetensors is damaged: its values do not match its checksum"):
+        score_new_examples(path, member, ensemble.train)
+
+
 @pytest.fixture
 def few_tests(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
     """The ensemble with a test subset of two examples a class, whose s_test files are small."""

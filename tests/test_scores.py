@@ -107,6 +107,14 @@ def test_scores_of_all_members_are_in_order():
             assert np.array_equal(found.values[i, j], values(seed_id, epoch))
 
 
+def test_folder_that_is_no_seed_id_is_named():
+    save(0, 1)
+    path = FOLDER.score_file("loo", 0, 1)
+    shutil.copytree(path.parent, path.parent.parent / "copy of 0")
+    with pytest.raises(UserError, match="copy of 0/attribution_epoch_1.parquet does not lie where a score file does"):
+        load_scores(FOLDER, "loo")
+
+
 def test_missing_member_is_named():
     save(0, 1), save(0, 2), save(1, 1)
     with pytest.raises(UserError, match=r"loo/1/attribution_epoch_2.parquet is missing; run the script of loo again"):

@@ -170,8 +170,8 @@ def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, m
     [
         ({"task": "digits4"}, "unknown task digits4"),
         ({"model": "resnet"}, "unknown model resnet"),
-        ({"seed_id": 3}, "--seed_id 3 is out of range"),
-        ({"seed_id": -1}, "--seed_id -1 is out of range"),
+        ({"seed_id": 3}, "seed_id 3 is out of range"),
+        ({"seed_id": -1}, "seed_id -1 is out of range"),
         ({"num_per_class": 8}, "train_8pc.txt is missing"),
         ({"device": "abacus"}, "device abacus cannot be used on this machine"),
     ],

@@ -27,7 +27,7 @@ def test_seed_ids(root: Path):
 
 @pytest.mark.parametrize("seed_id", [-1, 3, 10])
 def test_seed_id_out_of_range_is_refused(root: Path, seed_id: int):
-    with pytest.raises(UserError, match=f"--seed_id {seed_id} is out of range: .*random_seeds.pt holds seeds 0 to 2"):
+    with pytest.raises(UserError, match=f"seed_id {seed_id} is out of range: .*random_seeds.pt holds seeds 0 to 2"):
         chosen_seed_ids(seed_id)
 
 

@@ -84,7 +84,7 @@ def test_three_layer_network_is_trained_by_the_same_step(root: Path):
         ({"model": "resnet"}, "unknown model resnet"),
         ({"task": "digits4"}, "unknown task digits4"),
         ({"num_per_class": 5}, "train_5pc.txt is missing"),
-        ({"seed_id": 17}, "--seed_id 17 is out of range"),
+        ({"seed_id": 17}, "seed_id 17 is out of range"),
         ({"device": "abacus"}, "device abacus cannot be used"),
     ],
 )

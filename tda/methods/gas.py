@@ -15,4 +15,4 @@ from tda.subsets import Split
 @per_member
 def gas(member: Member, train: Split, test: Split) -> Attribution:
     """Kept checkpoints * learning rate * cosine of the two loss gradients; 0 where a gradient is exactly 0."""
-    return Attribution(checkpoint_weight(member) * cosines(loss_kernel(member, train, test)))
+    return Attribution(checkpoint_weight(member, len(train)) * cosines(loss_kernel(member, train, test)))

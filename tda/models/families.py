@@ -2,12 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tda.errors import UserError
+from tda.fine_tuning import FineTuning
+from tda.models import vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
+from tda.paths import Experiment
 from tda.seeds import stream_seed
 from tda.tasks import Task
 from tda.training_plan import TrainingPlan
@@ -20,6 +24,9 @@ class ModelFamily:
     build: (task) -> untrained module that maps images (b, c, h, w) to logits (b, classes); draws from torch's global
     generator. Its parameters with requires_grad are what is trained, kept and attributed to.
     training_script: the script that makes members, named in error messages.
+    inputs: (task, normalised images (n, c, h, w)) -> what the module takes for them, (n, ...).
+    origin: (task) -> what a member is made from besides its seed, as plain values; written into each checkpoint, and compared.
+    fine_tuned: the same family with other choices of fine-tuning; None where members are trained from scratch.
     """
 
     name: str
@@ -27,15 +34,32 @@ class ModelFamily:
     build: Callable[[Task], nn.Module]
     plan: Callable[[Task], TrainingPlan]
     training_script: str
+    inputs: Callable[[Task, Tensor], Tensor] = lambda task, images: images
+    origin: Callable[[Task], dict] = lambda task: {}
+    fine_tuned: "Callable[[FineTuning], ModelFamily] | None" = None
 
 
 def _cnn_plan(task: Task) -> TrainingPlan:
     return TrainingPlan(epochs=task.epochs)
 
 
+def _vit(fine_tuning: FineTuning) -> ModelFamily:
+    return ModelFamily(
+        "vit",
+        "vision transformer with LoRA",
+        partial(vit.build, fine_tuning),
+        partial(vit.plan, fine_tuning),
+        "run_vit_finetuning.py",
+        partial(vit.inputs, fine_tuning),
+        partial(vit.origin, fine_tuning),
+        _vit,
+    )
+
+
 _ENTRIES = (
     ModelFamily("cnn", "two-layer CNN", two_layer_cnn, _cnn_plan, "run_cnn_training.py"),
     ModelFamily("cnn3", "three-layer CNN", three_layer_cnn, _cnn_plan, "run_cnn_training.py"),
+    _vit(FineTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 
@@ -45,6 +69,16 @@ def family_named(name: str) -> ModelFamily:
     if name not in FAMILIES:
         raise UserError(f"unknown model {name}; known models are {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def family_of(experiment: Experiment) -> ModelFamily:
+    """The family of an experiment's models, with its choices of fine-tuning; raises UserError for an unknown model."""
+    family = family_named(experiment.model)
+    if experiment.fine_tuning is None:
+        return family
+    if family.fine_tuned is None:
+        raise UserError(f"model {family.name} is not fine-tuned from a base; train it with {family.training_script}")
+    return family.fine_tuned(experiment.fine_tuning)
 
 
 def new_model(family: ModelFamily, task: Task, seed: int) -> nn.Module:
