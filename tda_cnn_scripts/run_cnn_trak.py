@@ -38,7 +38,7 @@ def main(settings: Settings) -> str:
     lines = [score_experiment(settings, methods)]
     if settings.seed_id is None:
         lines += [write_ensemble_scores(settings.experiment.results, name) for name in methods]
-    return "\n".join(lines)
+    return "; ".join(lines)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from tda.errors import UserError
 from tda.methods import METHODS
 from tda.methods.arnoldi import dominant_eigenpairs
 
+EVERY_FAMILY = True
+
 
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_scores_match_the_explicit_eigenvectors(tiny, count: int):

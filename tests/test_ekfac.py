@@ -19,6 +19,8 @@ from tda.methods import METHODS
 from tda.methods import ekfac as module
 from tda.subsets import Split
 
+EVERY_FAMILY = True
+
 
 def per_class_gradients(layer: nn.Module, model: nn.Module, image: Tensor, label: int | None) -> list[tuple[float, Tensor]]:
     """(weight, gradient (O, K + 1) of one layer) for the label, or for every label with its probability."""
@@ -28,8 +30,8 @@ def per_class_gradients(layer: nn.Module, model: nn.Module, image: Tensor, label
     found = []
     for chosen in labels:
         loss = functional.cross_entropy(logits[None], torch.tensor([chosen]))
-        weight, bias = torch.autograd.grad(loss, [layer.weight, layer.bias], retain_graph=True)
-        joined = torch.cat([weight.flatten(1), bias[:, None]], dim=1)
+        gradients = torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
+        joined = torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)
         found.append((1.0 if label is not None else float(probabilities[chosen]), joined))
     return found
 
@@ -44,13 +46,15 @@ def covariances(layer: nn.Module, model: nn.Module, split: Split, empirical: boo
         inputs = kept["a"].detach()
         if isinstance(layer, nn.Conv2d):
             inputs = functional.unfold(inputs, layer.kernel_size, stride=layer.stride)[0].T
-        inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
+        inputs = inputs.reshape(-1, inputs.shape[-1])
+        if layer.bias is not None:
+            inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
         left = left + inputs.T @ inputs
         probabilities = logits[0].softmax(0).detach()
         for chosen in [int(label)] if empirical else range(len(probabilities)):
             loss = functional.cross_entropy(logits, torch.tensor([chosen]))
             (delta,) = torch.autograd.grad(loss, kept["z"], retain_graph=True)
-            delta = delta[0].reshape(delta.shape[1], -1)
+            delta = delta[0].reshape(len(layer.weight), -1) if isinstance(layer, nn.Conv2d) else delta.flatten(0, -2).T
             right = right + (1.0 if empirical else probabilities[chosen]) * delta @ delta.T
     first.remove()
     return left, right
@@ -59,7 +63,7 @@ def covariances(layer: nn.Module, model: nn.Module, split: Split, empirical: boo
 def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, damping: float | None) -> Tensor:
     total = torch.zeros(len(train), len(test), dtype=torch.float64)
     empirical = matrix == "empirical_fisher"
-    for layer in [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]:
+    for layer in [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d) and part.weight.requires_grad]:
         left, right = covariances(layer, model, train, empirical)
         input_vectors, output_vectors = torch.linalg.eigh(left)[1], torch.linalg.eigh(right)[1]
         values = torch.zeros(len(output_vectors), len(input_vectors), dtype=torch.float64)

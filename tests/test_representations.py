@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from tda import representations
 from tda.errors import UserError
+from tda.model_state import trained_parameters
 from tda.representations import classifier_of, penultimate_representations
 
 IMAGES = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
@@ -65,6 +66,14 @@ def test_cnn_and_batches(ensemble: Ensemble, monkeypatch):
     torch.testing.assert_close(member.model[2][2](whole), logits, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(representations, "BATCH_SIZE", 4)
     torch.testing.assert_close(penultimate_representations(member.model, ensemble.test.images), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tiny", ["cnn", "vit"], indirect=True)
+def test_members_of_every_family(tiny):
+    _, test, members = tiny
+    *_, weight, bias = trained_parameters(members[0].model).values()
+    found = penultimate_representations(members[0].model, test.images)
+    torch.testing.assert_close(found @ weight.T + bias, members[0].model(test.images))
 
 
 def test_model_without_a_classifier_is_refused():

@@ -10,14 +10,17 @@ from tda import gradient_kernel
 from tda.errors import UserError
 from tda.methods import METHODS
 from tda.methods import trak_projected as projected_module
+from tda.model_state import trained_parameters
 from tda.projections import KINDS, Projection
 from tda.seeds import stream_seed
 from tda.subsets import Split
 
+EVERY_FAMILY = True
+
 
 def margins_and_gradients(model: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
     """p (n,) of the label and gradients (n, p) of log(p / (1 - p)), one example at a time."""
-    parameters = list(model.parameters())
+    parameters = list(trained_parameters(model).values())
     probabilities, rows = [], []
     for image, label in zip(split.images, split.labels, strict=True):
         p = model(image[None])[0].softmax(0)[label]
@@ -53,7 +56,7 @@ def test_projected_form_matches_the_regression_over_projected_features(tiny, kin
     settings = {"dimension": dimension, "projection": kind, "projection_seed": 3}
     (found,) = score("trak_projected", [member], train, test, **settings)
     projection = Projection(dimension, stream_seed(member.seed, f"projection 3 after epoch {member.epoch}"), kind)
-    shapes = {name: parameter.shape for name, parameter in member.model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in trained_parameters(member.model).items()}
     matrix = torch.cat(list(projection.matrix(shapes).values()), dim=1)
     p, left = margins_and_gradients(member.model, train)
     _, right = margins_and_gradients(member.model, test)

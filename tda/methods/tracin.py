@@ -1,10 +1,10 @@
 """TracInCP: inner products of loss gradients, summed over a run's checkpoints with their learning rates (Pruthi et al. 2020).
 
 TracInCP(z, z') = sum over kept checkpoints of eta g(z) . g(z'), eta the mean learning rate of the epoch that ends in the
-checkpoint. A score file holds its own checkpoint's term times the number of kept checkpoints: the mean over all kept ones, which
-analysis takes for a seed's score, then is TracInCP itself, and the mean over the last k estimates the same sum from these alone.
-With a constant learning rate a file is Grad-Dot times a constant: what sets TracInCP apart is then the sum over checkpoints,
-which analysis takes of every method.
+checkpoint. A score file holds its own checkpoint's term times the number of kept checkpoints: the mean over all kept ones,
+which analysis takes for a seed's score, then is TracInCP itself, and the mean over the last k estimates the same sum from these
+alone. With a constant learning rate a file is Grad-Dot times a constant: what sets TracInCP apart is then the sum over
+checkpoints, which analysis takes of every method.
 """
 
 from statistics import fmean
