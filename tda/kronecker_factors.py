@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from tda.errors import UserError
+from tda.gradient_kernel import examples_at_once
 from tda.gradient_plan import GradientPlan
 from tda.gradient_rows import FactoredRows, formed_weight
 from tda.layer_gradients import is_linear
 from tda.quantities import Quantity
 from tda.subsets import Split
-
-# Examples in a pass.
-_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,9 @@ def factored_plan(plan: GradientPlan) -> GradientPlan:
 
 def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iterator[list[FactoredRows]]:
     """Every layer's rows of a factored plan, block after block of the examples."""
-    for images, labels in zip(split.images.split(_BLOCK), split.labels.split(_BLOCK), strict=True):
+    example_bytes = plan.block_rows(split.images[:1], split.labels[:1], quantity).size_in_bytes()
+    size = examples_at_once(plan, split.images, example_bytes)
+    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
         yield plan.block_rows(images, labels, quantity).layers
 
 

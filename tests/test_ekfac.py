@@ -10,7 +10,7 @@ from tiny_model import naive_gradients, score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tda import kronecker_factors
+from tda import gradient_kernel
 from tda.errors import UserError
 from tda.gradient_plan import plan_gradients
 from tda.kronecker_factors import factored_plan
@@ -88,7 +88,7 @@ def test_matches_the_definition(tiny, monkeypatch, matrix: str, damping: float |
     train, test, members = tiny
     expected = naive_ekfac(members[-1].model, train, test, matrix, damping)
     for block, held in ((64, 2**28), (4, 2**28), (4, 1)):
-        monkeypatch.setattr(kronecker_factors, "_BLOCK", block)
+        monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", block)
         monkeypatch.setattr(module, "_HELD_NUMBERS", held)
         (found,) = METHODS["ekfac"].score(members[-1:], train, test, {"matrix": matrix, "damping": damping})
         torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))

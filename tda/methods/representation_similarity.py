@@ -14,12 +14,15 @@ from tda.representations import penultimate_representations
 from tda.subsets import Split
 
 
+_REPORT = {"meaning": "positive = alike; labels are not seen"}
+
+
 @register("repsim", "RepSim", "Charpiat et al. 2019; Hanawa et al. 2021")
 @per_member
 def representation_cosine(member: Member, train: Split, test: Split) -> Attribution:
     """Cosine of the penultimate representations; 0 where one is exactly 0."""
     left, right = (functional.normalize(found, eps=torch.finfo(torch.float32).tiny) for found in _both(member, train, test))
-    return Attribution((left @ right.T).clamp(-1, 1))
+    return Attribution((left @ right.T).clamp(-1, 1), _REPORT)
 
 
 @register("repdot", "RepDot", "Hanawa et al. 2021")
@@ -27,7 +30,7 @@ def representation_cosine(member: Member, train: Split, test: Split) -> Attribut
 def representation_product(member: Member, train: Split, test: Split) -> Attribution:
     """Inner product of the penultimate representations."""
     left, right = _both(member, train, test)
-    return Attribution(left @ right.T)
+    return Attribution(left @ right.T, _REPORT)
 
 
 def _both(member: Member, train: Split, test: Split) -> tuple[Tensor, Tensor]:

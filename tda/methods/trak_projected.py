@@ -7,6 +7,7 @@ is n_train * dimension numbers and the smaller of n_train^2 and dimension^2.
 import torch
 from torch import Tensor
 
+from tda.gradient_kernel import examples_at_once
 from tda.gradient_plan import GradientPlan, plan_gradients
 from tda.members import Member
 from tda.methods.registry import Attribution, per_member, register
@@ -15,9 +16,6 @@ from tda.projections import Projection
 from tda.quantities import margin
 from tda.seeds import stream_seed
 from tda.subsets import Split
-
-# Examples in a pass.
-_BLOCK = 64
 
 
 @register(
@@ -48,5 +46,7 @@ def trak_projected(
 
 def _features(plan: GradientPlan, split: Split, projection: Projection) -> Tensor:
     """Projected margin gradients (n, dimension) float64."""
-    blocks = zip(split.images.split(_BLOCK), split.labels.split(_BLOCK), strict=True)
+    example_bytes = plan.block_rows(split.images[:1], split.labels[:1], margin).size_in_bytes()
+    size = examples_at_once(plan, split.images, example_bytes)
+    blocks = zip(split.images.split(size), split.labels.split(size), strict=True)
     return torch.cat([projection.project(plan.block_rows(images, labels, margin)) for images, labels in blocks]).double()
