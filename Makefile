@@ -5,7 +5,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 TASK := digits3
 NUM_PER_CLASS := 10
-METHODS := gd_and_gc if ats loo
+METHODS := gd_and_gc if ats loo tracin gas repsim if_arnoldi ekfac trak
 
 .PHONY: results results-vit test test-long clean
 

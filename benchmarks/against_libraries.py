@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import common
 import numpy as np
 import torch
-from common import Outcome, contender, in_child, load, relative_error, repeat, rounded
+from common import (
+    Outcome,
+    contender,
+    in_child,
+    load,
+    relative_error,
+    repeat,
+    rounded,
+    with_plain_and_prepared,
+    with_ratios,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -233,16 +243,6 @@ def traker_scores(device: str, repeats: int, prepared: bool, dimension: int, rid
     return Outcome(seconds, {"scores": scores})
 
 
-def _rows(label: str, name: str, scale: float = 1.0, note: str = "", **arguments) -> tuple[list[dict], dict]:
-    """Rows of a contender without and with this project's process settings, and the arrays of the first."""
-    plainly = in_child(name, **arguments, prepared=False)
-    tuned = in_child(name, **arguments, prepared=True)
-    return [
-        plainly.row(label, scale, note),
-        tuned.row(f"{label}, this project's process settings", scale, note),
-    ], plainly.arrays
-
-
 def compare_tracin(settings: Settings, reference: np.ndarray) -> dict:
     """Grad-Dot by all; every row has its relative error against float64."""
     device, repeats = settings.device, settings.repeats
@@ -270,10 +270,10 @@ def compare_tracin(settings: Settings, reference: np.ndarray) -> dict:
         ("dattri TracIn, projection cleared", "dattri_tracin", 1, "", {"projected": False, "test_batch": DATTRI_TEST_BATCH}),
     ]
     for label, name, scale, note, arguments in tries:
-        found, arrays = _rows(label, name, scale, note, **{**shared, **arguments})
+        found, arrays = with_plain_and_prepared(label, name, scale, note, **{**shared, **arguments})
         error = relative_error(arrays["grad_dot"], reference[:, : arrays["grad_dot"].shape[1]])
         rows += [row | {"relative_error": error} for row in found]
-    return _with_ratios(rows)
+    return with_ratios(rows)
 
 
 def compare_influence(settings: Settings) -> dict:
@@ -283,10 +283,12 @@ def compare_influence(settings: Settings) -> dict:
     hessian = in_child("our_influence", **ours, matrix="hessian", columns=columns, max_iterations=10)
     rows = [hessian.row(f"this project, 10 iterations of MINRES, {columns} test examples")]
     arguments = {"device": device, "repeats": 1, "columns": columns, "max_iter": 10, "mode": "rev-rev"}
-    rows += _rows(f"dattri IFAttributorCG, 10 iterations, {columns} test examples", "dattri_influence", **arguments)[0]
+    rows += with_plain_and_prepared(
+        f"dattri IFAttributorCG, 10 iterations, {columns} test examples", "dattri_influence", **arguments
+    )[0]
     exact = in_child("our_influence", **ours, matrix="gauss_newton", columns=None, max_iterations=0)
     rows.append(exact.row("this project, Gauss-Newton matrix, exact, 900 test examples"))
-    return _with_ratios(rows)
+    return with_ratios(rows)
 
 
 def compare_trak(settings: Settings) -> dict:
@@ -296,14 +298,10 @@ def compare_trak(settings: Settings) -> dict:
     device = settings.device
     mine = in_child("our_margin_scores", device=device, repeats=3 * settings.repeats)
     arguments = {"device": device, "repeats": settings.repeats, "dimension": 512, "ridge": mine.facts["ridge"]}
-    found, arrays = _rows("traker, dimension 512", "traker_scores", **arguments)
+    found, arrays = with_plain_and_prepared("traker, dimension 512", "traker_scores", **arguments)
     rank = float(spearmanr(arrays["scores"].ravel(), mine.arrays["scores"].ravel()).statistic)
     rows = [mine.row("this project, exact margin kernel")] + [row | {"rank_correlation": rounded(rank, 3)} for row in found]
-    return _with_ratios(rows)
-
-
-def _with_ratios(rows: list[dict]) -> dict:
-    return {"rows": [row | {"ratio": rounded(row["seconds"] / rows[0]["seconds"], 3)} for row in rows]}
+    return with_ratios(rows)
 
 
 def main(settings: Settings) -> str:

@@ -143,6 +143,21 @@ def spread(seconds: list[float]) -> dict:
     }
 
 
+def with_plain_and_prepared(label: str, name: str, scale: float = 1.0, note: str = "", **arguments) -> tuple[list[dict], dict]:
+    """Rows of a contender without and with this project's process settings, and the arrays of the first."""
+    plainly = in_child(name, **arguments, prepared=False)
+    tuned = in_child(name, **arguments, prepared=True)
+    return [
+        plainly.row(label, scale, note),
+        tuned.row(f"{label}, this project's process settings", scale, note),
+    ], plainly.arrays
+
+
+def with_ratios(rows: list[dict]) -> dict:
+    """The rows, each with its time in units of the first's."""
+    return {"rows": [row | {"ratio": rounded(row["seconds"] / rows[0]["seconds"], 3)} for row in rows]}
+
+
 def rounded(value: float, digits: int = 4) -> float:
     """A number with so many significant digits."""
     return float(f"{value:.{digits}g}")

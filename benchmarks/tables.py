@@ -121,6 +121,35 @@ def against_libraries(content: dict) -> str:
     return f"{_origin(content)}\n\n{_table(header, rows)}"
 
 
+def against_rivals(content: dict) -> str:
+    """TracInCP and GAS against captum and dattri, EK-FAC against kronfluence."""
+    titles = {
+        "tracin": "TracInCP, five checkpoints",
+        "gas": "GAS, five checkpoints",
+        "ekfac_empirical": "EK-FAC, empirical Fisher matrix",
+        "ekfac": "EK-FAC",
+    }
+    rows = []
+    for key, title in titles.items():
+        for row in content[key]["rows"]:
+            numbers = [_number(row["seconds"]), _spread(row), _number(row["peak_mib"]), _number(row["ratio"], "x")]
+            agreement = ["", ""]
+            if "relative_difference" in row:
+                agreement = [f"{row['relative_difference']:.1e}", f"{row['rank_correlation']:.4f}"]
+            rows.append([title, row["contender"], *numbers, *agreement])
+    header = [
+        "work",
+        "contender",
+        "seconds",
+        "min to max (runs)",
+        "peak MiB",
+        "ratio",
+        "relative difference",
+        "rank correlation",
+    ]
+    return f"{_origin(content)}\n\n{_table(header, rows)}"
+
+
 def scaling(content: dict) -> str:
     """Seconds and memory of the gradient kernel against training examples, test examples and parameters."""
     rows = [

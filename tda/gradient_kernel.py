@@ -68,11 +68,8 @@ def gradient_kernel(
     """
     plan = plan or plan_gradients(model, left[0], parameters, len(left[0]), len(right[0]))
     left_quantity = left_quantity or quantity
-    # A pass holds activations, unfolded patches and gradients at once.
     example_bytes = plan.block_rows(left[0][:1], left[1][:1], left_quantity).size_in_bytes()
-    if block_size is None:
-        by_gradients = max(1, min(BLOCK_SIZE, memory_budget // (4 * example_bytes + 1)))
-        block_size = fitting(activation_bytes(model, left[0]), by_gradients)
+    block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
     chunks = list(_blocks(len(left[0]), max(1, memory_budget // (example_bytes + 1))))
     cross, left_norms, grams = [], [], []
     for held in (gradient_rows(left[0][chunk], left[1][chunk], left_quantity, plan, block_size) for chunk in chunks):
@@ -84,6 +81,13 @@ def gradient_kernel(
         elif left_gram:
             grams.append(_products(held, _streamed(plan, left, left_quantity, block_size))[0])
     return GradientKernel(torch.cat(cross), torch.cat(left_norms), right_norms, torch.cat(grams) if left_gram else None)
+
+
+def examples_at_once(plan: GradientPlan, images: Tensor, example_bytes: int, memory_budget: int = 2**30) -> int:
+    """How many examples a pass takes whose gradients have example_bytes each, for what it holds to fit the budget."""
+    # A pass holds activations, unfolded patches and gradients at once.
+    by_gradients = max(1, min(BLOCK_SIZE, memory_budget // (4 * example_bytes + 1)))
+    return fitting(activation_bytes(plan.model, images), by_gradients)
 
 
 def _products(

@@ -88,6 +88,10 @@ class ResultsFolder:
         """Score file of one method for one member."""
         return self.score_folder(method) / str(seed_id) / f"attribution_epoch_{epoch}.parquet"
 
+    def ensemble_score_file(self, method: str) -> Path:
+        """Scores of one method for the ensemble as a whole."""
+        return self.path / f"ensemble_scores_{method}.parquet"
+
     def s_test_file(self, method: str, seed_id: int, epoch: int) -> Path:
         """Kept s_test vectors of one method for one member."""
         return self.path / "s_test" / method / str(seed_id) / f"s_test_epoch_{epoch}.safetensors"

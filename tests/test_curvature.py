@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_model import explicit_gauss_newton, explicit_hessian, flat_parameters, naive_gradients
 
-from tda.curvature import flatten, gauss_newton_products, hessian_products, unflatten
+from tda.curvature import flatten, gauss_newton_products, hessian_product, hessian_products, unflatten
 from tda.model_state import trained_parameters
 
 EVERY_FAMILY = True
@@ -24,6 +24,17 @@ def test_products_are_those_of_the_explicit_matrix(tiny, products, explicit):
     apply = products(model, train.images, train.labels)
     torch.testing.assert_close(apply(vectors), expected, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(apply(vectors[:1]), expected[:1], rtol=1e-8, atol=1e-10)
+
+
+def test_product_by_reverse_mode_is_that_of_the_explicit_matrix(tiny):
+    train, _, members = tiny
+    model = members[0].model
+    explicit = explicit_hessian(model, train)
+    vectors = torch.randn(3, len(explicit), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    apply = hessian_product(model, train.images, train.labels)
+    for vector in vectors:
+        torch.testing.assert_close(apply(vector[None])[0], explicit @ vector, rtol=1e-8, atol=1e-10)
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_matrices_are_not_the_same(tiny):

@@ -27,8 +27,20 @@ from conftest import (
 from tda.manifest import read_manifest
 from tda.scores import load_scores
 
-METHODS = ["ats", "grad_cos", "grad_dot", "if", "if_lissa", "loo"]
-SCORING = [f"tda_cnn_scripts/run_cnn_{name}.py" for name in ("loo", "ats", "if", "gd_and_gc")]
+METHODS_OF = {
+    "loo": ["loo"],
+    "ats": ["ats"],
+    "if": ["if", "if_lissa"],
+    "gd_and_gc": ["grad_dot", "grad_cos"],
+    "tracin": ["tracin"],
+    "gas": ["gas"],
+    "repsim": ["repsim", "repdot"],
+    "if_arnoldi": ["if_arnoldi"],
+    "ekfac": ["ekfac"],
+    "trak": ["trak", "trak_projected"],
+}
+METHODS = sorted(method for methods in METHODS_OF.values() for method in methods)
+SCORING = [f"tda_cnn_scripts/run_cnn_{name}.py" for name in METHODS_OF]
 ANALYSIS = ["run_compute_pvalues.py", "run_correlation_analysis.py"]
 STEPS = ["run_cnn_training.py", *SCORING, *ANALYSIS]
 # The manifest holds times and is therefore never the same twice.
@@ -77,13 +89,13 @@ def outputs_of(script: str, root: Path) -> list[Path]:
     results = root / "results" / EXPERIMENT.name
     patterns = {
         "run_cnn_training.py": [root.glob("models")],
-        "tda_cnn_scripts/run_cnn_loo.py": [results.glob("tda_scores/loo")],
-        "tda_cnn_scripts/run_cnn_ats.py": [results.glob("tda_scores/ats")],
-        "tda_cnn_scripts/run_cnn_if.py": [results.glob("tda_scores/if*")],
-        "tda_cnn_scripts/run_cnn_gd_and_gc.py": [results.glob("tda_scores/grad_*")],
         "run_compute_pvalues.py": [results.glob(name) for name in ("*values*", "pvalue_*", "summary.csv", "attributions*")],
         "run_correlation_analysis.py": [results.glob("correlation_*")],
     }
+    for name, methods in METHODS_OF.items():
+        patterns[f"tda_cnn_scripts/run_cnn_{name}.py"] = [
+            results.glob(pattern) for method in methods for pattern in (f"tda_scores/{method}", f"ensemble_scores_{method}.*")
+        ]
     return [path for found in patterns[script] for path in found]
 
 
@@ -125,8 +137,8 @@ def test_published_influence_at_its_settings_is_grad_dot_times_a_constant(study:
 def test_manifest_names_every_step(study: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TDA_ROOT", str(study[0]))
     steps = read_manifest(EXPERIMENT.results)["steps"]
-    titles = ["training", "scoring loo", "scoring ats", "scoring if and if_lissa", "scoring grad_dot and grad_cos"]
-    assert set(steps) == {*titles, "p-values", "correlations"}
+    titles = [f"scoring {' and '.join(methods)}" for methods in METHODS_OF.values()]
+    assert set(steps) == {"training", *titles, "p-values", "correlations"}
     for entry in steps.values():
         assert entry["seeds"] == [11, 22, 33] and entry["wall_seconds"] >= 0 and entry["peak_memory_mib"] > 50
         assert entry["versions"]["torch"] and len(entry["input_sha256"]["train"]) == 64
