@@ -1,4 +1,4 @@
-"""TRAK (Park et al., ICML 2023) with the interface of the package `trak`: in a program's imports, write `tda.trak` for `trak`."""
+"""TRAK (Park et al., ICML 2023) with the interface of the package `trak`: a program imports from `tda.trak` instead."""
 
 from tda.trak.traker import TRAKer
 

@@ -39,6 +39,8 @@ class LayerGradients:
     def projected(self, batch: Sequence[Tensor], projection: Projection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
         inputs, labels = self.task.split(batch)
+        if self._plan is None:
+            _refuse_without_gradient(self.model, self.task, self.parameters, batch)
         with _called_with(self.model, self.task):
             if self._plan is None:
                 self._plan = plan_gradients(self.model, inputs, self.parameters)
@@ -83,7 +85,8 @@ class FunctionalGradients:
 
         Raises UserError if a module mixes the examples of a batch or the output has no gradient.
         """
-        refuse_batch_statistics(self.model)
+        if self.vectorized is None:
+            _refuse_without_gradient(self.model, self.task, self.parameters, batch)
         shapes = selected_shapes(self.model, self.parameters)
         gradient = self._gradient(list(shapes))
         with evaluation(self.model, differentiable=()), sdpa_kernel(SDPBackend.MATH):
@@ -103,6 +106,20 @@ class FunctionalGradients:
             return self.task.get_output(self.model, weights | selected, buffers, *example).sum()
 
         return lambda *example: grad(output)(selected, *example)
+
+
+def _refuse_without_gradient(
+    model: nn.Module, task: AbstractModelOutput, parameters: Collection[str] | None, batch: Sequence[Tensor]
+) -> None:
+    """Raise UserError where an example has no gradient of its own."""
+    refuse_batch_statistics(model)
+    with evaluation(model, differentiable=selected_shapes(model, parameters)):
+        weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+        if not task.get_output(model, weights, buffers, *(tensor[0] for tensor in batch)).requires_grad:
+            raise UserError(
+                "the model's output has no gradient with respect to the chosen parameters; compute it without torch.no_grad() "
+                "and detach(), and from the weights that get_output is given"
+            )
 
 
 def _vectorized(gradient: Callable[..., dict[str, Tensor]], batch: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -55,8 +55,8 @@ class SaveFolder:
         for name, value in settings.items():
             if kept.get(name) != value:
                 raise UserError(
-                    f"{self.path} was begun with another {name} ({kept.get(name)}, not {value}); choose another save_dir or the "
-                    "same arguments"
+                    f"{self.path} was begun with another {name} ({kept.get(name)}, not {value}); choose another save_dir or "
+                    "the same arguments"
                 )
 
     def keep_checkpoint(self, model_id: int, fingerprint: str) -> None:

@@ -48,7 +48,7 @@ def features(gradients: np.ndarray, ridge: float | None, device: torch.device) -
 def scores(models: list[ModelParts], dtype: np.dtype, device: torch.device) -> Iterator[tuple[slice, np.ndarray]]:
     """Blocks of rows of the scores (n, m): the mean over models of features times targets, times the mean of Q.
 
-    Equation 17 of Park et al. (ICML 2023), whose Q counts how much the loss falls: positive = helpful.
+    Park et al., ICML 2023, section 3; Q counts how much the loss falls: positive = helpful.
     """
     weights = np.mean([model.out_to_loss for model in models], axis=0, dtype=np.float64) / len(models)
     accuracy = torch.from_numpy(np.empty(0, dtype)).dtype
@@ -79,7 +79,8 @@ def _block(gradients: np.ndarray, rows: slice, device: torch.device) -> Tensor:
 def _factor(gram: Tensor, ridge: float) -> Tensor:
     gram.diagonal().add_(ridge)
     factor, failed = torch.linalg.cholesky_ex(gram)
-    if failed or not bool(torch.isfinite(factor).all()):
+    pivots = factor.diagonal().square()
+    if failed or not pivots.min() > len(gram) * torch.finfo(gram.dtype).eps * pivots.max():
         raise UserError(
             f"the gradients' kernel is singular with lambda_reg={ridge:g}; choose a larger lambda_reg, or None for the mean of "
             "its diagonal"

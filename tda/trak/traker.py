@@ -1,8 +1,8 @@
 """The class that users of the package `trak` know, on this project's gradients, projections and files.
 
-tau(z) = mean over models of phi(z)^T (Phi^T Phi + lambda)^-1 Phi^T, times the mean over models of Q (Park et al., ICML 2023,
-equation 17), for projected gradients phi of the task's output f. Positive = helpful: with this training example, f of the
-target is higher, and its loss lower.
+tau(z) = mean over models of phi(z)^T (Phi^T Phi + lambda)^-1 Phi^T, times the mean over models of Q, for projected gradients
+phi of the task's output f (Park et al., ICML 2023, section 3, without soft-thresholding). Positive = helpful: with this
+training example, f of the target is higher, and its loss lower.
 """
 
 import logging
@@ -101,7 +101,7 @@ class TRAKer:
                 "projector_seed": self.projector.seed,
                 "stored_as": str(self._stored),
                 "grad_wrt": parameters,
-                "parameters": {name: list(parameter.shape) for name, parameter in self.model.named_parameters()},
+                "model": sha256(*(f"{name} {tuple(tensor.shape)}".encode() for name, tensor in model.state_dict().items())),
             }
         )
 
