@@ -427,11 +427,17 @@ def test_bad_arguments_are_one_sentence(tmp_path: Path):
     with pytest.raises(UserError, match="takes batches"):
         traker.load_checkpoint(states()[1], 1)
         traker.featurize([*image_data(1)[:], torch.zeros(1)], num_samples=1)
-    (tmp_path / "begun" / "settings.json").write_text("{")
-    with pytest.raises(UserError, match="is damaged"):
-        featurized(tmp_path / "begun")
-    (tmp_path / "damaged").mkdir()
-    (tmp_path / "damaged" / "gradients.npy").write_bytes(b"")
+
+
+def test_damaged_files_are_one_sentence(tmp_path: Path):
+    featurized(tmp_path).finalize_features()
+    gradients = tmp_path / "0" / "gradients.npy"
+    gradients.write_bytes(gradients.read_bytes()[:-8])
+    with pytest.raises(UserError, match="gradients.npy cannot be read as an array"):
+        featurized(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(UserError, match="settings.json is damaged"):
+        featurized(tmp_path)
 
 
 def test_singular_kernel_is_one_sentence(tmp_path: Path):

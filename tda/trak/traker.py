@@ -110,7 +110,8 @@ class TRAKer:
     ) -> None:
         """Load a state dict and open its training examples' rows, of which those that are finished are kept.
 
-        Raises UserError if the checkpoint does not fit the model, or model_id belongs to another checkpoint.
+        _allow_featurizing_already_registered has no effect: going on with a model_id is always allowed. Raises UserError if
+        the checkpoint does not fit the model, or model_id belongs to another checkpoint.
         """
         self._load(checkpoint, model_id)
         self._rows = self._training_rows(model_id, self.train_set_size)
