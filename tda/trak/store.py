@@ -30,7 +30,9 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Ite
 def read_array(path: Path, mode: str = "r") -> np.memmap:
     """Memory map of a .npy file; raises UserError if it cannot be read."""
     try:
-        return np.load(path, mmap_mode=mode)
+        # Opened for writing, a file that was cut off would be filled up with zeros.
+        array = np.load(path, mmap_mode="r")
+        return array if mode == "r" else np.load(path, mmap_mode=mode)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} cannot be read as an array; delete its folder and compute it again") from error
 
