@@ -150,6 +150,22 @@ def against_rivals(content: dict) -> str:
     return f"{_origin(content)}\n\n{_table(header, rows)}"
 
 
+def projected_trak(content: dict) -> str:
+    """TRAKer here and traker's, on a ResNet-18 and on a member of the study."""
+    titles = {"resnet18": "ResNet-18", "member": "member of cnn_mnist3"}
+    rows = []
+    for key, title in titles.items():
+        for row in content[key]["rows"]:
+            note = f" ({row['note']}, scaled)" if "note" in row else ""
+            numbers = [_number(row["seconds"]), _spread(row), _number(row["peak_mib"]), _number(row["ratio"], "x")]
+            rows.append([title, row["contender"] + note, *numbers])
+    times = _table(["work", "contender", "seconds", "min to max (runs)", "peak MiB", "ratio"], rows)
+    pairs = content["member"]["agreement"]
+    ranks = [[" and ".join(pair["between"]), f"{pair['median']:.3f}", f"{pair['min']:.3f}"] for pair in pairs]
+    agreement = _table(["rank correlation for each test example between", "median", "smallest"], ranks)
+    return f"{_origin(content)}\n\n{times}\n\n{agreement}"
+
+
 def scaling(content: dict) -> str:
     """Seconds and memory of the gradient kernel against training examples, test examples and parameters."""
     rows = [

@@ -66,8 +66,10 @@ def member_and_splits(folder: str, device: str, num_train: int, num_test: int, w
         few = Split(split.images[:count], split.labels[:count], split.indices[:count])
         return model_inputs(family, task, few, target)
 
-    return model, partial(chosen, load_split("cifar10", "train", 50), num_train), partial(
-        chosen, load_split("cifar10", "test"), num_test
+    return (
+        model,
+        partial(chosen, load_split("cifar10", "train", 50), num_train),
+        partial(chosen, load_split("cifar10", "test"), num_test),
     )
 
 

@@ -89,9 +89,7 @@ def _detached(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
 
-def _over_rows(
-    model: nn.Module, images: Tensor, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]
-) -> Products:
+def _over_rows(model: nn.Module, images: Tensor, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Products:
     mapped = vmap(product)
     at_once = fitting(activation_bytes(model, images) * len(images), _VECTORS_AT_ONCE)
 

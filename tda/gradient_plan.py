@@ -66,8 +66,8 @@ def plan_gradients(
 
     Raises UserError if a name is unknown or a layer mixes the examples of a batch.
     """
-    shapes = _selected_shapes(model, parameters)
-    _refuse_batch_statistics(model)
+    shapes = selected_shapes(model, parameters)
+    refuse_batch_statistics(model)
     probe = images[:2] if len(images) > 1 else torch.cat([images, images])
     labels = torch.zeros(2, dtype=torch.int64, device=images.device)
     expected = looped_gradients(model, list(shapes), probe, labels, _probe_quantity)
@@ -123,7 +123,8 @@ def _probe_quantity(logits: Tensor, labels: Tensor) -> Tensor:
     return logits @ weights
 
 
-def _selected_shapes(model: nn.Module, parameters: Collection[str] | None) -> dict[str, torch.Size]:
+def selected_shapes(model: nn.Module, parameters: Collection[str] | None) -> dict[str, torch.Size]:
+    """Shapes of the named parameters, by default those that require gradients; raises UserError for an unknown name or none."""
     available = dict(model.named_parameters())
     if parameters is None:
         parameters = [name for name, parameter in available.items() if parameter.requires_grad]
@@ -136,7 +137,8 @@ def _selected_shapes(model: nn.Module, parameters: Collection[str] | None) -> di
     return selected
 
 
-def _refuse_batch_statistics(model: nn.Module) -> None:
+def refuse_batch_statistics(model: nn.Module) -> None:
+    """Raise UserError where a batch normalisation would take its statistics from the batch."""
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or not module.track_running_stats):
             raise UserError(

@@ -14,8 +14,8 @@ from torch import Tensor
 from tda.errors import UserError
 from tda.gradient_kernel import examples_at_once
 from tda.gradient_plan import GradientPlan
-from tda.gradient_rows import FactoredRows, formed_weight
 from tda.layer_gradients import is_linear
+from tda.layer_rows import FactoredRows, formed_weight
 from tda.quantities import Quantity
 from tda.subsets import Split
 

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from tda.errors import UserError
-from tda.gradient_rows import FactoredRows, FormedRows, GradientRows, formed_bias
+from tda.gradient_rows import GradientRows
+from tda.layer_rows import FactoredRows, FormedRows, formed_bias
 from tda.seeds import stream
 
 KINDS = ("normal", "rademacher", "sparse")

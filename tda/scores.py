@@ -91,9 +91,7 @@ def methods_on_disk(folder: ResultsFolder) -> list[str]:
         {path.parent.parent.name for path in folder.score_folder("*").parent.glob("*/*/attribution_epoch_*.parquet")}
     )
     if not found:
-        raise UserError(
-            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script (step 3) first"
-        )
+        raise UserError(f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script (step 3) first")
     return found
 
 

@@ -33,9 +33,7 @@ class Task:
 
 def _from_library(path: str, image_column: str, label_column: str, **entry) -> Task:
     """An entry whose images come through the datasets library; class_names are the data set's own (see LibrarySource)."""
-    source = LibrarySource(
-        path, image_column, label_column, entry["class_names"], entry["channels"], entry["image_size"]
-    )
+    source = LibrarySource(path, image_column, label_column, entry["class_names"], entry["channels"], entry["image_size"])
     return Task(classes=tuple(range(len(source.class_names))), load=source.pool, **entry)
 
 

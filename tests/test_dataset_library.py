@@ -91,9 +91,10 @@ def test_images_are_brought_to_the_entry_s_size_and_channels(root: Path):
 def test_registered_task_runs_through_the_steps(root: Path):
     """Subsets, training, scores: as for any other task."""
     write_images(root)
-    assert "wrote 2 index files" in run_script(
-        "run_subset_generation.py", "--task", "own_images", "--num_per_class", 2, root=root
-    ).stdout
+    assert (
+        "wrote 2 index files"
+        in run_script("run_subset_generation.py", "--task", "own_images", "--num_per_class", 2, root=root).stdout
+    )
     split = load_split("own_images", "test")
     assert split.images.shape == (30, 1, 28, 28) and split.labels.bincount().tolist() == [10, 10, 10]
     training = script_module("run_cnn_training.py")
@@ -142,5 +143,3 @@ def test_hub_entries_name_columns_and_are_refused_in_one_sentence_offline(root: 
     done = run_script("run_subset_generation.py", "--task", "mnist3_hub", root=root)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
     assert "the hub's data set ylecun/mnist cannot be read" in done.stderr and "with a network" in done.stderr
-
-

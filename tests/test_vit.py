@@ -299,5 +299,3 @@ def test_task_that_keeps_every_class_needs_a_base(root: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="keeps all classes of its data set.*--base"):
         vit_pretraining.embedded_base(everything)
     assert not embedded_base_folder("digits3").exists()
-
-

@@ -50,9 +50,7 @@ def test_study_from_fine_tuning_to_correlations(ensemble: Ensemble):
 def test_kept_s_test_scores_new_examples(ensemble: Ensemble):
     indices = ensemble.root / "new.txt"
     indices.write_text("\n".join(map(str, ensemble.data.indices.tolist())))
-    done = run_here(
-        "tda_vit_scripts/run_vit_s_test.py", num_per_class=2, seed_id=0, device="cpu", new_indices=str(indices)
-    )
+    done = run_here("tda_vit_scripts/run_vit_s_test.py", num_per_class=2, seed_id=0, device="cpu", new_indices=str(indices))
     assert "wrote 1 s_test files" in done
     run_here("tda_vit_scripts/run_vit_if.py", num_per_class=2, seed_id=0, device="cpu")
     results = ensemble.experiment.results

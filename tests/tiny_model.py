@@ -69,9 +69,7 @@ def decaying_plan(task: Task) -> TrainingPlan:
 
 
 @pytest.fixture
-def tiny(
-    root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Split, Split, list[Member]]:
+def tiny(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Split, Split, list[Member]]:
     """9 training and 12 test examples in float64, and the trained members of seed 0 at epochs 4, 5 and 6."""
     kind = getattr(request, "param", "cnn")
     how = (build, plan)
