@@ -20,6 +20,7 @@ REFERENCE = ROOT / "results" / "reference"
 README = ROOT / "README.md"
 KEPT = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
+FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
 
 
@@ -43,37 +44,32 @@ def experiments() -> list[str]:
 
 
 def reliability_table() -> str:
-    """Mean p-values and shares of reliable pairs at the largest number of checkpoints."""
-    rows = []
+    """Mean p-values and the share of reliable pairs at the largest number of checkpoints: a row a method."""
+    cells = {}
     for name in experiments():
         summary = pd.read_csv(REFERENCE / name / "summary.csv")
         single = pd.read_csv(REFERENCE / name / "mean_single_draw_p_values.csv").iloc[-1]
         for row in summary[summary.checkpoints == summary.checkpoints.max()].itertuples():
-            rows.append(
-                {
-                    "experiment": name,
-                    "method": method_title(row.method),
-                    "mean p, t-test": f"{row.mean_p_value:.3f}",
-                    "mean p, single draw": f"{single[row.method]:.3f}",
-                    "p < 0.05": f"{row.share_p_below_level:.1%}",
-                    "q < 0.05": f"{row.share_q_below_level:.1%}",
-                    "median of \\|mean/std\\|": f"{row.median_signal_to_noise:.2f}",
-                }
-            )
-    return markdown(pd.DataFrame(rows))
+            found = f"{row.mean_p_value:.3f} / {single[row.method]:.2f} / {row.share_q_below_level:.1%}"
+            cells.setdefault(row.method, {})[name] = found
+    return by_method(cells)
 
 
 def correlation_table() -> str:
-    """Spearman correlation of mean scores: every method with leave-one-out, and the pairs that the papers speak of."""
-    rows = []
+    """Spearman correlation of every method's mean scores with those of leave-one-out: a row a method."""
+    cells = {}
     for name in experiments():
         matrix = pd.read_csv(REFERENCE / name / "correlation_spearman_mean.csv", index_col=0)
-        row = {"experiment": name}
-        row |= {f"{method_title(method)} ~ LOO": f"{matrix.loc[method, 'loo']:.2f}" for method in matrix if method != "loo"}
-        row["Grad-Dot ~ Grad-Cos"] = f"{matrix.loc['grad_dot', 'grad_cos']:.2f}"
-        row["Grad-Dot ~ IF (LiSSA)"] = f"{matrix.loc['grad_dot', 'if_lissa']:.4f}"
-        rows.append(row)
-    return markdown(pd.DataFrame(rows))
+        for method in matrix.index.drop("loo"):
+            cells.setdefault(method, {})[name] = f"{matrix.loc[method, 'loo']:.2f}"
+    return by_method(cells)
+
+
+def by_method(cells: dict[str, dict[str, str]]) -> str:
+    """A table with a row a method and a column an experiment, the study's own methods first."""
+    methods = [method for method in FIRST_METHODS if method in cells] + sorted(set(cells) - set(FIRST_METHODS))
+    table = pd.DataFrame([{"method": method_title(method), **cells[method]} for method in methods])
+    return markdown(table[["method", *(name for name in experiments() if name in table)]].fillna(""))
 
 
 def cost_table() -> str:

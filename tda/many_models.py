@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tda.devices import image_format
+from tda.fused_evaluation import forward_of
 from tda.model_state import read_state, write_state
 from tda.records import Evaluation, Run, Snapshot
 from tda.stacked_models import can_be_stacked, train_stacked
@@ -104,10 +105,11 @@ def training_step(
 def evaluate(model: nn.Module, split: Split) -> Evaluation:
     """Losses and predictions of one model on a split, dropout off."""
     model.eval()
+    forward = forward_of(model, split.images)
     losses, predictions = [], []
     with torch.no_grad():
         for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True):
-            logits = model(images)
+            logits = forward(images)
             losses.append(functional.cross_entropy(logits, labels, reduction="none"))
             predictions.append(logits.argmax(1))
     return Evaluation(torch.cat(losses).cpu(), torch.cat(predictions).cpu())
