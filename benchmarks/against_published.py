@@ -13,6 +13,10 @@ import numpy as np
 import plain
 import torch
 from common import Measured, Outcome, contender, in_child, load, relative_error, repeat, rounded
+from surroundings import STYLES, Surroundings
+from torch.utils.data import DataLoader
+
+from tda.devices import prepare_process
 
 
 @dataclass
@@ -73,13 +77,6 @@ def _first(split, count: int | None):
     return type(split)(split.images[:count], split.labels[:count], split.indices[:count])
 
 
-def _prepare(prepared: bool) -> None:
-    from tda.devices import prepare_process
-
-    if prepared:
-        prepare_process()
-
-
 def _batch_order(member, batch_size: int, num_train: int) -> list[list[int]]:
     from tda.seeds import stream
 
@@ -87,52 +84,56 @@ def _batch_order(member, batch_size: int, num_train: int) -> list[list[int]]:
     return [batch.tolist() for batch in order.split(batch_size)]
 
 
+def _few(dataset: torch.utils.data.Dataset, count: int) -> torch.utils.data.Dataset:
+    return torch.utils.data.Subset(dataset, range(min(count, len(dataset))))
+
+
 @contender
-def plain_pairs(task: str, num_per_class: int, device: str, prepared: bool, columns: int) -> Outcome:
+def plain_pairs(task: str, num_per_class: int, device: str, style: str, columns: int) -> Outcome:
     """Grad-Dot and Grad-Cos by loops over pairs."""
-    _prepare(prepared)
-    members, train, test = load(task, num_per_class, device, fast_layout=False)
-    loaders = plain.loader(train, 1), plain.loader(_first(test, columns), 1)
-    plain.pair_scores(members[-1].model, plain.loader(_first(train, 5), 1), plain.loader(_first(test, 1), 1))
-    seconds, (dot, cosine) = repeat(lambda: plain.pair_scores(members[-1].model, *loaders), 1, warm_up=0)
+    around = Surroundings.of(task, num_per_class, device, style)
+    model, loaders = around.members[-1].model, (DataLoader(around.train), DataLoader(_few(around.test, columns)))
+    plain.pair_scores(model, DataLoader(_few(around.train, 5)), DataLoader(_few(around.test, 1)))
+    seconds, (dot, cosine) = repeat(lambda: plain.pair_scores(model, *loaders), 1, warm_up=0)
     return Outcome(seconds, {"grad_dot": dot, "grad_cos": cosine})
 
 
 @contender
-def plain_lissa(task: str, num_per_class: int, device: str, prepared: bool, columns: int) -> Outcome:
+def plain_lissa(task: str, num_per_class: int, device: str, style: str, columns: int) -> Outcome:
     """s_test by the LiSSA recursion for each test example, then influence."""
-    _prepare(prepared)
-    members, train, test = load(task, num_per_class, device, fast_layout=False)
-    dataset = torch.utils.data.TensorDataset(train.images, train.labels)
-    batches = torch.utils.data.DataLoader(dataset, batch_sampler=_batch_order(members[-1], 8, len(train)))
-    loaders = plain.loader(train, 1), plain.loader(_first(test, columns), 1), batches
-    plain.pair_scores(members[-1].model, plain.loader(_first(train, 5), 1), plain.loader(_first(test, 1), 1))
-    work = lambda: plain.lissa_scores(members[-1].model, *loaders, damping=5e-3, scale=1e4)  # noqa: E731
+    around = Surroundings.of(task, num_per_class, device, style)
+    member = around.members[-1]
+    batches = DataLoader(around.train, batch_sampler=_batch_order(member, 8, len(around.train)))
+    loaders = DataLoader(around.train), DataLoader(_few(around.test, columns)), batches
+    plain.pair_scores(member.model, DataLoader(_few(around.train, 5)), DataLoader(_few(around.test, 1)))
+    work = lambda: plain.lissa_scores(member.model, *loaders, damping=5e-3, scale=1e4)  # noqa: E731
     seconds, scores = repeat(work, 1, warm_up=0)
     return Outcome(seconds, {"if_lissa": scores})
 
 
 @contender
-def plain_loo(task: str, num_per_class: int, device: str, prepared: bool, removals: int, double: bool = False) -> Outcome:
+def plain_loo(task: str, num_per_class: int, device: str, style: str, removals: int, double: bool = False) -> Outcome:
     """One retraining for each removed example, each up to the last checkpoint; the seconds are those of one removal.
 
     As published, the finished model is evaluated anew beside each retraining. double: in float64, as a reference.
     """
     from tda.models.families import new_model
 
-    _prepare(prepared)
-    members, train, test = load(task, num_per_class, device, fast_layout=False)
-    member = members[-1]
+    around = Surroundings.of(task, num_per_class, device, style)
+    member, train, test = around.members[-1], around.train, around.test
     untrained = new_model(member.family, member.task, member.seed).to(device)
     if double:
         untrained = untrained.double()
-        train, test = (type(split)(split.images.double(), split.labels, split.indices) for split in (train, test))
-    batches, loader = member.plan.batches(member.seed, len(train)), plain.loader(test, 64)
+        train, test = (torch.utils.data.TensorDataset(split.images.double(), split.labels) for split in around.splits)
+    batches, loader, table = member.plan.batches(member.seed, len(train)), DataLoader(test, 64), around.table()
     finished = plain.retrained(untrained, member.plan, batches, train, None)
 
     def change(removed: int) -> torch.Tensor:
+        around.read_checkpoint(member.model)
         before = plain.test_losses(finished, loader)
-        return plain.test_losses(plain.retrained(untrained, member.plan, batches, train, removed), loader) - before
+        found = plain.test_losses(plain.retrained(untrained, member.plan, batches, train, removed), loader) - before
+        around.write(table, removed, found)
+        return found
 
     seconds, changes = [], []
     for removed in range(removals):
@@ -143,24 +144,26 @@ def plain_loo(task: str, num_per_class: int, device: str, prepared: bool, remova
 
 
 @contender
-def plain_ats(task: str, num_per_class: int, device: str, prepared: bool, steps: int) -> Outcome:
+def plain_ats(task: str, num_per_class: int, device: str, style: str, steps: int) -> Outcome:
     """One step on a copy for each training example, losses before and after; the seconds are those of one example."""
-    _prepare(prepared)
-    members, train, test = load(task, num_per_class, device, fast_layout=False)
-    member, loader = members[-1], plain.loader(test, 64)
+    around = Surroundings.of(task, num_per_class, device, style)
+    member, loader, table = around.members[-1], DataLoader(around.test, 64), around.table()
     remembered = member.state.optimizer
     names = [name for name, _ in member.model.named_parameters()]
     state = {position: {key: remembered[key][name] for key in remembered} for position, name in enumerate(names)}
+
+    def change(row: int) -> torch.Tensor:
+        around.read_checkpoint(member.model)
+        found = plain.added_step_changes(member.model, member.plan, state, *around.train[row], loader)
+        around.write(table, row, found)
+        return found
+
+    change(len(around.train) - 1)
     seconds, changes = [], []
-    for example in range(-1, steps):
-        image, label = train.images[example], train.labels[example]
-        work = lambda image=image, label=label: plain.added_step_changes(  # noqa: E731
-            member.model, member.plan, state, image, label, loader
-        )
-        run, found = repeat(work, 1, warm_up=0)
-        if example >= 0:
-            seconds += run
-            changes.append(found)
+    for row in range(steps):
+        run, found = repeat(lambda row=row: change(row), 1, warm_up=0)
+        seconds += run
+        changes.append(found)
     return Outcome(seconds, {"ats": torch.stack(changes).cpu()})
 
 
@@ -178,7 +181,7 @@ def ours(
     """This project's methods for the last checkpoints of the seed; the seconds are those of one checkpoint."""
     from tda.methods import method_named
 
-    _prepare(True)
+    prepare_process()
     members, train, test = load(task, num_per_class, device, fast_layout=True)
     members, train, test = members[-checkpoints:], _first(train, examples), _first(test, columns)
     chosen = [method_named(name) for name in methods]
@@ -198,7 +201,7 @@ def ours_loo(task: str, num_per_class: int, device: str, removals: int, repeats:
     """Retrainings without the first `removals` examples and the baseline; the seconds are those of one retraining."""
     from tda.methods.leave_one_out import loss_changes
 
-    _prepare(True)
+    prepare_process()
     members, train, test = load(task, num_per_class, device, fast_layout=True)
     loss_changes(members[-1], train, test, [0])
     seconds, changes = repeat(lambda: loss_changes(members[-1], train, test, range(removals)), repeats, warm_up=0)
@@ -215,40 +218,36 @@ def compare(sample: Sample, settings: Settings) -> dict[str, dict]:
     def enter(
         name: str, mine: Measured, my_scale: float, plains: list[Measured], plain_scale: float, sampled: str, keys: list[str]
     ):
-        labels = ["plain, as published", "plain, with this project's process settings"]
-        rows = [measured.row(label, plain_scale, sampled) for label, measured in zip(labels, plains, strict=False)]
+        rows = [measured.row(label, plain_scale, sampled) for label, measured in zip(STYLES.values(), plains, strict=True)]
         rows.append(mine.row("this project", my_scale))
         agreement = {key: _agreement(plains[0].arrays[key], mine.arrays[key]) for key in keys}
-        fastest_rows = {"ratio": rounded(rows[0]["seconds"] / rows[-1]["seconds"], 3)}
-        if len(plains) > 1:
-            fastest_rows["ratio_to_tuned_plain"] = rounded(rows[1]["seconds"] / rows[-1]["seconds"], 3)
-        found[name] = {"rows": rows, **fastest_rows, "agreement": agreement}
+        ratios = {style: rounded(row["seconds"] / rows[-1]["seconds"], 3) for style, row in zip(STYLES, rows, strict=False)}
+        found[name] = {"rows": rows, "ratios": ratios, "agreement": agreement}
 
     mine = in_child("ours", **shared, methods=["grad_dot", "grad_cos"], repeats=settings.repeats)
-    plains = [in_child("plain_pairs", **shared, prepared=prepared, columns=sample.pair_columns) for prepared in (False, True)]
+    plains = [in_child("plain_pairs", **shared, style=style, columns=sample.pair_columns) for style in STYLES]
     sampled = f"{sample.pair_columns} of {num_test} test examples"
     enter("grad_dot + grad_cos", mine, 1, plains, num_test / sample.pair_columns, sampled, ["grad_dot", "grad_cos"])
 
     how = {"repeats": sample.influence_repeats or settings.repeats, "checkpoints": sample.influence_checkpoints}
     converged = in_child("ours", **shared, **how, methods=["if"])
     mine = in_child("ours", **shared, **how, methods=["if_lissa"], columns=sample.ours_lissa)
-    plains = [in_child("plain_lissa", **shared, prepared=prepared, columns=sample.lissa_columns) for prepared in (False, True)]
+    plains = [in_child("plain_lissa", **shared, style=style, columns=sample.lissa_columns) for style in STYLES]
     sampled = f"{sample.lissa_columns} of {num_test} test examples"
     my_scale = num_test / (sample.ours_lissa or num_test)
     enter("if_lissa", mine, my_scale, plains, num_test / sample.lissa_columns, sampled, ["if_lissa"])
-    found["if"] = {"rows": [found["if_lissa"]["rows"][0], converged.row("this project, converged")]}
-    found["if"]["ratio"] = rounded(found["if"]["rows"][0]["seconds"] / found["if"]["rows"][1]["seconds"], 3)
+    found["if"] = {"rows": [*found["if_lissa"]["rows"][:-1], converged.row("this project, converged")]}
 
     removals = sample.ours_removals or num_train
     mine = in_child("ours_loo", **shared, removals=removals, repeats=1 if sample.ours_removals else settings.repeats)
-    plains = [in_child("plain_loo", **shared, prepared=prepared, removals=sample.removals) for prepared in (False, True)]
+    plains = [in_child("plain_loo", **shared, style=style, removals=sample.removals) for style in STYLES]
     # One retraining of this project serves five checkpoints.
     enter("loo", mine, (num_train + 1) / 5, plains, num_train, f"{sample.removals} of {num_train} removals", [])
-    exact = in_child("plain_loo", **shared, prepared=True, removals=sample.removals, double=True).arrays["loo"]
+    exact = in_child("plain_loo", **shared, style="tuned", removals=sample.removals, double=True).arrays["loo"]
     found["loo"]["agreement"] = {"loo": _agreement_after_training(plains[0].arrays["loo"], mine.arrays["loo"], exact)}
 
     mine = in_child("ours", **shared, methods=["ats"], examples=sample.ours_steps, repeats=settings.repeats)
-    plains = [in_child("plain_ats", **shared, prepared=prepared, steps=sample.steps) for prepared in (False, True)]
+    plains = [in_child("plain_ats", **shared, style=style, steps=sample.steps) for style in STYLES]
     my_scale = num_train / (sample.ours_steps or num_train)
     enter("ats", mine, my_scale, plains, num_train, f"{sample.steps} of {num_train} examples", ["ats"])
     return found

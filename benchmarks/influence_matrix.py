@@ -49,9 +49,9 @@ def compare(name: str) -> pd.DataFrame:
     for damping in DAMPINGS:
         solvers = [("gauss_newton", by_gauss_newton)] + [("hessian", by_hessian)] * (damping in HESSIAN_DAMPINGS)
         for matrix, solve in solvers:
-            start = time.perf_counter()
+            start = time.process_time()
             found = [solve(member, train, test, damping) for member in members]
-            rows.append(judge(matrix, damping, found, truth, (time.perf_counter() - start) / len(members)))
+            rows.append(judge(matrix, damping, found, truth, (time.process_time() - start) / len(members)))
             print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 
@@ -70,7 +70,7 @@ def by_hessian(member: Member, train: Split, test: Split, damping: float) -> tup
 def judge(
     matrix: str, damping: float | None, found: list[tuple[torch.Tensor, float]], truth: np.ndarray, seconds: float
 ) -> dict:
-    """Correlations of the mean over seeds with leave-one-out, the largest residual, and the time a member took."""
+    """Correlations of the mean over seeds with leave-one-out, the largest residual, and the processor time of a member."""
     mean = np.mean([scores.double().cpu().numpy() for scores, _ in found], axis=0)
     return {
         "curvature": matrix,
@@ -79,7 +79,7 @@ def judge(
         "spearman_with_loo": spearmanr(mean.ravel(), truth.ravel()).statistic,
         "mean_spearman_per_test_example": np.mean([spearmanr(a, b).statistic for a, b in zip(mean.T, truth.T, strict=True)]),
         "largest_residual": max(residual for _, residual in found),
-        "seconds_per_member": round(seconds, 2),
+        "processor_seconds_per_member": round(seconds, 2),
     }
 
 

@@ -2,21 +2,52 @@
 
 This is what Nguyen, Seo and Oh (2023) describe and what a first implementation looks like: DataLoaders, autograd, no shared
 work. Only orientation (positive = helpful), batch orders and the definition of leave-one-out follow this project, so
-that the numbers can be compared.
+that the numbers can be compared. What the published scripts do around the algorithm is here too: images are read through
+torchvision's data set whenever they are used, and leave-one-out and added steps read the checkpoint and write
+the whole table for every training example.
 """
 
 import copy
 from collections.abc import Iterable
+from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 
-def loader(split, batch_size: int) -> DataLoader:
-    """A DataLoader over a split in its order."""
-    return DataLoader(TensorDataset(split.images, split.labels), batch_size=batch_size)
+def in_memory(split) -> Dataset:
+    """(image, label) pairs of a split from its tensors."""
+    return TensorDataset(split.images, split.labels)
+
+
+def read_when_used(task: str, split, is_train: bool, folder: Path) -> Dataset:
+    """(image, label) pairs of a split, each decoded, converted and normalised by torchvision whenever it is asked for."""
+    from torchvision import datasets, transforms
+
+    steps = [transforms.ToTensor()]
+    if task == "cifar10":
+        steps.append(transforms.Normalize((0.5,) * 3, (0.5,) * 3))
+    kinds = {"mnist3": datasets.MNIST, "cifar10": datasets.CIFAR10}
+    whole = kinds[task](folder, train=is_train, transform=transforms.Compose(steps))
+    return Subset(whole, split.indices.tolist())
+
+
+class Table:
+    """A table of scores that is written anew, whole, for every training example."""
+
+    def __init__(self, path: Path, train_indices: list[int], test_indices: list[int]):
+        self.path = path
+        self.columns = [f"z_test_{index}" for index in test_indices]
+        self.frame = pd.DataFrame(columns=["train_idx", *self.columns])
+        self.frame["train_idx"] = train_indices
+
+    def enter(self, row: int, scores: Tensor) -> None:
+        """Set a training example's scores (n_test,) and write."""
+        self.frame.loc[row, self.columns] = scores.numpy()
+        self.frame.to_csv(self.path, index=False)
 
 
 def flat_gradient(model: nn.Module, images: Tensor, labels: Tensor, graph: bool = False) -> Tensor:
@@ -65,29 +96,41 @@ def test_losses(model: nn.Module, test: DataLoader) -> Tensor:
         return torch.cat([functional.cross_entropy(model(images), labels, reduction="none") for images, labels in test])
 
 
-def retrained(model: nn.Module, plan, batches: Iterable[Tensor], train, removed: int | None) -> nn.Module:
+class _WithPosition(Dataset):
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> tuple:
+        return *self.dataset[position], position
+
+
+def retrained(model: nn.Module, plan, batches: Iterable[Tensor], train: Dataset, removed: int | None) -> nn.Module:
     """A copy of the untrained model, trained without one example's term."""
     model = copy.deepcopy(model)
     model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
-    dataset = TensorDataset(train.images, train.labels, torch.arange(len(train), device=train.images.device))
-    for images, labels, positions in DataLoader(dataset, batch_sampler=[batch.tolist() for batch in batches]):
+    for images, labels, positions in DataLoader(_WithPosition(train), batch_sampler=[batch.tolist() for batch in batches]):
         losses = functional.cross_entropy(model(images), labels, reduction="none")
         if removed is not None:
-            losses = losses * (positions != removed)
+            losses = losses * (positions != removed).to(losses.device)
         optimizer.zero_grad()
         losses.mean().backward()
         optimizer.step()
     return model
 
 
-def added_step_changes(model: nn.Module, plan, optimizer_state: dict, image: Tensor, label: Tensor, test: DataLoader) -> Tensor:
+def added_step_changes(
+    model: nn.Module, plan, optimizer_state: dict, image: Tensor, label: int | Tensor, test: DataLoader
+) -> Tensor:
     """Test losses before minus after one training step of a copy on one example (n_test,)."""
     before = test_losses(model, test)
     stepped = copy.deepcopy(model)
     stepped.train()
     optimizer = torch.optim.Adam(stepped.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
     optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(optimizer_state)})
-    functional.cross_entropy(stepped(image[None]), label[None]).backward()
+    functional.cross_entropy(stepped(image[None]), torch.as_tensor(label, device=image.device)[None]).backward()
     optimizer.step()
     return before - test_losses(stepped, test)

@@ -103,7 +103,7 @@ def curvature_table() -> str:
         found.append(pd.read_csv(path).assign(experiment=path.stem.removeprefix("influence_matrix_")))
     table = pd.concat(found)
     columns = ["experiment", "curvature", "damping", "pearson_with_loo", "spearman_with_loo", "mean_spearman_per_test_example"]
-    table = table[[*columns, "largest_residual", "seconds_per_member"]]
+    table = table[[*columns, "largest_residual", "processor_seconds_per_member"]]
     return markdown(table.rename(columns=lambda column: column.replace("_", " ")).astype(object).fillna(""))
 
 

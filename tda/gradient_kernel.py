@@ -80,7 +80,7 @@ def gradient_kernel(
         products, right_norms = _products(held, _streamed(plan, right, quantity, block_size), progress)
         cross.append(products)
         if left_gram and len(chunks) == 1:
-            grams.append(held.inner(held))
+            grams.append(held.gram())
         elif left_gram:
             grams.append(_products(held, _streamed(plan, left, left_quantity, block_size))[0])
     return GradientKernel(torch.cat(cross), torch.cat(left_norms), right_norms, torch.cat(grams) if left_gram else None)

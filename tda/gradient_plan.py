@@ -10,8 +10,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.errors import UserError
 from tda.gradient_pass import ModuleCall, evaluation, record_calls
-from tda.gradient_rows import FactoredRows, FormedRows, GradientRows
+from tda.gradient_rows import GradientRows
 from tda.layer_gradients import Layer, NotPerExampleError, factored_is_cheaper, layer_rows
+from tda.layer_rows import FactoredRows, FormedRows
 from tda.quantities import Quantity
 
 _TOLERANCE = 1e-3

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch import Tensor
 
 from tda.activation_memory import activation_bytes, fitting
 from tda.curvature import flatten, gauss_newton_products, hessian_products, unflatten
@@ -19,7 +18,6 @@ from tda.gradient_plan import plan_gradients
 from tda.gradient_rows import GradientRows
 from tda.members import Member
 from tda.minres import minres
-from tda.model_state import trained_parameters
 from tda.quantities import cross_entropy_loss, curvature_roots
 from tda.subsets import Split
 
@@ -67,30 +65,19 @@ def dual_inverse(member: Member, train: Split, damping: float) -> Inverse:
     model = copy.deepcopy(member.model).double()
     train, num_train = Split(train.images.double(), train.labels, train.indices), len(train)
     rows = gradient_rows(train.images, train.labels, curvature_roots, plan_gradients(model, train.images))
-    gram = rows.inner(rows)
+    gram = rows.gram()
     identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     factor = torch.linalg.cholesky((gram + gram.T) / 2 + num_train * damping * identity)
-    pull_back = _pull_back(model, train)
 
     def apply(vectors: Tensor) -> tuple[Tensor, float]:
         right_sides = vectors.double()
         weights = torch.cholesky_solve(rows.times(unflatten(right_sides, model)).T, factor).T
-        solved = (right_sides - pull_back(weights)) / damping
-        back = pull_back(rows.times(unflatten(solved, model))) / num_train + damping * solved
+        solved = (right_sides - flatten(rows.combined(weights))) / damping
+        back = flatten(rows.combined(rows.times(unflatten(solved, model)))) / num_train + damping * solved
         sizes = right_sides.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
         return solved.to(vectors.dtype), float(((back - right_sides).norm(dim=1) / sizes).max())
 
     return apply
-
-
-def _pull_back(model: nn.Module, train: Split) -> Callable[[Tensor], Tensor]:
-    """The map from weights (k, n_train * C) of the rows of B to their weighted sums (k, p)."""
-    parameters = {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
-    roots, transposed = vjp(
-        lambda values: curvature_roots(functional_call(model, values, (train.images,)), train.labels), parameters
-    )
-    mapped = vmap(lambda weights: transposed(weights.view_as(roots))[0])
-    return lambda weights: flatten(mapped(weights)).detach()
 
 
 def blocks_of_gradients(member: Member, split: Split) -> Iterator[tuple[Tensor, GradientRows]]:

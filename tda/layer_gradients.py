@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tda.gradient_pass import ModuleCall, floating_tensors
-from tda.gradient_rows import FactoredRows, FormedRows, formed_bias
+from tda.layer_rows import FactoredRows, FormedRows, formed_bias
 
 _PAIR_OVERHEAD = 16
 """Memory traffic of one pair of positions in the pairwise form, in multiplications that take as long."""

@@ -240,7 +240,7 @@ def test_different_quantities_on_the_two_sides() -> None:
     torch.testing.assert_close(gradient_kernel(model, left, right, margin, left_quantity=all_logits).cross, expected)
 
 
-def test_rows_dense_and_times() -> None:
+def test_rows_dense_times_and_combined() -> None:
     model, data = OddModules().double(), examples(5, 4)
     names = [name for name, _ in model.named_parameters()]
     rows = gradient_rows(*data, all_logits, plan_gradients(model, data[0]), block_size=2)
@@ -249,6 +249,11 @@ def test_rows_dense_and_times() -> None:
     torch.testing.assert_close(rows.dense(names[::-1]), naive_gradients(model, data, all_logits, names[::-1]))
     vectors = {name: numbers(2, *model.get_parameter(name).shape) for name in names}
     torch.testing.assert_close(rows.times(vectors), torch.cat([vectors[name].flatten(1) for name in names], dim=1) @ expected.T)
+    torch.testing.assert_close(rows.gram(), expected @ expected.T)
+    weights = numbers(3, rows.count)
+    combined = rows.combined(weights)
+    assert list(combined) == names
+    torch.testing.assert_close(torch.cat([combined[name].flatten(1) for name in names], dim=1), weights @ expected)
     one = {"head.bias": vectors["head.bias"]}
     torch.testing.assert_close(rows.times(one), one["head.bias"] @ expected[:, -CLASSES:].T)
 

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from tda.gradient_pass import record_calls
 from tda.gradient_plan import GradientPlan, plan_gradients
-from tda.gradient_rows import FactoredRows, FormedRows, concatenate
+from tda.gradient_rows import concatenate
 from tda.layer_gradients import Layer, layer_rows
+from tda.layer_rows import FactoredRows, FormedRows
 
 COUNT = 5
 
@@ -110,7 +111,11 @@ def assert_rows_match(rows: FormedRows | FactoredRows, expected: Tensor, names: 
     gradients = rows.gradients()
     torch.testing.assert_close(torch.cat([gradients[name].flatten(1) for name in names], dim=1), expected)
     torch.testing.assert_close(rows.inner(rows), expected @ expected.T)
+    torch.testing.assert_close(rows.gram(), expected @ expected.T)
     torch.testing.assert_close(rows.squared_norms(), expected.square().sum(1))
+    weights = numbers(4, len(expected))
+    combined = rows.combined(weights)
+    torch.testing.assert_close(torch.cat([combined[name].flatten(1) for name in names], dim=1), weights @ expected)
     for vector_count in (1, 3):
         vectors = {name: numbers(vector_count, *gradients[name].shape[1:]) for name in names}
         flat = torch.cat([vectors[name].flatten(1) for name in names], dim=1)
@@ -154,7 +159,8 @@ def test_blocks_of_different_sizes_and_chunks_agree(factored: bool, monkeypatch:
     whole = rows_of(model, inputs, labels, names, factored)
     expected = naive_gradients(model, inputs, labels, names)
     torch.testing.assert_close(rows_of(model, inputs[3:], labels[3:], names, factored).inner(whole), expected[6:] @ expected.T)
-    monkeypatch.setattr("tda.gradient_rows._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("tda.layer_rows._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("tda.layer_rows._STRIP_ROWS", 2)
     assert_rows_match(whole, expected, names)
 
 

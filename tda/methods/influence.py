@@ -2,7 +2,7 @@
 
 g_train^T (C + damping)^-1 g_test, C the Gauss-Newton matrix of the mean training loss or its Hessian. The Gauss-Newton
 matrix has rank at most n_train times the number of logits, so that its inverse is exact algebra on a kernel of that
-size (Woodbury) and no vector of parameter length is ever formed.
+size (Woodbury).
 
 The default damping, 0.5, is a hundred times that of the published recursion: it predicts leave-one-out better on digits3 and on
 mnist3 (benchmarks/influence_matrix.py), whose few training steps leave most directions unlearned.
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from tda.errors import UserError
-from tda.gradient_kernel import gradient_kernel
-from tda.inverse_curvature import Solver, bilinear_scores, iterative_inverse
+from tda.gradient_kernel import gradient_rows
+from tda.gradient_plan import plan_gradients
+from tda.inverse_curvature import Solver, bilinear_scores, blocks_of_gradients, iterative_inverse
 from tda.members import Member
 from tda.methods.registry import Attribution, one_after_another, register
 from tda.quantities import curvature_roots
@@ -23,6 +24,9 @@ from tda.subsets import Split
 
 # Rows of the dual kernel above which the iterative solver needs less time and memory.
 DUAL_LIMIT = 8000
+
+# Solutions of parameter length that are held at once, in bytes; each lot passes over the test examples anew.
+_VECTOR_BYTES = 2**28
 
 
 @register(
@@ -58,25 +62,25 @@ def dual_influence(member: Member, train: Split, test: Split, damping: float) ->
     """Scores (n_train, n_test) for the Gauss-Newton matrix, and the largest relative residual of the dual system.
 
     The matrix is B^T B / n (quantities.curvature_roots). A training gradient lies in the span of B's rows, g_i = B_i^T u_i
-    with u_i = sqrt(p) (1 - e_y / p_y), so that g_i^T (B^T B / n + damping)^-1 g_test = u_i^T (B B^T / n + damping)^-1 B g_test:
-    no difference of large numbers, unlike Woodbury's formula. The kernel is taken in float64, since the inverse magnifies its
-    rounding by up to its largest eigenvalue over the damping.
+    with u_i = sqrt(p) (1 - e_y / p_y), so that (B^T B / n + damping)^-1 g_i = B^T (B B^T / n + damping)^-1 u_i: no difference
+    of large numbers, unlike Woodbury's formula. That much is done in float64, since the inverse magnifies rounding by
+    up to its largest eigenvalue over the damping; the products of its results with the test gradients magnify nothing.
     """
     model = copy.deepcopy(member.model).double()
-    kernel = gradient_kernel(
-        model,
-        (train.images.double(), train.labels),
-        (test.images.double(), test.labels),
-        left_quantity=curvature_roots,
-        left_gram=True,
-    )
-    gram = kernel.left_gram
+    images = train.images.double()
+    rows = gradient_rows(images, train.labels, curvature_roots, plan_gradients(model, images))
+    gram = rows.gram()
     system = (gram + gram.T) / (2 * len(train)) + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     weights = _root_weights(model, train)
     solved = torch.cholesky_solve(weights, torch.linalg.cholesky(system))
     sizes = weights.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
     residual = ((system @ solved - weights).norm(dim=0) / sizes).max()
-    return (solved.T @ kernel.cross).float(), float(residual)
+    at_once = max(1, _VECTOR_BYTES // (8 * sum(shape.numel() for shape in rows.shapes.values())))
+    scores = []
+    for columns in solved.split(at_once, dim=1):
+        vectors = {name: vector.to(test.images.dtype) for name, vector in rows.combined(columns.T).items()}
+        scores.append(torch.cat([block.times(vectors) for _, block in blocks_of_gradients(member, test)], dim=1))
+    return torch.cat(scores).float(), float(residual)
 
 
 def _root_weights(model: nn.Module, train: Split) -> Tensor:

@@ -1,0 +1,280 @@
+"""A layer's share of per-example gradients, formed only where forming is cheaper.
+
+- FormedRows: the columns themselves.
+- FactoredRows: a linear layer's inputs a and output gradients d. Its weight gradient is sum_t d_t a_t^T over positions t, so
+  an inner product of two rows is sum_{t, s} (a_t . a'_s + 1) (d_t . d'_s), where the 1 is the bias.
+
+A row is the gradient of one quantity of one example; with R quantities, rows i * R to i * R + R - 1 belong to example i.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+_CHUNK_ELEMENTS = 2**21
+"""Intermediate results are kept near this many numbers, about the size of a processor's cache."""
+
+_STRIP_ROWS = 128
+"""Fewest rows of a symmetric matrix that are computed at once: below, the products are too thin for the processor."""
+
+
+@dataclass(frozen=True)
+class FormedRows:
+    """A layer's gradients, formed.
+
+    parts: parameter name -> (rows, numel); shapes: parameter name -> the parameter's shape. With groups, a weight of shape
+    (groups * out, in, *kernel) is flattened as (groups, *kernel, in, out), the order in which it is cheapest to form.
+    """
+
+    parts: dict[str, Tensor]
+    shapes: dict[str, torch.Size]
+    groups: int | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.parts.values())))
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that is held."""
+        return list(self.parts.values())
+
+    def inner(self, other: "FormedRows") -> Tensor:
+        """Inner products with another block's rows: (rows, other rows)."""
+        return sum(part @ other.parts[name].T for name, part in self.parts.items())
+
+    def squared_norms(self) -> Tensor:
+        """Squared Euclidean norm of each row: (rows,)."""
+        return sum(torch.linalg.vector_norm(part, dim=1).square() for part in self.parts.values())
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Parameter name -> (rows, *shape)."""
+        return {name: self._unflattened(name, part) for name, part in self.parts.items()}
+
+    def times(self, vectors: dict[str, Tensor]) -> Tensor:
+        """Inner products with parameter-space vectors (k, *shape): (k, rows); a parameter without a vector counts as zero."""
+        known = [name for name in self.parts if name in vectors]
+        products = (self._flattened(vectors[name]) @ self.parts[name].T for name in known)
+        return sum(products) if known else _no_products(vectors, self.count)
+
+    def gram(self) -> Tensor:
+        """Inner products among the rows (rows, rows): half the work of inner, for the matrix is symmetric."""
+        products = next(iter(self.parts.values())).new_empty(self.count, self.count)
+        step = max(_STRIP_ROWS, self.count // 8)
+        for start in range(0, self.count, step):
+            rows, until = slice(start, start + step), slice(0, start + step)
+            products[rows, until] = sum(part[rows] @ part[until].T for part in self.parts.values())
+            products[:start, rows] = products[rows, :start].T
+        return products
+
+    def combined(self, weights: Tensor) -> dict[str, Tensor]:
+        """Weighted sums of the rows, the transpose of times: weights (k, rows) -> parameter name -> (k, *shape)."""
+        return {name: self._unflattened(name, weights @ part) for name, part in self.parts.items()}
+
+    def concatenated(self, others: "list[FormedRows]") -> "FormedRows":
+        """These rows followed by those of the other blocks."""
+        parts = {name: torch.cat([part, *(other.parts[name] for other in others)]) for name, part in self.parts.items()}
+        return replace(self, parts=parts)
+
+    def _unflattened(self, name: str, part: Tensor) -> Tensor:
+        shape = self.shapes[name]
+        if self.groups is not None and len(shape) > 1:
+            outputs, inputs, *kernel = shape
+            part = part.reshape(len(part), self.groups, *kernel, inputs, outputs // self.groups).movedim((-1, -2), (2, 3))
+        return part.reshape(len(part), *shape)
+
+    def _flattened(self, vectors: Tensor) -> Tensor:
+        if self.groups is not None and vectors.dim() > 2:
+            vectors = outputs_last(vectors, self.groups)
+        return vectors.flatten(1)
+
+
+@dataclass(frozen=True)
+class FactoredRows:
+    """The gradients of a linear layer, a convolution or an embedding, as inputs and output gradients.
+
+    inputs: (n, G, T, K) for G groups, T positions and K inputs per group, or int64 tokens (n, 1, T) of an embedding;
+    deltas: (n, R, G, T, O), the gradients of the R quantities with respect to the O outputs per group;
+    weight, bias: the parameters' names, bias None where there is none or it is not selected; weight_shape: (G * O, K...)
+    or (vocabulary, O).
+    """
+
+    inputs: Tensor
+    deltas: Tensor
+    weight: str
+    bias: str | None
+    weight_shape: torch.Size
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return self.deltas.shape[0] * self.deltas.shape[1]
+
+    @property
+    def _holds_tokens(self) -> bool:
+        return not self.inputs.is_floating_point()
+
+    def tensors(self) -> list[Tensor]:
+        """Every tensor that is held."""
+        return [self.inputs, self.deltas]
+
+    def inner(self, other: "FactoredRows") -> Tensor:
+        """Inner products with another block's rows: (rows, other rows)."""
+        positions, other_positions = self.deltas[0, ..., 0].numel(), other.deltas[0, ..., 0].numel()
+        other_slices = list(_example_slices(len(other.inputs), positions * other_positions))
+        pairs = positions * other_positions * (other_slices[0].stop - other_slices[0].start)
+        strips = (
+            torch.cat([self._examples(left)._inner_of_chunk(other._examples(right)) for right in other_slices], dim=1)
+            for left in _example_slices(len(self.inputs), pairs)
+        )
+        return torch.cat(list(strips))
+
+    def squared_norms(self) -> Tensor:
+        """Squared Euclidean norm of each row: (rows,)."""
+        *_, positions, outputs = self.deltas.shape
+        width = self.weight_shape[0] if self._holds_tokens else self.inputs.shape[-1]
+        if positions * (width + outputs) > width * outputs:
+            chunks = self._chunks(self.weight_shape.numel())
+            return torch.cat([chunk.formed().squared_norms() for chunk in chunks])
+        pairs = positions * self.deltas[0, ..., 0].numel()
+        return torch.cat([chunk._squared_norms_of_chunk() for chunk in self._chunks(pairs)])
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Parameter name -> (rows, *shape)."""
+        return self.formed().gradients()
+
+    def times(self, vectors: dict[str, Tensor]) -> Tensor:
+        """Inner products with parameter-space vectors (k, *shape): (k, rows); a parameter without a vector counts as zero."""
+        known = [vectors[name] for name in (self.weight, self.bias) if name in vectors]
+        if not known:
+            return _no_products(vectors, self.count)
+        vector_count = len(known[0])
+        # Forming costs T + k products per entry of the weight, projecting the inputs costs T * k.
+        if self._holds_tokens or self.inputs.shape[2] == 1 or vector_count == 1:
+            chunks = self._chunks(vector_count * self.deltas[0, 0].numel())
+            return torch.cat([chunk._times_by_projection(vectors) for chunk in chunks], dim=1)
+        return torch.cat([chunk.formed().times(vectors) for chunk in self._chunks(self.weight_shape.numel())], dim=1)
+
+    def gram(self) -> Tensor:
+        """Inner products among the rows: (rows, rows)."""
+        return self.inner(self)
+
+    def combined(self, weights: Tensor) -> dict[str, Tensor]:
+        """Weighted sums of the rows, the transpose of times: weights (k, rows) -> parameter name -> (k, *shape)."""
+        if not self._holds_tokens and self.inputs.shape[2] == 1:
+            return self._combined_before_forming(weights)
+        chunks = list(self._chunks(self.weight_shape.numel()))
+        pieces = weights.split([chunk.count for chunk in chunks], dim=1)
+        sums = [chunk.formed().combined(piece) for chunk, piece in zip(chunks, pieces, strict=True)]
+        return {name: sum(found[name] for found in sums) for name in sums[0]}
+
+    def concatenated(self, others: "list[FactoredRows]") -> "FactoredRows":
+        """These rows followed by those of the other blocks, which must have as many positions."""
+        inputs = torch.cat([self.inputs, *(other.inputs for other in others)])
+        return replace(self, inputs=inputs, deltas=torch.cat([self.deltas, *(other.deltas for other in others)]))
+
+    def formed(self) -> FormedRows:
+        """The same rows, formed."""
+        if self._holds_tokens:
+            return FormedRows({self.weight: self._formed_token_weight()}, {self.weight: self.weight_shape})
+        parts, shapes = {self.weight: formed_weight(self.inputs, self.deltas)}, {self.weight: self.weight_shape}
+        if self.bias is not None:
+            parts[self.bias] = formed_bias(self.deltas)
+            shapes[self.bias] = self.weight_shape[:1]
+        return FormedRows(parts, shapes, groups=self.deltas.shape[2])
+
+    def _examples(self, examples: slice) -> "FactoredRows":
+        return replace(self, inputs=self.inputs[examples], deltas=self.deltas[examples])
+
+    def _chunks(self, elements_per_example: int) -> "Iterator[FactoredRows]":
+        return (self._examples(examples) for examples in _example_slices(len(self.inputs), elements_per_example))
+
+    def _combined_before_forming(self, weights: Tensor) -> dict[str, Tensor]:
+        """A position's gradient is an outer product, so that the weights may be applied to its output side alone."""
+        by_example = weights.unflatten(1, self.deltas.shape[:2])
+        deltas = torch.einsum("knr,nrgto->nkgto", by_example, self.deltas)
+        parts = {self.weight: torch.einsum("ngti,nkgto->kgio", self.inputs, deltas).flatten(1)}
+        shapes = {self.weight: self.weight_shape}
+        if self.bias is not None:
+            parts[self.bias] = deltas.sum(dim=(0, 3)).flatten(1)
+            shapes[self.bias] = self.weight_shape[:1]
+        return FormedRows(parts, shapes, groups=self.deltas.shape[2]).gradients()
+
+    def _formed_token_weight(self) -> Tensor:
+        count, quantities, _, positions, outputs = self.deltas.shape
+        rows = torch.arange(self.count, device=self.inputs.device).reshape(count, quantities, 1)
+        entries = (rows * self.weight_shape[0] + self.inputs).flatten()
+        weight = self.deltas.new_zeros(self.count * self.weight_shape[0], outputs)
+        return weight.index_add_(0, entries, self.deltas.reshape(-1, outputs)).reshape(self.count, -1)
+
+    def _inner_of_chunk(self, other: "FactoredRows") -> Tensor:
+        if self._holds_tokens:
+            left, right = self.inputs.transpose(0, 1), other.inputs.transpose(0, 1)
+            input_products = left[:, :, :, None, None] == right[:, None, None]
+        else:
+            left, right = self.inputs.transpose(0, 1).flatten(1, 2), other.inputs.transpose(0, 1).flatten(1, 2)
+            input_products = left @ right.mT
+            if self.bias is not None:
+                input_products += 1
+        count, quantities, groups, positions, _ = self.deltas.shape
+        other_count, other_quantities, _, other_positions, _ = other.deltas.shape
+        input_products = input_products.reshape(groups, count, 1, positions, other_count, 1, other_positions)
+        delta_products = self._deltas_by_group() @ other._deltas_by_group().mT
+        shape = (groups, count, quantities, positions, other_count, other_quantities, other_positions)
+        return (delta_products.reshape(shape) * input_products).sum(dim=(0, 3, 6)).reshape(self.count, other.count)
+
+    def _deltas_by_group(self) -> Tensor:
+        return self.deltas.permute(2, 0, 1, 3, 4).flatten(1, 3)
+
+    def _squared_norms_of_chunk(self) -> Tensor:
+        if self._holds_tokens:
+            input_products = self.inputs[..., :, None] == self.inputs[..., None, :]
+        else:
+            input_products = self.inputs @ self.inputs.mT
+            if self.bias is not None:
+                input_products += 1
+        return (self.deltas @ self.deltas.mT * input_products[:, None]).sum(dim=(2, 3, 4)).flatten()
+
+    def _times_by_projection(self, vectors: dict[str, Tensor]) -> Tensor:
+        products = self.deltas.new_zeros(())
+        if self.weight in vectors:
+            weights = vectors[self.weight]
+            if self._holds_tokens:
+                projected = weights[:, self.inputs]
+            else:
+                weights = outputs_last(weights, self.deltas.shape[2]).flatten(2, -2)
+                projected = torch.einsum("ngti,kgio->kngto", self.inputs, weights)
+            products = products + torch.einsum("kngto,nrgto->knr", projected, self.deltas).flatten(1)
+        if self.bias is not None and self.bias in vectors:
+            products = products + vectors[self.bias] @ formed_bias(self.deltas).T
+        return products
+
+
+def outputs_last(weights: Tensor, groups: int) -> Tensor:
+    """Weights (k, groups * out, in, *kernel) in the order (k, groups, *kernel, in, out)."""
+    return weights.unflatten(1, (groups, -1)).movedim((2, 3), (-1, -2))
+
+
+def formed_weight(inputs: Tensor, deltas: Tensor) -> Tensor:
+    """Weight gradients sum_t a_t d_t^T of inputs (n, G, T, K) and deltas (n, R, G, T, O): (n * R, G * K * O)."""
+    count, quantities, groups, positions, outputs = deltas.shape
+    beside = deltas.permute(0, 2, 3, 1, 4).reshape(count, groups, positions, quantities * outputs)
+    weight = (inputs.mT @ beside).unflatten(-1, (quantities, outputs))
+    return weight.movedim(3, 1).reshape(count * quantities, -1)
+
+
+def formed_bias(deltas: Tensor) -> Tensor:
+    """Bias gradients of deltas (n, R, G, T, O): (n * R, G * O)."""
+    return deltas.sum(dim=3).flatten(0, 1).flatten(1)
+
+
+def _example_slices(count: int, elements_per_example: int) -> Iterator[slice]:
+    step = max(1, _CHUNK_ELEMENTS // max(1, elements_per_example))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _no_products(vectors: dict[str, Tensor], count: int) -> Tensor:
+    example = next(iter(vectors.values()))
+    return example.new_zeros(len(example), count)
