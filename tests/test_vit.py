@@ -271,7 +271,8 @@ def test_embedded_base_is_trained_once_and_reused(root: Path, monkeypatch: pytes
     folder = vit_pretraining.embedded_base(DIGITS)
     assert folder == embedded_base_folder("digits3")
     report = json.loads((folder / "pretraining.json").read_text())
-    assert report["images"] == 833 and report["classes"] == 7 and report["test_accuracy"] > 1.5 / 7
+    assert report["images"] == (DIGITS.load("train").labels >= 3).sum()
+    assert report["classes"] == 7 and report["test_accuracy"] > 1.5 / 7
     before = contents(folder, "*")
     monkeypatch.setattr(vit_pretraining, "_fit", lambda *arguments: pytest.fail("trained again"))
     vit_pretraining.embedded_base(DIGITS)

@@ -23,8 +23,10 @@ _IMAGES_AT_ONCE = 64
 
 def build(fine_tuning: FineTuning, task: Task) -> LowRankClassifier:
     """A base with new adapters and a new ten-way classifier; the frozen weights are shared with every other model of it."""
-    base = base_of(fine_tuning, task)
-    model = copy.deepcopy(_template(base, fine_tuning.rank, fine_tuning.alpha, fine_tuning.dropout))
+    # Loading a base draws numbers, but once per process: what the seed fixes must not depend on that.
+    with torch.random.fork_rng(devices=[]):
+        template = _template(base_of(fine_tuning, task), fine_tuning.rank, fine_tuning.alpha, fine_tuning.dropout)
+    model = copy.deepcopy(template)
     model.initialise()
     return model
 
