@@ -13,7 +13,6 @@ from tda.methods.registry import Attribution, per_member, register
 from tda.representations import penultimate_representations
 from tda.subsets import Split
 
-
 _REPORT = {"meaning": "positive = alike; labels are not seen"}
 
 
