@@ -166,6 +166,21 @@ def projected_trak(content: dict) -> str:
     return f"{_origin(content)}\n\n{times}\n\n{agreement}"
 
 
+def vit_base(content: dict) -> str:
+    """The gradient kernel of a ViT-Base against the published loop."""
+    rows = [
+        [
+            row["contender"] + (f" ({row['note']}, scaled)" if "note" in row else ""),
+            _number(row["seconds"]),
+            _number(row["peak_mib"]),
+        ]
+        for row in content["rows"]
+    ]
+    errors = ", ".join(f"{name} {error:.1e}" for name, error in content["relative_error"].items())
+    summary = f"The loop takes **{_number(content['speedup'], 'x')}** the time; relative difference on the sample: {errors}."
+    return f"{_origin(content)}\n\n{_table(['contender', 'seconds', 'peak MiB'], rows)}\n\n{summary}"
+
+
 def scaling(content: dict) -> str:
     """Seconds and memory of the gradient kernel against training examples, test examples and parameters."""
     rows = [

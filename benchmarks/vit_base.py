@@ -14,6 +14,7 @@ import common
 import torch
 from common import Outcome, contender, in_child, relative_error, repeat, rounded
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 
 @dataclass
@@ -98,7 +99,7 @@ def plain_loop(folder: str, device: str, sample_train: int, sample_test: int) ->
     import plain
 
     model, train_inputs, test_inputs = member_and_splits(folder, device, sample_train, sample_test, whole_images=True)
-    train, test = plain.loader(train_inputs(), 1), plain.loader(test_inputs(), 1)
+    train, test = (DataLoader(plain.in_memory(inputs())) for inputs in (train_inputs, test_inputs))
     seconds, (dots, cosines) = repeat(lambda: plain.pair_scores(model, train, test), 1, warm_up=0)
     return Outcome(seconds, {"dots": as_array(dots), "cosines": as_array(cosines)})
 
