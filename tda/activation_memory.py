@@ -1,8 +1,9 @@
 """How much a model's passes keep in memory, so that what runs at once fits: a large transformer keeps 150 MB for each image."""
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+
+from tda.gradient_pass import evaluation
 
 ACTIVATION_BUDGET = 2**30
 """Bytes of activations that passes over many examples or vectors keep near."""
@@ -19,12 +20,10 @@ def activation_bytes(model: nn.Module, images: Tensor) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    was_training = model.training
-    model.eval()
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     # The pass is alive until all is counted, so that no storage is counted under another's address.
-    with torch.enable_grad(), saved_tensors_hooks(count, lambda tensor: tensor):
+    with evaluation(model, trained), saved_tensors_hooks(count, lambda tensor: tensor):
         logits = model(images[:1].clone())
-    model.train(was_training)
     del logits
     return sum(kept.values())
 

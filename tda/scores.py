@@ -128,5 +128,5 @@ def load_scores(folder: ResultsFolder, method: str) -> Scores:
                 f"{path} was computed from other data or settings than its neighbours; delete it and run its step again"
             )
     values = np.stack([np.stack([loaded[seed_id, epoch][0] for epoch in epochs]) for seed_id in seed_ids])
-    reports = {key: metadata["report"] for key, (*_, metadata) in loaded.items()}
+    reports = {key: metadata.get("report", {}) for key, (*_, metadata) in loaded.items()}
     return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3], reports)

@@ -35,7 +35,7 @@ def test_subset_is_balanced_and_without_repetition():
     assert (small_pool().labels[drawn] == np.tile([0, 1, 2], 5)).all()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ["digits3", "mnist3", "cifar10"])
 def test_committed_subsets_are_nested_and_balanced_in_number(task: str):
     folder = CHECKOUT / "data" / "subset_indices" / task
     read = {size: (folder / f"train_{size}pc.txt").read_text().split() for size in (10, 20, 50)}
