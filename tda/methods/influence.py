@@ -68,7 +68,8 @@ def dual_influence(member: Member, train: Split, test: Split, damping: float) ->
     """
     model = copy.deepcopy(member.model).double()
     images = train.images.double()
-    rows = gradient_rows(images, train.labels, curvature_roots, plan_gradients(model, images))
+    plan = plan_gradients(model, images, None, len(train), len(train))
+    rows = gradient_rows(images, train.labels, curvature_roots, plan)
     gram = rows.gram()
     system = (gram + gram.T) / (2 * len(train)) + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     weights = _root_weights(model, train)
