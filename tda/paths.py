@@ -76,6 +76,10 @@ class ResultsFolder:
         """Score file of one method for one member."""
         return self.score_folder(method) / str(seed_id) / f"attribution_epoch_{epoch}.parquet"
 
+    def retraining_file(self, name: str) -> Path:
+        """What one model retrained on a part of the training set says of the test set."""
+        return self.path / "retrainings" / f"{name}.safetensors"
+
     def s_test_file(self, method: str, seed_id: int, epoch: int) -> Path:
         """Kept s_test vectors of one method for one member."""
         return self.path / "s_test" / method / str(seed_id) / f"s_test_epoch_{epoch}.safetensors"

@@ -1,26 +1,50 @@
 """How a model is trained: optimizer, rates, batches, and which epochs are kept."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
 
+from tda.errors import UserError
 from tda.seeds import stream
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Adam with coupled weight decay on the mean cross-entropy of shuffled batches."""
+    """Adam, or SGD with momentum, with coupled weight decay on the mean cross-entropy of shuffled batches.
+
+    momentum: None trains by Adam, a number by SGD with that momentum.
+    early_epochs: epochs kept besides the last ones, for methods that follow the training; no other method scores them.
+    """
 
     epochs: int
     learning_rate: float = 1e-3
     weight_decay: float = 5e-3
     batch_size: int = 32
     num_kept_epochs: int = 5
+    momentum: float | None = None
+    early_epochs: tuple[int, ...] = ()
+
+    def optimizer(self, parameters: Iterable[torch.Tensor], **options) -> torch.optim.Optimizer:
+        """The optimizer over the parameters; fused, since steps of small models are overhead.
+
+        capturable: for Adam in a captured graph; SGD always is.
+        """
+        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": True}
+        if self.momentum is None:
+            return torch.optim.Adam(parameters, **shared, **options)
+        options.pop("capturable", None)
+        return torch.optim.SGD(parameters, momentum=self.momentum, **shared, **options)
 
     @property
     def kept_epochs(self) -> list[int]:
-        """The last epochs, counted from 1, whose checkpoints are kept."""
+        """The last epochs, counted from 1, whose checkpoints are kept and scored."""
         return list(range(self.epochs + 1 - min(self.num_kept_epochs, self.epochs), self.epochs + 1))
+
+    @property
+    def checkpoint_epochs(self) -> list[int]:
+        """Every epoch whose checkpoint is kept, ascending."""
+        return sorted({*self.early_epochs, *self.kept_epochs})
 
     def steps_per_epoch(self, num_train: int) -> int:
         """Batches in an epoch; the last may be smaller."""
@@ -33,5 +57,17 @@ class TrainingPlan:
         return [batch for epoch in order for batch in epoch.split(self.batch_size)]
 
     def as_dict(self) -> dict:
-        """Plain values for metadata."""
-        return asdict(self)
+        """Plain values for metadata: all that numbers depend on, hence not the early epochs, nor the momentum of Adam."""
+        values = asdict(self)
+        del values["early_epochs"]
+        if self.momentum is None:
+            del values["momentum"]
+        return values
+
+
+def parse_epochs(text: str) -> tuple[int, ...]:
+    """Epochs from text such as "1,2,5", ascending; empty text is none. Raises UserError if a part is not a positive number."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"epochs are numbers from 1, separated by commas, such as 1,2,5, not {text!r}")
+    return tuple(sorted({int(part) for part in parts}))
