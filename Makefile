@@ -5,16 +5,23 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 TASK := digits3
 NUM_PER_CLASS := 10
-EXPERIMENT := cnn_$(TASK)_$(NUM_PER_CLASS)pc
-SCORING := $(addprefix tda_cnn_scripts/run_cnn_,gd_and_gc.py if.py ats.py loo.py)
+METHODS := gd_and_gc if ats loo tracin gas repsim if_arnoldi ekfac trak
 
-.PHONY: results test test-long clean
+.PHONY: results results-vit test test-long clean
 
 # The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`.
-results: $(VENV)/installed
-	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
-	$(RUN) run_cnn_training.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
-	set -e; for script in $(SCORING); do $(RUN) $$script --task $(TASK) --num_per_class $(NUM_PER_CLASS); done
+results: MODEL := cnn
+results: TRAINING := run_cnn_training.py
+# The same study of fine-tuned vision transformers; without leave-one-out by `make results-vit METHODS="gd_and_gc if ats"`.
+results-vit: MODEL := vit
+results-vit: TRAINING := run_vit_finetuning.py
+
+results results-vit: CHOSEN = --task $(TASK) --num_per_class $(NUM_PER_CLASS)
+results results-vit: EXPERIMENT = $(MODEL)_$(TASK)_$(NUM_PER_CLASS)pc
+results results-vit: $(VENV)/installed
+	$(RUN) run_subset_generation.py $(CHOSEN)
+	$(RUN) $(TRAINING) $(CHOSEN)
+	set -e; for method in $(METHODS); do $(RUN) tda_$(MODEL)_scripts/run_$(MODEL)_$$method.py $(CHOSEN); done
 	$(RUN) run_compute_pvalues.py --experiment $(EXPERIMENT)
 	$(RUN) run_correlation_analysis.py --experiment $(EXPERIMENT)
 	$(RUN) run_show_summary.py --experiment $(EXPERIMENT)
@@ -32,4 +39,4 @@ $(VENV)/installed: req.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf models results/cnn_* results/cnn3_*
+	rm -rf models results/cnn_* results/cnn3_* results/vit_*

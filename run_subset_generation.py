@@ -20,7 +20,7 @@ class Settings:
     """The constants to edit."""
 
     task: str = "digits3"
-    """Task to draw for: digits3, mnist3 or cifar10."""
+    """Task to draw for, an entry of tda/tasks.py: digits3, mnist3, cifar10, ..."""
     num_per_class: int | None = None
     """Training examples per class to draw; without it the three sizes of the study, 10, 20 and 50."""
     draw_seed: int = DRAW_SEED

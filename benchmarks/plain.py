@@ -20,9 +20,10 @@ def loader(split, batch_size: int) -> DataLoader:
 
 
 def flat_gradient(model: nn.Module, images: Tensor, labels: Tensor, graph: bool = False) -> Tensor:
-    """Gradient of the mean loss of a batch with respect to all parameters, end to end: (p,)."""
+    """Gradient of the mean loss of a batch with respect to all trained parameters, end to end: (p,)."""
     loss = functional.cross_entropy(model(images), labels)
-    gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=graph)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients = torch.autograd.grad(loss, trained, create_graph=graph)
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 

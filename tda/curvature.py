@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn import functional
 
+from tda.activation_memory import activation_bytes, fitting
 from tda.model_state import trained_parameters
 
 Products = Callable[[Tensor], Tensor]
@@ -41,7 +42,26 @@ def hessian_products(model: nn.Module, images: Tensor, labels: Tensor) -> Produc
     def product(vector: dict[str, Tensor]) -> dict[str, Tensor]:
         return jvp(grad(mean_loss), (parameters,), (vector,))[1]
 
-    return _over_rows(model, product)
+    return _over_rows(model, images, product)
+
+
+def hessian_product(model: nn.Module, images: Tensor, labels: Tensor) -> Products:
+    """The map from one vector (1, p) to H v (1, p), by reverse-mode derivatives alone.
+
+    The gradient's graph is built once and held, which makes a product cheaper than that of hessian_products, and several
+    threads may work beside each other, which forward-mode derivatives do not allow.
+    """
+    parameters = {name: value.requires_grad_() for name, value in _detached(model).items()}
+    with torch.enable_grad():
+        loss = functional.cross_entropy(functional_call(model, parameters, (images,)), labels)
+        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+
+    def product(vector: Tensor) -> Tensor:
+        pieces = [piece[0] for piece in unflatten(vector, model).values()]
+        found = torch.autograd.grad(gradient, list(parameters.values()), pieces, retain_graph=True)
+        return torch.cat([piece.flatten() for piece in found])[None]
+
+    return product
 
 
 def gauss_newton_products(model: nn.Module, images: Tensor, labels: Tensor) -> Products:
@@ -62,17 +82,20 @@ def gauss_newton_products(model: nn.Module, images: Tensor, labels: Tensor) -> P
         weighted = probabilities * (change - (probabilities * change).sum(dim=1, keepdim=True))
         return pull_back(weighted / len(labels))[0]
 
-    return _over_rows(model, product)
+    return _over_rows(model, images, product)
 
 
 def _detached(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
 
-def _over_rows(model: nn.Module, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Products:
+def _over_rows(
+    model: nn.Module, images: Tensor, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> Products:
     mapped = vmap(product)
+    at_once = fitting(activation_bytes(model, images) * len(images), _VECTORS_AT_ONCE)
 
     def apply(vectors: Tensor) -> Tensor:
-        return torch.cat([flatten(mapped(unflatten(rows, model))).detach() for rows in vectors.split(_VECTORS_AT_ONCE)])
+        return torch.cat([flatten(mapped(unflatten(rows, model))).detach() for rows in vectors.split(at_once)])
 
     return apply

@@ -5,12 +5,16 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tda.errors import UserError
 from tda.files import locked, make_folder
 from tda.paths import data_folder
+
+if TYPE_CHECKING:
+    from tda.dataset_library import ImagesOnDemand
 
 # md5 of the decompressed files; the archives' own md5 are checked by torchvision when it downloads them.
 MNIST_MD5 = {
@@ -23,9 +27,12 @@ MNIST_MD5 = {
 
 @dataclass(frozen=True)
 class Pool:
-    """One part of a data set: images (n, h, w, c) uint8 and the data set's own labels (n,) int64."""
+    """One part of a data set: images (n, h, w, c) uint8 and the data set's own labels (n,) int64.
 
-    images: np.ndarray
+    images: an array, or what gives one for an array of positions.
+    """
+
+    images: "np.ndarray | ImagesOnDemand"
     labels: np.ndarray
 
 

@@ -9,10 +9,10 @@ from tqdm import tqdm
 from tda.devices import pick_device
 from tda.errors import UserError
 from tda.manifest import versions
-from tda.many_models import evaluate, on_device, resident_split, train_many
-from tda.members import Member, load_member, save_checkpoint
+from tda.many_models import evaluate, on_device, train_many
+from tda.members import Member, load_member, model_inputs, save_checkpoint
 from tda.model_state import read_state, write_state
-from tda.models.families import family_named, new_model
+from tda.models.families import family_of, new_model
 from tda.paths import Experiment
 from tda.records import Run, Snapshot
 from tda.seeds import load_seeds
@@ -28,11 +28,11 @@ def seed_run(
     epochs: Sequence[int] | None = None,
 ) -> Run:
     """The whole training of one seed, looked at after the given epochs, by default the kept ones; weights leave examples out."""
-    task, family = task_named(experiment.task), family_named(experiment.model)
+    task, family = task_named(experiment.task), family_of(experiment)
     plan = family.plan(task)
     snapshots = [epoch * plan.steps_per_epoch(num_train) for epoch in epochs or plan.kept_epochs]
     start = read_state(new_model(family, task, seed))
-    return Run(start, plan.batches(seed, num_train), snapshots, weights)
+    return Run(start, plan.batches(seed, num_train), snapshots, weights, seed)
 
 
 def train_ensemble(
@@ -51,7 +51,7 @@ def train_ensemble(
     replaces it).
     """
     seeds = load_seeds()
-    family, task = family_named(experiment.model), task_named(experiment.task)
+    family, task = family_of(experiment), task_named(experiment.task)
     plan = family.plan(task)
     if not all(1 <= epoch <= plan.epochs for epoch in early_epochs):
         raise UserError(f"cannot keep the epochs {list(early_epochs)}: the training has epochs 1 to {plan.epochs}")
@@ -59,13 +59,15 @@ def train_ensemble(
     missing = [seed_id for seed_id in seed_ids if force or not _is_trained(experiment, seed_id, epochs, train)]
     runs = [seed_run(experiment, seeds[seed_id], len(train), epochs=epochs) for seed_id in missing]
     model = on_device(new_model(family, task, seed=0), device)
-    resident, resident_test = resident_split(train, device), resident_split(test, device)
-    trained = train_many(model, plan, runs, resident, keep_states=True) if runs else ()
+    inputs, test_inputs = (model_inputs(family, task, split, device) for split in (train, test))
+    origin = family.origin(task)
+    trained = train_many(model, plan, runs, inputs, keep_states=True) if runs else ()
     for number, snapshots in tqdm(trained, total=len(runs), desc="training seeds", delay=2):
         seed_id = missing[number]
         for epoch, snapshot in zip(epochs, snapshots, strict=True):
-            info = _describe(model, snapshot, resident, resident_test)
+            info = _describe(model, snapshot, inputs, test_inputs)
             info |= {"seed": seeds[seed_id], "data": train.fingerprint(), "plan": plan.as_dict()}
+            info |= {"origin": origin} if origin else {}
             save_checkpoint(experiment, seed_id, epoch, snapshot.state, info)
     return len(missing)
 
@@ -106,9 +108,8 @@ def load_members(
 
 def predicted_labels(experiment: Experiment, seed_ids: Sequence[int], test: Split) -> np.ndarray:
     """Labels (seeds, n_test) int64 that the last checkpoint of each seed predicts."""
-    last = family_named(experiment.model).plan(task_named(experiment.task)).kept_epochs[-1]
+    last = family_of(experiment).plan(task_named(experiment.task)).kept_epochs[-1]
     data = load_split(experiment.task, "train", experiment.num_per_class).fingerprint()
-    device = pick_device()
-    resident = resident_split(test, device)
-    members = (load_member(experiment, seed_id, last, data, device) for seed_id in seed_ids)
-    return np.stack([evaluate(member.model, resident).predictions.numpy() for member in members])
+    members = [load_member(experiment, seed_id, last, data, pick_device()) for seed_id in seed_ids]
+    inputs = members[0].inputs(test)
+    return np.stack([evaluate(member.model, inputs).predictions.numpy() for member in members])

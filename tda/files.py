@@ -88,6 +88,21 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder beside `folder`, then rename it, so that `folder` is whole or absent.
+
+    Call it under a lock. Raises UserError where writing fails or where `folder` exists.
+    """
+    make_folder(folder.parent)
+    with _explained(folder), tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
+        temporary = Path(name) / folder.name
+        temporary.mkdir()
+        write(temporary)
+        for path in temporary.iterdir():
+            _sync(path)
+        temporary.rename(folder)
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

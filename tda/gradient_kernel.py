@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tda.activation_memory import activation_bytes, fitting
 from tda.gradient_plan import GradientPlan, plan_gradients
 from tda.gradient_rows import GradientRows, concatenate
 from tda.quantities import Quantity, cross_entropy_loss
@@ -69,7 +70,9 @@ def gradient_kernel(
     left_quantity = left_quantity or quantity
     # A pass holds activations, unfolded patches and gradients at once.
     example_bytes = plan.block_rows(left[0][:1], left[1][:1], left_quantity).size_in_bytes()
-    block_size = block_size or max(1, min(BLOCK_SIZE, memory_budget // (4 * example_bytes + 1)))
+    if block_size is None:
+        by_gradients = max(1, min(BLOCK_SIZE, memory_budget // (4 * example_bytes + 1)))
+        block_size = fitting(activation_bytes(model, left[0]), by_gradients)
     chunks = list(_blocks(len(left[0]), max(1, memory_budget // (example_bytes + 1))))
     cross, left_norms, grams = [], [], []
     for held in (gradient_rows(left[0][chunk], left[1][chunk], left_quantity, plan, block_size) for chunk in chunks):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 
+from tda.activation_memory import activation_bytes, fitting
 from tda.curvature import flatten, gauss_newton_products, hessian_products, unflatten
 from tda.errors import UserError
 from tda.gradient_kernel import gradient_rows
@@ -95,7 +96,8 @@ def _pull_back(model: nn.Module, train: Split) -> Callable[[Tensor], Tensor]:
 def blocks_of_gradients(member: Member, split: Split) -> Iterator[tuple[Tensor, GradientRows]]:
     """Yield (positions, GradientRows of the losses) of a split, block after block."""
     plan = plan_gradients(member.model, split.images, None, len(split), len(split))
-    for positions in torch.arange(len(split)).split(_BLOCK):
+    block = fitting(activation_bytes(member.model, split.images), _BLOCK)
+    for positions in torch.arange(len(split)).split(block):
         yield positions, gradient_rows(split.images[positions], split.labels[positions], cross_entropy_loss, plan)
 
 

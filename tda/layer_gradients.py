@@ -57,6 +57,12 @@ def layer_rows(layer: Layer, calls: list[ModuleCall], example_count: int) -> For
     return FormedRows(parts, {name: layer.module.get_parameter(local).shape for local, name in layer.parameters.items()})
 
 
+def is_linear(layer: Layer) -> bool:
+    """Whether the layer's gradients can be held as inputs and output gradients of a dense weight."""
+    convolves = isinstance(layer.module, nn.Linear | nn.Conv1d | nn.Conv2d) and type(layer.module) in _FACTORS
+    return convolves and _has_zero_padding(layer.module) and {"weight"} <= set(layer.parameters) <= {"weight", "bias"}
+
+
 def factored_is_cheaper(rows: FactoredRows, left_examples: int, right_examples: int) -> bool:
     """Whether all inner products of so many examples cost less from inputs and output gradients than from gradients."""
     _, quantities, groups, positions, outputs = rows.deltas.shape

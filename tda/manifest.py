@@ -16,7 +16,7 @@ from tda.files import locked, write_text
 from tda.paths import Experiment, ResultsFolder, root
 from tda.seeds import load_seeds
 
-_PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas")
+_PACKAGES = ("torch", "torchvision", "transformers", "peft", "numpy", "scipy", "scikit-learn", "pandas")
 
 
 def versions() -> dict[str, str]:

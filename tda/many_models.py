@@ -5,6 +5,7 @@ models are stacked (stacked_models.py); on a CPU every model is trained by one t
 makes a result independent of how many models, threads or processes work at once.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterator, Sequence
 from threading import local
@@ -18,6 +19,7 @@ from tda.model_state import read_state, write_state
 from tda.quantities import margin
 from tda.records import Evaluation, Run, Snapshot
 from tda.stacked_models import can_be_stacked, train_stacked
+from tda.step_noise import StepNoise
 from tda.subsets import Split
 from tda.training_plan import TrainingPlan
 from tda.workers import as_completed
@@ -37,7 +39,7 @@ def train_many(
 
     `model` gives the architecture; it is copied, not changed. The device is that of `train`.
     """
-    if train.images.device.type == "cuda" and can_be_stacked(model):
+    if train.images.device.type == "cuda" and plan.same_step_throughout and can_be_stacked(model):
         yield from train_stacked(model, plan, runs, train, evaluate_on, keep_states)
         return
     own = local()
@@ -58,7 +60,11 @@ def _train_one(
     write_state(run.start, model, optimizer)
     found = []
     for step, batch in enumerate(run.batches, start=1):
-        training_step(model, optimizer, train, batch, run.weights)
+        noise = None
+        if run.seed is not None:
+            noise = StepNoise(run.seed, step, plan.random_crop, plan.mixed_precision)
+            optimizer.param_groups[0]["lr"] = plan.rate(step, len(run.batches))
+        training_step(model, optimizer, train, batch, run.weights, noise)
         if step in run.snapshots:
             state = read_state(model, optimizer) if keep_states else None
             evaluation = evaluate(model, evaluate_on) if evaluate_on is not None else None
@@ -72,11 +78,22 @@ def make_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimize
 
 
 def training_step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, train: Split, batch: Tensor, weights: Tensor | None
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    train: Split,
+    batch: Tensor,
+    weights: Tensor | None,
+    noise: StepNoise | None = None,
 ) -> None:
-    """One optimizer step on the weighted sum of the batch's losses divided by the batch's size."""
-    model.train()
-    losses = functional.cross_entropy(model(train.images[batch]), train.labels[batch], reduction="none")
+    """One optimizer step on the weighted sum of the batch's losses divided by the batch's size.
+
+    Without noise nothing is drawn: dropout is off.
+    """
+    model.train(noise is not None)
+    with contextlib.nullcontext() if noise is None else noise.applied_to(model, train.images.device):
+        images = train.images[batch]
+        logits = model(images if noise is None else noise.cropped(images)).to(images.dtype)
+    losses = functional.cross_entropy(logits, train.labels[batch], reduction="none")
     if weights is not None:
         losses = losses * weights[batch]
     optimizer.zero_grad()

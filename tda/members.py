@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from tda.errors import UserError
 from tda.files import sha256, write_bytes
-from tda.many_models import on_device
+from tda.fine_tuning import FineTuning
+from tda.many_models import on_device, resident_split
 from tda.model_state import ModelState, trained_parameters, write_state
-from tda.models.families import ModelFamily, family_named, new_model
+from tda.models.families import ModelFamily, family_named, family_of, new_model
 from tda.paths import Experiment
 from tda.seeds import seed_of
+from tda.subsets import Split
 from tda.tasks import Task, task_named
 from tda.training_plan import TrainingPlan
 
@@ -44,7 +46,7 @@ class Member:
     @property
     def family(self) -> ModelFamily:
         """How models of this experiment are built and trained."""
-        return family_named(self.experiment.model)
+        return family_of(self.experiment)
 
     @property
     def task(self) -> Task:
@@ -68,11 +70,20 @@ class Member:
         write_state(self.state, model)
         return on_device(model, self.device).eval()
 
+    def inputs(self, split: Split) -> Split:
+        """The split on the member's device, its images as the member's model takes them."""
+        return model_inputs(self.family, self.task, split, self.device)
+
     def remember(self, key: str, compute: Callable[[], Any]) -> Any:
         """Compute once per member."""
         if key not in self.cache:
             self.cache[key] = compute()
         return self.cache[key]
+
+
+def model_inputs(family: ModelFamily, task: Task, split: Split, device: torch.device) -> Split:
+    """The split on a device, its images as the family's models take them."""
+    return resident_split(Split(family.inputs(task, split.images), split.labels, split.indices), device)
 
 
 def save_checkpoint(experiment: Experiment, seed_id: int, epoch: int, state: ModelState, info: dict) -> None:
@@ -105,7 +116,7 @@ def save_checkpoint(experiment: Experiment, seed_id: int, epoch: int, state: Mod
 def load_member(experiment: Experiment, seed_id: int, epoch: int, data: str, device: torch.device) -> Member:
     """Read one checkpoint and check it; `data` is the fingerprint of the training split it must have seen.
 
-    Raises UserError if the file is missing, damaged, of another experiment, seed, epoch, data or network.
+    Raises UserError if the file is missing, damaged, of another experiment, seed, epoch, data, base model or network.
     """
     path = experiment.checkpoint_file(seed_id, epoch)
     family, task = family_named(experiment.model), task_named(experiment.task)
@@ -123,15 +134,35 @@ def load_member(experiment: Experiment, seed_id: int, epoch: int, data: str, dev
     for key, value in expected.items():
         if info.get(key) != value:
             raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; delete it and run {again}")
+    experiment = _with_origin(experiment, info.get("origin", {}), path, again)
+    family = family_of(experiment)
     if info["data"] != data:
         raise UserError(f"{path} was trained on other examples than the index file now names; run {again} --force")
-    if info["plan"] != family.plan(task).as_dict():
+    if TrainingPlan(epochs=task.epochs).as_dict() | info["plan"] != family.plan(task).as_dict():
         raise UserError(f"{path} was trained with another training plan than the code now has; run {again} --force")
     state = _as_state(tensors)
     shapes = {name: parameter.shape for name, parameter in trained_parameters(new_model(family, task, seed=0)).items()}
     if {name: tensor.shape for name, tensor in state.parameters.items()} != shapes:
         raise UserError(f"{path} holds another network than the {family.title} of {task.name}; delete it and run {again}")
     return Member(experiment, seed_id, epoch, state, info, device)
+
+
+def _with_origin(experiment: Experiment, origin: dict, path: Path, again: str) -> Experiment:
+    """The experiment with the choices of fine-tuning that a checkpoint was made with.
+
+    Raises UserError if the experiment names other choices, or if the base model is no longer the one that the member knew.
+    """
+    if experiment.fine_tuning is None and origin:
+        choices = {entry.name: origin.get(entry.name) for entry in fields(FineTuning)}
+        experiment = replace(experiment, fine_tuning=FineTuning(**choices))
+    expected = family_of(experiment).origin(task_named(experiment.task))
+    for key in sorted(expected.keys() | origin.keys()):
+        if expected.get(key) != origin.get(key):
+            raise UserError(
+                f"{path} was fine-tuned with {key} {origin.get(key)}, but {key} is now {expected.get(key)}; choose that again, "
+                f"or replace the members with {again} --force"
+            )
+    return experiment
 
 
 def _read(path: Path, again: str) -> tuple[dict[str, Tensor], dict]:

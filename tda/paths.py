@@ -4,6 +4,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from tda.fine_tuning import FineTuning
+
 
 def root() -> Path:
     """Folder that holds data/, models/, results/ and random_seeds.pt: the environment's TDA_ROOT, else this checkout."""
@@ -20,6 +22,11 @@ def seeds_file() -> Path:
     return root() / "random_seeds.pt"
 
 
+def embedded_base_folder(task: str) -> Path:
+    """Folder of the small base model that is pre-trained for a task."""
+    return root() / "models" / "bases" / task
+
+
 def subset_file(task: str, split: str, num_per_class: int) -> Path:
     """Index file of a drawn subset; `split` is "train" or "test"."""
     return data_folder() / "subset_indices" / task / f"{split}_{num_per_class}pc.txt"
@@ -27,11 +34,16 @@ def subset_file(task: str, split: str, num_per_class: int) -> Path:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One model family on one training subset of one task; the key of everything under models/ and results/."""
+    """One model family on one training subset of one task; the key of everything under models/ and results/.
+
+    fine_tuning: how members are made from a base model, where they are; no part of the key. Without it a family's default
+    holds for new members, and what a checkpoint says of itself for existing ones.
+    """
 
     model: str
     task: str
     num_per_class: int
+    fine_tuning: FineTuning | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +91,10 @@ class ResultsFolder:
     def retraining_file(self, name: str) -> Path:
         """What one model retrained on a part of the training set says of the test set."""
         return self.path / "retrainings" / f"{name}.safetensors"
+
+    def ensemble_score_file(self, method: str) -> Path:
+        """Scores of one method for the ensemble as a whole."""
+        return self.path / f"ensemble_scores_{method}.parquet"
 
     def s_test_file(self, method: str, seed_id: int, epoch: int) -> Path:
         """Kept s_test vectors of one method for one member."""

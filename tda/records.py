@@ -16,12 +16,15 @@ class Run:
     by b, so that a removed example's term is missing and nothing else changes.
     snapshots: the numbers of steps after which the model is looked at.
     weights: (n_train,) float32, 1 = counts, 0 = removed; None counts all.
+    seed: what the steps draw (dropout, crops) comes from this seed's streams, the same whatever is removed. None: a step that
+    a score takes, which draws nothing; see TrainingPlan for what else sets it apart.
     """
 
     start: ModelState
     batches: Sequence[Tensor]
     snapshots: Sequence[int]
     weights: Tensor | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)

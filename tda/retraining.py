@@ -17,9 +17,10 @@ from tqdm import tqdm
 
 from tda.errors import UserError
 from tda.files import sha256, write_bytes
-from tda.many_models import on_device, resident_split, train_many
+from tda.many_models import on_device, train_many
+from tda.members import model_inputs
 from tda.model_state import read_state
-from tda.models.families import family_named, new_model
+from tda.models.families import family_of, new_model
 from tda.paths import Experiment
 from tda.records import Evaluation, Run
 from tda.subsets import Split
@@ -47,7 +48,7 @@ class RetrainingStore:
 
     def paths(self, retrainings: Sequence[Retraining]) -> list[Path]:
         """The file of each retraining."""
-        plan = family_named(self.experiment.model).plan(task_named(self.experiment.task))
+        plan = family_of(self.experiment).plan(task_named(self.experiment.task))
         shared = repr((self.train.fingerprint(), self.test.fingerprint(), sorted(plan.as_dict().items()))).encode()
         names = (sha256(shared, retraining.counted.numpy().tobytes(), str(retraining.seed).encode()) for retraining in retrainings)
         return [self.experiment.results.retraining_file(name[:24]) for name in names]
@@ -58,8 +59,8 @@ class RetrainingStore:
         A model sees the counted examples alone: its epochs are shuffles of them in batches of the plan's size.
         """
         wanted = [pair for pair in zip(retrainings, self.paths(retrainings), strict=True) if _read(pair[1]) is None]
-        train, test = resident_split(self.train, device), resident_split(self.test, device)
-        family, task = family_named(self.experiment.model), task_named(self.experiment.task)
+        family, task = family_of(self.experiment), task_named(self.experiment.task)
+        train, test = (model_inputs(family, task, split, device) for split in (self.train, self.test))
         model = on_device(new_model(family, task, seed=0), device)
         written = 0
         with tqdm(total=len(wanted), desc=title, delay=2) as bar:
@@ -87,10 +88,10 @@ class RetrainingStore:
         return Evaluation(*(torch.stack([getattr(one, name) for one in found]) for name in ("losses", "margins", "predictions")))
 
     def _run(self, retraining: Retraining) -> Run:
-        family, task = family_named(self.experiment.model), task_named(self.experiment.task)
+        family, task = family_of(self.experiment), task_named(self.experiment.task)
         counted = retraining.counted
         batches = [counted[batch] for batch in family.plan(task).batches(retraining.seed, len(counted))]
-        return Run(read_state(new_model(family, task, retraining.seed)), batches, [len(batches)])
+        return Run(read_state(new_model(family, task, retraining.seed)), batches, [len(batches)], seed=retraining.seed)
 
 
 def without(num_train: int, removed: Iterable[int]) -> Tensor:

@@ -14,7 +14,6 @@ from tda.errors import UserError
 from tda.files import make_folder
 from tda.inverse_curvature import Inverse, dual_inverse
 from tda.manifest import step
-from tda.many_models import resident_split
 from tda.members import Member
 from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
@@ -96,9 +95,9 @@ def _write_unless_finished(settings: STestSettings, member: Member, train: Split
         if read_info(path) != info:
             raise UserError(f"{path} was computed from other data or settings; delete it, or compute it again with --force")
         return 0
-    inverse = _inverse(settings, member, resident_split(train, member.device))
+    inverse = _inverse(settings, member, member.inputs(train))
     _check_space(path, member, test)
-    write_s_test(path, member, resident_split(test, member.device), inverse, info)
+    write_s_test(path, member, member.inputs(test), inverse, info)
     return 1
 
 
@@ -128,7 +127,7 @@ def _new_examples(settings: STestSettings) -> Split | None:
 def _score(settings: STestSettings, member: Member, new: Split, test: Split, hashes: dict) -> None:
     results = settings.experiment.results
     kept = results.s_test_file(settings.method, member.seed_id, member.epoch)
-    scores = score_new_examples(kept, member, resident_split(new, member.device))
+    scores = score_new_examples(kept, member, member.inputs(new))
     described = {
         "method": settings.method,
         "settings": {"damping": settings.chosen_damping()},

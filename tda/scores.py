@@ -6,7 +6,7 @@ project's: positive = helpful, without this training example the test loss would
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ _TEST_COLUMN = "z_test_"
 class Scores:
     """All scores of one method in one experiment.
 
-    values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file.
+    values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file; reports: what every
+    file's solver reported, by (seed, epoch).
     """
 
     method: str
@@ -35,6 +36,7 @@ class Scores:
     test_indices: np.ndarray
     values: np.ndarray
     metadata: dict
+    reports: dict[tuple[int, int], dict] = field(default_factory=dict)
 
 
 def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, metadata: dict) -> None:
@@ -90,7 +92,7 @@ def methods_on_disk(folder: ResultsFolder) -> list[str]:
     )
     if not found:
         raise UserError(
-            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script of tda_cnn_scripts/ first"
+            f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script (step 3) first"
         )
     return found
 
@@ -128,4 +130,5 @@ def load_scores(folder: ResultsFolder, method: str) -> Scores:
                 f"{path} was computed from other data or settings than its neighbours; delete it and run its step again"
             )
     values = np.stack([np.stack([loaded[seed_id, epoch][0] for epoch in epochs]) for seed_id in seed_ids])
-    return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3])
+    reports = {key: metadata["report"] for key, (*_, metadata) in loaded.items()}
+    return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3], reports)

@@ -10,7 +10,6 @@ from tda.devices import pick_device, prepare_process
 from tda.ensembles import load_members
 from tda.errors import UserError
 from tda.manifest import step
-from tda.many_models import resident_split
 from tda.methods import Method, method_named
 from tda.models.families import family_named
 from tda.paths import Experiment
@@ -27,7 +26,7 @@ class ScoringSettings:
     model: str = "cnn"
     """Model family of the ensemble."""
     task: str = "digits3"
-    """Task of the ensemble: digits3, mnist3 or cifar10."""
+    """Task of the ensemble, an entry of tda/tasks.py: digits3, mnist3, cifar10, ..."""
     num_per_class: int = 10
     """Training examples per class of the ensemble."""
     seed_id: int | None = None
@@ -94,7 +93,7 @@ class _SeedJob:
         if not wanted:
             return 0
         members = load_members(self.experiment, self.seed_id, wanted, self.train, self.device)
-        train, test = resident_split(self.train, self.device), resident_split(self.test, self.device)
+        train, test = members[0].inputs(self.train), members[0].inputs(self.test)
         for method, settings in methods:
             if not missing[method.name]:
                 continue

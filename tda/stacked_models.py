@@ -14,6 +14,7 @@ from torch.nn import functional
 from tda.model_state import ModelState, trained_parameters
 from tda.quantities import margin
 from tda.records import Evaluation, Run, Snapshot
+from tda.step_noise import SeededDropout
 from tda.subsets import Split
 from tda.training_plan import TrainingPlan
 
@@ -25,7 +26,8 @@ _WARM_UP_STEPS = 3
 
 def can_be_stacked(model: nn.Module) -> bool:
     """Whether training draws no random numbers and changes no buffer, so that stacked models are independent."""
-    draws = any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in model.modules())
+    drawing = (nn.modules.dropout._DropoutNd, SeededDropout)
+    draws = any(isinstance(module, drawing) and module.p > 0 for module in model.modules())
     return not draws and next(model.buffers(), None) is None
 
 

@@ -1,5 +1,6 @@
 """Balanced subsets: how they are drawn, written as text, read back, checked, and turned into tensors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,9 @@ class Split:
     indices: torch.Tensor
 
     def to(self, device: torch.device, memory_format: torch.memory_format = torch.contiguous_format) -> "Split":
-        """The same examples on a device, the images in a memory format; the indices stay on the CPU."""
+        """The same examples on a device, images (four dimensions) in a memory format; the indices stay on the CPU."""
+        if self.images.dim() != 4:
+            memory_format = torch.contiguous_format
         return Split(self.images.to(device).contiguous(memory_format=memory_format), self.labels.to(device), self.indices)
 
     def fingerprint(self) -> str:
@@ -142,9 +145,13 @@ def split_of_indices(task: Task, split: str, path: Path) -> Split:
     return _as_split(task, pool, read_indices(path, task, split, pool))
 
 
+def normalised(images: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """Images (n, h, w, c) uint8 scaled to [0, 1], less mean, over std (one for each channel or for all): (n, c, h, w)."""
+    scaled = torch.from_numpy(images).permute(0, 3, 1, 2).to(torch.float32) / 255
+    return ((scaled - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)).contiguous()
+
+
 def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
-    mean, std = torch.tensor(task.mean).view(-1, 1, 1), torch.tensor(task.std).view(-1, 1, 1)
-    images = torch.from_numpy(pool.images[indices]).permute(0, 3, 1, 2).to(torch.float32) / 255
     position = {label: place for place, label in enumerate(task.classes)}
     labels = torch.tensor([position[label] for label in pool.labels[indices].tolist()])
-    return Split(((images - mean) / std).contiguous(), labels, torch.from_numpy(indices))
+    return Split(normalised(pool.images[indices], task.mean, task.std), labels, torch.from_numpy(indices))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tda import data_sources
 from tda.data_sources import Pool
+from tda.dataset_library import LibrarySource
 from tda.errors import UserError
 
 
@@ -29,6 +30,16 @@ class Task:
     test_per_class: int
     load: Callable[[str], Pool]
 
+
+def _from_library(path: str, image_column: str, label_column: str, **entry) -> Task:
+    """An entry whose images come through the datasets library; class_names are the data set's own (see LibrarySource)."""
+    source = LibrarySource(
+        path, image_column, label_column, entry["class_names"], entry["channels"], entry["image_size"]
+    )
+    return Task(classes=tuple(range(len(source.class_names))), load=source.pool, **entry)
+
+
+_CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 _ENTRIES = (
     Task(
@@ -74,7 +85,7 @@ _ENTRIES = (
         name="cifar10",
         title="CIFAR-10",
         classes=tuple(range(10)),
-        class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        class_names=_CIFAR10_CLASSES,
         channels=3,
         image_size=32,
         mean=(0.5, 0.5, 0.5),
@@ -95,6 +106,48 @@ _ENTRIES = (
         epochs=50,
         test_per_class=250,
         load=data_sources.cifar10,
+    ),
+    _from_library(
+        path="ylecun/mnist",
+        image_column="image",
+        label_column="label",
+        name="mnist3_hub",
+        title="MNIST digits 0-2, from the hub",
+        class_names=("0", "1", "2"),
+        channels=1,
+        image_size=28,
+        mean=(0.0,),
+        std=(1.0,),
+        epochs=15,
+        test_per_class=300,
+    ),
+    _from_library(
+        path="uoft-cs/cifar10",
+        image_column="img",
+        label_column="label",
+        name="cifar10_hub",
+        title="CIFAR-10, from the hub",
+        class_names=_CIFAR10_CLASSES,
+        channels=3,
+        image_size=32,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        epochs=30,
+        test_per_class=50,
+    ),
+    _from_library(
+        path="own_images",
+        image_column="image",
+        label_column="label",
+        name="own_images",
+        title="images of one's own, in data/own_images/<train or test>/<class>/",
+        class_names=("zero", "one", "two"),
+        channels=1,
+        image_size=28,
+        mean=(0.0,),
+        std=(1.0,),
+        epochs=15,
+        test_per_class=10,
     ),
 )
 TASKS = {task.name: task for task in _ENTRIES}

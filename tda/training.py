@@ -16,9 +16,9 @@ class TrainingSettings:
     """The arguments that every training script has."""
 
     model: str = "cnn"
-    """Model to train: cnn (two convolutions), cnn3 (three), lr (logistic regression), mlp or resnet9."""
+    """Model to train: cnn (two convolutions), cnn3 (three), lr (logistic regression), mlp, resnet9 or vit (fine-tuned)."""
     task: str = "digits3"
-    """Task to train on: digits3, mnist3, mnist, cifar10 or cifar2."""
+    """Task to train on, an entry of tda/tasks.py: digits3, mnist3, mnist, cifar10, cifar2, ..."""
     num_per_class: int = 10
     """Training examples per class; the index file must have been drawn."""
     seed_id: int | None = None
@@ -30,12 +30,17 @@ class TrainingSettings:
     early_epochs: str = ""
     """Epochs to keep besides those that are scored, such as 1,2,5, for methods that follow the training."""
 
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that is trained."""
+        return Experiment(self.model, self.task, self.num_per_class)
+
 
 def train_experiment(settings: TrainingSettings) -> str:
     """Train the members that are missing; returns the closing line. Raises UserError for unusable settings or files."""
     prepare_process()
     device = pick_device(settings.device)
-    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
+    experiment = settings.experiment
     train = load_split(settings.task, "train", settings.num_per_class)
     test = load_split(settings.task, "test")
     seed_ids = chosen_seed_ids(settings.seed_id)

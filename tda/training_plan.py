@@ -15,6 +15,9 @@ class TrainingPlan:
 
     momentum: None trains by Adam, a number by SGD with that momentum.
     early_epochs: epochs kept besides the last ones, for methods that follow the training; no other method scores them.
+    linear_decay: the rate falls to 0 over the training, without warm-up; random_crop: a training step sees a random crop of
+    each image, resized; mixed_precision: a training step computes in bfloat16 where that is safe. All three concern whole
+    trainings only: a single step that a score takes is at the full rate, on whole images, in float32.
     """
 
     epochs: int
@@ -24,6 +27,18 @@ class TrainingPlan:
     num_kept_epochs: int = 5
     momentum: float | None = None
     early_epochs: tuple[int, ...] = ()
+    linear_decay: bool = False
+    random_crop: bool = False
+    mixed_precision: bool = False
+
+    @property
+    def same_step_throughout(self) -> bool:
+        """Whether every training step is the plain one, whatever its place in the training."""
+        return not (self.linear_decay or self.random_crop or self.mixed_precision)
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Learning rate of a training's step, counted from 1."""
+        return self.learning_rate * (1 - (step - 1) / num_steps) if self.linear_decay else self.learning_rate
 
     def optimizer(self, parameters: Iterable[torch.Tensor], **options) -> torch.optim.Optimizer:
         """The optimizer over the parameters; fused, since steps of small models are overhead.
@@ -57,12 +72,14 @@ class TrainingPlan:
         return [batch for epoch in order for batch in epoch.split(self.batch_size)]
 
     def as_dict(self) -> dict:
-        """Plain values for metadata: all that numbers depend on, hence not the early epochs, nor the momentum of Adam."""
-        values = asdict(self)
-        del values["early_epochs"]
-        if self.momentum is None:
-            del values["momentum"]
-        return values
+        """Plain values for metadata: all that numbers depend on, hence not the early epochs.
+
+        What came later than the study's plan is left out where it is not used, so that what was trained before it came still
+        counts as trained by this plan.
+        """
+        later = ("momentum", "linear_decay", "random_crop", "mixed_precision")
+        unused = {name for name in later if getattr(self, name) is None or getattr(self, name) is False} | {"early_epochs"}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
 
 
 def parse_epochs(text: str) -> tuple[int, ...]:

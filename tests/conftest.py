@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +15,9 @@ import pytest
 import torch
 
 from tda.ensembles import load_members
-from tda.many_models import resident_split
-from tda.members import Member
+from tda.members import Member, model_inputs
+from tda.models import vit_pretraining
+from tda.models.families import family_named
 from tda.paths import Experiment
 from tda.subsets import Split, load_split, write_subset
 from tda.tasks import task_named
@@ -27,6 +29,7 @@ CHECKOUT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 SEEDS = (11, 22, 33)
 EXPERIMENT = Experiment("cnn", "digits3", 2)
+FAMILIES = ("cnn", "vit")
 RAW_FOLDERS = ("MNIST", "cifar-10-batches-py")
 
 
@@ -37,6 +40,14 @@ def make_root(folder: Path, sizes: tuple[int, ...] = (2, 3)) -> Path:
     for split, size in [("train", size) for size in sizes] + [("test", 50)]:
         write_subset(task_named("digits3"), split, size, draw_seed=0, force=False)
     return folder
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a module that says EVERY_FAMILY run on a model of each family."""
+    for fixture in ("ensemble", "tiny"):
+        alone = metafunc.definition.get_closest_marker("cnn_alone") is not None
+        if getattr(metafunc.module, "EVERY_FAMILY", False) and not alone and fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, FAMILIES, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -53,39 +64,63 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_root(tmp_path)
 
 
+def trained(experiment: Experiment, folder: Path) -> Path:
+    """Train an experiment's members in a new root folder."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TDA_ROOT", str(folder))
+        shrink_embedded_base(monkeypatch)
+        make_root(folder)
+        train_experiment(TrainingSettings(experiment.model, experiment.task, experiment.num_per_class, device="cpu"))
+    return folder
+
+
+def shrink_embedded_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the embedded base be one that is pre-trained in a second."""
+    for name, value in {"WIDTH": 16, "DEPTH": 2, "HEADS": 2, "PATCH_SIZE": 14, "STEPS": 30}.items():
+        monkeypatch.setattr(vit_pretraining, name, value)
+
+
 @pytest.fixture(scope="session")
 def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root folder with the trained members of EXPERIMENT, to be copied, never changed."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("TDA_ROOT", str(folder))
-        make_root(folder)
-        train_experiment(TrainingSettings(EXPERIMENT.model, EXPERIMENT.task, EXPERIMENT.num_per_class, device="cpu"))
-    return folder
+    return trained(EXPERIMENT, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def trained_vit_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for vision transformers, with the small base that they were fine-tuned from."""
+    return trained(replace(EXPERIMENT, model="vit"), tmp_path_factory.mktemp("fine-tuned"))
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The trained members of EXPERIMENT in a root folder of the test's own."""
+    """Trained members in a root folder of the test's own.
+
+    train, test: what the models take for the examples; data: the training split as it was read.
+    """
 
     root: Path
+    experiment: Experiment
+    data: Split
     train: Split
     test: Split
 
     def members(self, *epochs: int, seed_id: int = 0) -> list[Member]:
         """Members of one seed at the given epochs."""
-        return load_members(EXPERIMENT, seed_id, epochs, self.train, CPU)
+        return load_members(self.experiment, seed_id, epochs, self.data, CPU)
 
 
 @pytest.fixture
-def ensemble(trained_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
+def ensemble(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
     """A copy of the tiny ensemble, with its splits; 21 test examples keep naive loops short."""
-    folder = tmp_path / "root"
-    shutil.copytree(trained_root, folder)
+    model = getattr(request, "param", EXPERIMENT.model)
+    experiment, folder = replace(EXPERIMENT, model=model), tmp_path / "root"
+    shutil.copytree(request.getfixturevalue("trained_root" if model == "cnn" else "trained_vit_root"), folder)
     monkeypatch.setenv("TDA_ROOT", str(folder))
     train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
     few = Split(test.images[:21], test.labels[:21], test.indices[:21])
-    return Ensemble(folder, resident_split(train, CPU), resident_split(few, CPU))
+    as_inputs = partial(model_inputs, family_named(model), task_named("digits3"), device=CPU)
+    return Ensemble(folder, experiment, train, as_inputs(train), as_inputs(few))
 
 
 def start_script(script: str, *arguments: object, root: Path, **options: object) -> subprocess.Popen:

@@ -5,12 +5,15 @@ import copy
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import losses, plan, score
+from tiny_model import losses, score
 from torch.nn import functional
 
 from tda.errors import UserError
 from tda.members import Member
+from tda.model_state import trained_parameters
 from tda.subsets import Split
+
+EVERY_FAMILY = True
 
 
 def plain_scores(member: Member, train: Split, test: Split, state_of_checkpoint: bool) -> torch.Tensor:
@@ -18,11 +21,13 @@ def plain_scores(member: Member, train: Split, test: Split, state_of_checkpoint:
     rows = []
     for example in range(len(train)):
         model = copy.deepcopy(member.model)
-        optimizer = torch.optim.Adam(model.parameters(), lr=member.plan.learning_rate, weight_decay=member.plan.weight_decay)
+        parameters = trained_parameters(model)
+        rates = {"lr": member.plan.learning_rate, "weight_decay": member.plan.weight_decay}
+        optimizer = torch.optim.Adam(parameters.values(), **rates)
         if state_of_checkpoint:
             remembered = {
                 position: {quantity: tensors[name].clone() for quantity, tensors in member.state.optimizer.items()}
-                for position, (name, _) in enumerate(model.named_parameters())
+                for position, (name, _) in enumerate(parameters.items())
             }
             optimizer.load_state_dict({"state": remembered, "param_groups": optimizer.state_dict()["param_groups"]})
         functional.cross_entropy(model(train.images[example : example + 1]), train.labels[example : example + 1]).backward()
@@ -44,7 +49,7 @@ def test_state_of_the_optimizer_matters(tiny):
     train, test, members = tiny
     (kept,), (fresh,) = (score("ats", members[:1], train, test, optimizer_state=state) for state in ("checkpoint", "fresh"))
     assert (kept - fresh).abs().max() > 1e-3
-    assert plan(members[0].task).learning_rate == 1e-2
+    assert members[0].plan.learning_rate == 1e-2
 
 
 def test_example_helps_itself_when_adam_starts_afresh(ensemble: Ensemble):

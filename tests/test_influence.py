@@ -11,6 +11,8 @@ from tda.methods import METHODS
 from tda.methods import influence as module
 from tda.subsets import Split
 
+EVERY_FAMILY = True
+
 EXPLICIT = {"gauss_newton": explicit_gauss_newton, "hessian": explicit_hessian}
 
 

@@ -3,11 +3,13 @@
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import NUM_PARAMETERS, explicit_gauss_newton, explicit_hessian, naive_gradients
+from tiny_model import explicit_gauss_newton, explicit_hessian, flat_parameters, naive_gradients
 
 from tda.errors import UserError
 from tda.inverse_curvature import Solver, bilinear_scores, blocks_of_gradients, dual_inverse, iterative_inverse
 from tda.subsets import Split
+
+EVERY_FAMILY = True
 
 
 def damped_inverse(matrix: torch.Tensor, damping: float) -> torch.Tensor:
@@ -18,7 +20,7 @@ def damped_inverse(matrix: torch.Tensor, damping: float) -> torch.Tensor:
 def test_dual_inverse_is_the_explicit_one(tiny, damping: float):
     train, _, members = tiny
     expected = damped_inverse(explicit_gauss_newton(members[0].model, train), damping)
-    solved, residual = dual_inverse(members[0], train, damping)(torch.eye(NUM_PARAMETERS, dtype=torch.float64))
+    solved, residual = dual_inverse(members[0], train, damping)(torch.eye(len(expected), dtype=torch.float64))
     torch.testing.assert_close(solved, expected, rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
     assert residual < 1e-8
 
@@ -35,7 +37,7 @@ def test_iterative_inverse_is_the_explicit_one(tiny, matrix: str, explicit):
 
 def test_zero_vector_has_the_solution_zero(tiny):
     train, _, members = tiny
-    nothing = torch.zeros(2, NUM_PARAMETERS, dtype=torch.float64)
+    nothing = torch.zeros(2, len(flat_parameters(members[0].model)), dtype=torch.float64)
     for inverse in (
         dual_inverse(members[0], train, 0.1),
         iterative_inverse(members[0], train, Solver("hessian", 0.1, 1e-6, 9)),
@@ -46,7 +48,8 @@ def test_zero_vector_has_the_solution_zero(tiny):
 
 def test_bilinear_scores_solve_on_the_smaller_side(tiny):
     train, test, members = tiny
-    matrix = torch.randn(NUM_PARAMETERS, NUM_PARAMETERS, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    size = len(flat_parameters(members[0].model))
+    matrix = torch.randn(size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows = {"forward": 0, "backward": 0}
 
     def applied(name: str, factor: torch.Tensor):

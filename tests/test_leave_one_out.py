@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EXPERIMENT, SEEDS, Ensemble
-from tiny_model import losses, plain_training, plan, score, shuffled_batches
+from conftest import SEEDS, Ensemble
+from tiny_model import losses, plain_training, score, shuffled_batches
 
 from tda.methods import leave_one_out as module
 from tda.methods.leave_one_out import loss_changes
 from tda.models.families import FAMILIES, new_model
 from tda.seeds import stream
 
+EVERY_FAMILY = True
+
 
 def test_scores_are_those_of_a_plain_retraining_loop(tiny):
     train, test, members = tiny
-    settings = plan(members[0].task)
+    settings = members[0].plan
     batches = shuffled_batches(stream(SEEDS[0], "batch order"), settings, len(train))
 
     def retrained(removed: int | None) -> torch.Tensor:
@@ -46,6 +48,7 @@ def test_removing_nothing_scores_exactly_zero(ensemble: Ensemble, monkeypatch: p
     assert changes.shape == (5, 2, 21) and (changes == 0).all()
 
 
+@pytest.mark.cnn_alone
 def test_baseline_is_the_stored_member(ensemble: Ensemble):
     """The retraining starts and runs as the ensemble's training did: with every example it would end at the checkpoint."""
     member = ensemble.members(15)[0]
@@ -64,8 +67,8 @@ def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     torch.testing.assert_close(first[:, :, order], second, rtol=1e-5, atol=1e-7)
 
 
-def part_folder() -> Path:
-    return EXPERIMENT.seed_folder(0) / "loo_parts"
+def part_folder(ensemble: Ensemble) -> Path:
+    return ensemble.experiment.seed_folder(0) / "loo_parts"
 
 
 def test_parts_change_nothing_and_are_removed(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
@@ -74,7 +77,7 @@ def test_parts_change_nothing_and_are_removed(ensemble: Ensemble, monkeypatch: p
     monkeypatch.setattr(module, "PART_SIZE", 4)
     parts = score("loo", members, ensemble.train, ensemble.test)
     assert all(torch.equal(left, right) for left, right in zip(whole, parts, strict=True))
-    assert not part_folder().exists()
+    assert not part_folder(ensemble).exists()
 
 
 def test_interrupted_run_continues_with_its_parts(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
@@ -92,11 +95,11 @@ def test_interrupted_run_continues_with_its_parts(ensemble: Ensemble, monkeypatc
     monkeypatch.setattr(module, "loss_changes", counting)
     with pytest.raises(KeyboardInterrupt):
         score("loo", members, ensemble.train, ensemble.test)
-    damaged = part_folder() / "removed_2_to_3.safetensors"
+    damaged = part_folder(ensemble) / "removed_2_to_3.safetensors"
     os.truncate(damaged, damaged.stat().st_size - 10)
     (resumed,) = score("loo", members, ensemble.train, ensemble.test)
     assert computed == [[0, 1], [2, 3], [4, 5], [2, 3], [4, 5]]
-    assert torch.equal(resumed, whole) and not part_folder().exists()
+    assert torch.equal(resumed, whole) and not part_folder(ensemble).exists()
 
 
 def test_parts_of_other_work_are_not_used(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
@@ -105,7 +108,7 @@ def test_parts_of_other_work_are_not_used(ensemble: Ensemble, monkeypatch: pytes
     generator = module.leave_one_out([member], ensemble.train, ensemble.test, {})
     next(generator)
     generator.close()
-    assert part_folder().exists()
+    assert part_folder(ensemble).exists()
     few = type(ensemble.test)(*(values[:5] for values in (ensemble.test.images, ensemble.test.labels, ensemble.test.indices)))
     (found,) = score("loo", [member], ensemble.train, few)
     assert found.shape == (6, 5)
@@ -128,7 +131,7 @@ def test_two_runs_with_parts_at_once_do_not_disturb_each_other(ensemble: Ensembl
     monkeypatch.setattr(module, "loss_changes", halting)
     slow.start()
     assert last_part.wait(30)
-    unfinished = part_folder() / ".removed_4_to_5.safetensors.abc.tmp"
+    unfinished = part_folder(ensemble) / ".removed_4_to_5.safetensors.abc.tmp"
     with open(unfinished, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         (fast,) = score("loo", members, ensemble.train, ensemble.test)
@@ -137,4 +140,4 @@ def test_two_runs_with_parts_at_once_do_not_disturb_each_other(ensemble: Ensembl
     slow.join()
     assert kept, "a part that another process was writing is gone"
     assert torch.equal(found[0], whole) and torch.equal(fast, whole)
-    assert not list(EXPERIMENT.seed_folder(0).glob("loo_parts/*")) and not part_folder().exists()
+    assert not list(ensemble.experiment.seed_folder(0).glob("loo_parts/*")) and not part_folder(ensemble).exists()

@@ -18,7 +18,7 @@ from tda.seeds import load_seeds
 from tda.subsets import Split, load_split
 
 EXPERIMENT = Experiment("cnn", "digits3", 10)
-METHODS = ["loo", "grad_cos", "if"]
+METHODS = ["loo", "grad_cos", "if", "tracin", "gas", "repsim", "repdot", "if_arnoldi", "ekfac", "trak", "trak_projected"]
 NUM_CLASSES = 3
 
 

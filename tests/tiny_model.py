@@ -1,6 +1,9 @@
 """A model small enough for explicit matrices, in float64, and the naive references that methods are compared with."""
 
 import copy
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,14 +16,17 @@ from tda.ensembles import seed_run
 from tda.many_models import train_many
 from tda.members import Member
 from tda.methods import METHODS
+from tda.model_state import trained_parameters
 from tda.models.families import FAMILIES, ModelFamily, new_model
+from tda.models.lora import adapted
+from tda.models.vit_base import load_base, silence_transformers
 from tda.paths import Experiment
 from tda.subsets import Split, load_split
 from tda.tasks import Task, task_named
 from tda.training_plan import TrainingPlan
 
 TINY = Experiment("tiny", "digits3", 3)
-NUM_PARAMETERS = 2 * 25 + 2 + 50 * 4 + 4 + 4 * 3 + 3
+NUM_PARAMETERS = {"cnn": 2 * 25 + 2 + 50 * 4 + 4 + 4 * 3 + 3, "vit": 2 * 2 * 2 * 2 * 8 + 8 * 3 + 3}
 
 
 def build(task: Task) -> nn.Module:
@@ -29,25 +35,60 @@ def build(task: Task) -> nn.Module:
     return nn.Sequential(*layers).double()
 
 
+def build_transformer(base_folder: Path, task: Task) -> nn.Module:
+    """155 trained parameters in float64: adapters of rank 2 on two layers of width 8 and five tokens, and three logits."""
+    model = adapted(load_base(str(base_folder)), rank=2, alpha=4, dropout=0.0, num_logits=3).double()
+    model.initialise()
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained ViT for grey images of 28 x 28 and its image processor; to be copied, never changed."""
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    folder = tmp_path_factory.mktemp("bases") / "tiny"
+    silence_transformers()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = ViTConfig(**sizes, image_size=28, patch_size=14, num_channels=1, hidden_dropout_prob=0.0, initializer_range=0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 28, "width": 28}, image_mean=[0.5], image_std=[0.5]).save_pretrained(folder)
+    return folder
+
+
 def plan(task: Task) -> TrainingPlan:
     """Ordinary Adam, but few epochs in small batches, at a rate that moves the model."""
     return TrainingPlan(epochs=6, learning_rate=1e-2, batch_size=4, num_kept_epochs=3)
 
 
+def decaying_plan(task: Task) -> TrainingPlan:
+    """The same with the rate falling to 0."""
+    return replace(plan(task), linear_decay=True)
+
+
 @pytest.fixture
-def tiny(root, monkeypatch: pytest.MonkeyPatch) -> tuple[Split, Split, list[Member]]:
+def tiny(
+    root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Split, Split, list[Member]]:
     """9 training and 12 test examples in float64, and the trained members of seed 0 at epochs 4, 5 and 6."""
-    monkeypatch.setitem(FAMILIES, "tiny", ModelFamily("tiny", "tiny model", build, plan, "no script"))
+    kind = getattr(request, "param", "cnn")
+    how = (build, plan)
+    if kind == "vit":
+        how = (partial(build_transformer, request.getfixturevalue("tiny_base")), decaying_plan)
+    monkeypatch.setitem(FAMILIES, "tiny", ModelFamily("tiny", "tiny model", *how, "no script"))
     train, test = load_split("digits3", "train", 3), load_split("digits3", "test")
     train = Split(train.images.double(), train.labels, train.indices)
     test = Split(test.images[:12].double(), test.labels[:12], test.indices[:12])
     task = task_named("digits3")
     run = seed_run(TINY, SEEDS[0], len(train))
-    ((_, snapshots),) = train_many(new_model(FAMILIES["tiny"], task, 0), plan(task), [run], train, keep_states=True)
+    settings = FAMILIES["tiny"].plan(task)
+    ((_, snapshots),) = train_many(new_model(FAMILIES["tiny"], task, 0), settings, [run], train, keep_states=True)
     info = {"seed": SEEDS[0]}
     members = [Member(TINY, 0, epoch, found.state, info, CPU) for epoch, found in zip((4, 5, 6), snapshots, strict=True)]
     for member in members:
-        assert sum(parameter.numel() for parameter in member.model.parameters()) == NUM_PARAMETERS
+        assert len(flat_parameters(member.model)) == NUM_PARAMETERS[kind]
     return train, test, members
 
 
@@ -66,7 +107,7 @@ def losses(model: nn.Module, split: Split) -> Tensor:
 
 def naive_gradients(model: nn.Module, split: Split) -> Tensor:
     """Loss gradients (n, p) by autograd, one example at a time, in the model's precision."""
-    parameters = list(model.parameters())
+    parameters = list(trained_parameters(model).values())
     rows = []
     for image, label in zip(split.images, split.labels, strict=True):
         loss = functional.cross_entropy(model(image[None].to(parameters[0].dtype)), label[None])
@@ -95,13 +136,13 @@ def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
 
 
 def flat_parameters(model: nn.Module) -> Tensor:
-    """All parameters end to end (p,)."""
-    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    """All trained parameters end to end (p,)."""
+    return torch.cat([parameter.detach().flatten() for parameter in trained_parameters(model).values()])
 
 
 def logits_of(model: nn.Module, flat: Tensor, images: Tensor) -> Tensor:
     """Logits of the model with other parameters (p,)."""
-    named = dict(model.named_parameters())
+    named = trained_parameters(model)
     pieces = flat.split([parameter.numel() for parameter in named.values()])
     values = {name: piece.view(parameter.shape) for (name, parameter), piece in zip(named.items(), pieces, strict=True)}
     return functional_call(model, values, (images,))
@@ -111,12 +152,15 @@ def plain_training(
     model: nn.Module, settings: TrainingPlan, train: Split, batches: list[Tensor], removed: int | None = None
 ) -> list[nn.Module]:
     """Train as a textbook does, without the removed example's term; copies of the model after every batch."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False)
+    parameters = list(trained_parameters(model).values())
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=False)
     found = []
-    for batch in batches:
+    for step, batch in enumerate(batches):
+        if settings.linear_decay:
+            optimizer.param_groups[0]["lr"] = settings.learning_rate * (len(batches) - step) / len(batches)
         optimizer.zero_grad()
         # A batch whose only example is removed has the gradient 0, and Adam steps all the same.
-        total = sum(0 * parameter.sum() for parameter in model.parameters())
+        total = sum(0 * parameter.sum() for parameter in parameters)
         for position in batch.tolist():
             if position != removed:
                 logits = model(train.images[position : position + 1])

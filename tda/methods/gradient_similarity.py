@@ -1,6 +1,7 @@
 """Grad-Dot and Grad-Cos: how alike the loss gradients of a training and a test example are."""
 
 import torch
+from torch import Tensor
 
 from tda.gradient_kernel import GradientKernel, gradient_kernel
 from tda.members import Member
@@ -14,6 +15,13 @@ def loss_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
     return member.remember("loss kernel", lambda: gradient_kernel(member.model, left, right))
 
 
+def cosines(kernel: GradientKernel) -> Tensor:
+    """Cosines (n_train, n_test) between the gradients of a kernel; 0 where a gradient is exactly 0."""
+    smallest = torch.finfo(torch.float32).tiny
+    left, right = kernel.left_norms.clamp(min=smallest), kernel.right_norms.clamp(min=smallest)
+    return (kernel.cross / left[:, None] / right[None, :]).clamp(-1, 1)
+
+
 @register("grad_dot", "Grad-Dot", "Charpiat et al. 2019; Pruthi et al. 2020")
 @per_member
 def grad_dot(member: Member, train: Split, test: Split) -> Attribution:
@@ -25,7 +33,4 @@ def grad_dot(member: Member, train: Split, test: Split) -> Attribution:
 @per_member
 def grad_cos(member: Member, train: Split, test: Split) -> Attribution:
     """g_train . g_test / (|g_train| |g_test|); 0 where a gradient is exactly 0."""
-    kernel = loss_kernel(member, train, test)
-    smallest = torch.finfo(torch.float32).tiny
-    left, right = kernel.left_norms.clamp(min=smallest), kernel.right_norms.clamp(min=smallest)
-    return Attribution((kernel.cross / left[:, None] / right[None, :]).clamp(-1, 1))
+    return Attribution(cosines(loss_kernel(member, train, test)))

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tda.errors import UserError
+from tda.fine_tuning import FineTuning
+from tda.models import vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
 from tda.models.resnet import residual_network
+from tda.paths import Experiment
 from tda.seeds import stream_seed
 from tda.tasks import Task
 from tda.training_plan import TrainingPlan
@@ -22,6 +26,9 @@ class ModelFamily:
     build: (task) -> untrained module that maps images (b, c, h, w) to logits (b, classes); draws from torch's global
     generator. Its parameters with requires_grad are what is trained, kept and attributed to.
     training_script: the script that makes members, named in error messages.
+    inputs: (task, normalised images (n, c, h, w)) -> what the module takes for them, (n, ...).
+    origin: (task) -> what a member is made from besides its seed, as plain values; written into each checkpoint, and compared.
+    fine_tuned: the same family with other choices of fine-tuning; None where members are trained from scratch.
     """
 
     name: str
@@ -29,6 +36,9 @@ class ModelFamily:
     build: Callable[[Task], nn.Module]
     plan: Callable[[Task], TrainingPlan]
     training_script: str
+    inputs: Callable[[Task, Tensor], Tensor] = lambda task, images: images
+    origin: Callable[[Task], dict] = lambda task: {}
+    fine_tuned: "Callable[[FineTuning], ModelFamily] | None" = None
 
 
 def _cnn_plan(task: Task) -> TrainingPlan:
@@ -40,6 +50,19 @@ def _sgd_plan(epochs: int, early_epochs: tuple[int, ...], **settings) -> Callabl
     shared = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 64, "num_kept_epochs": 1}
     plan = TrainingPlan(epochs=epochs, early_epochs=early_epochs, **(shared | settings))
     return lambda task: plan
+
+
+def _vit(fine_tuning: FineTuning) -> ModelFamily:
+    return ModelFamily(
+        "vit",
+        "vision transformer with LoRA",
+        partial(vit.build, fine_tuning),
+        partial(vit.plan, fine_tuning),
+        "run_vit_finetuning.py",
+        partial(vit.inputs, fine_tuning),
+        partial(vit.origin, fine_tuning),
+        _vit,
+    )
 
 
 _ENTRIES = (
@@ -56,6 +79,7 @@ _ENTRIES = (
         _sgd_plan(50, (2, 5, 10, 20, 35), weight_decay=5e-4),
         "run_mlp_training.py",
     ),
+    _vit(FineTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 
@@ -65,6 +89,16 @@ def family_named(name: str) -> ModelFamily:
     if name not in FAMILIES:
         raise UserError(f"unknown model {name}; known models are {', '.join(FAMILIES)}")
     return FAMILIES[name]
+
+
+def family_of(experiment: Experiment) -> ModelFamily:
+    """The family of an experiment's models, with its choices of fine-tuning; raises UserError for an unknown model."""
+    family = family_named(experiment.model)
+    if experiment.fine_tuning is None:
+        return family
+    if family.fine_tuned is None:
+        raise UserError(f"model {family.name} is not fine-tuned from a base; train it with {family.training_script}")
+    return family.fine_tuned(experiment.fine_tuning)
 
 
 def new_model(family: ModelFamily, task: Task, seed: int) -> nn.Module:

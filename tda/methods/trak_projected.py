@@ -1,0 +1,52 @@
+"""TRAK on randomly projected gradients of the margin (Park et al. 2023), where the exact form would be too large.
+
+As trak.py, with phi replaced by its projection to a small dimension, drawn once for each member, whatever the batches. Memory
+is n_train * dimension numbers and the smaller of n_train^2 and dimension^2.
+"""
+
+import torch
+from torch import Tensor
+
+from tda.gradient_plan import GradientPlan, plan_gradients
+from tda.members import Member
+from tda.methods.registry import Attribution, per_member, register
+from tda.methods.trak import checked_ridge, regression_scores, solve_with_ridge
+from tda.projections import Projection
+from tda.quantities import margin
+from tda.seeds import stream_seed
+from tda.subsets import Split
+
+# Examples in a pass.
+_BLOCK = 64
+
+
+@register(
+    "trak_projected", "TRAK (projected)", "Park et al. 2023", ridge=None, dimension=2048, projection_seed=0, projection="sparse"
+)
+@per_member
+def trak_projected(
+    member: Member, train: Split, test: Split, ridge: float | None, dimension: int, projection_seed: int, projection: str
+) -> Attribution:
+    """How much each training example raises each test example's margin, with projected gradients of one member.
+
+    ridge: added to the diagonal of Phi^T Phi, by default the mean of that of Phi Phi^T; projection: "normal", "rademacher" or
+    "sparse"; members draw their own from projection_seed. Raises UserError as trak and projections.Projection do.
+    """
+    own_seed = stream_seed(member.seed, f"projection {projection_seed} after epoch {member.epoch}")
+    drawn = Projection(dimension, own_seed, projection)
+    plan = plan_gradients(member.model, train.images)
+    left, right = (_features(plan, split, drawn) for split in (train, test))
+    chosen = checked_ridge(ridge, left.square().sum(dim=1))
+    # (Phi^T Phi + ridge)^-1 on the smaller side: Phi (Phi^T Phi + ridge)^-1 = (Phi Phi^T + ridge)^-1 Phi.
+    if len(left) <= dimension:
+        rest, residual = solve_with_ridge(left @ left.T, left @ right.T, chosen)
+    else:
+        solved, residual = solve_with_ridge(left.T @ left, right.T, chosen)
+        rest = left @ solved
+    return regression_scores(member, train, rest, {"ridge": chosen, "largest_relative_residual": residual})
+
+
+def _features(plan: GradientPlan, split: Split, projection: Projection) -> Tensor:
+    """Projected margin gradients (n, dimension) float64."""
+    blocks = zip(split.images.split(_BLOCK), split.labels.split(_BLOCK), strict=True)
+    return torch.cat([projection.project(plan.block_rows(images, labels, margin)) for images, labels in blocks]).double()
