@@ -27,7 +27,10 @@ def seed_run(
     weights: torch.Tensor | None = None,
     epochs: Sequence[int] | None = None,
 ) -> Run:
-    """The whole training of one seed, looked at after the given epochs, by default the kept ones; weights leave examples out."""
+    """The whole training of one seed; `weights` leave examples out.
+
+    epochs: after which the model is looked at, by default the kept ones.
+    """
     task, family = task_named(experiment.task), family_of(experiment)
     plan = family.plan(task)
     snapshots = [epoch * plan.steps_per_epoch(num_train) for epoch in epochs or plan.kept_epochs]

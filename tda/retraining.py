@@ -23,11 +23,12 @@ from tda.model_state import read_state
 from tda.models.families import family_of, new_model
 from tda.paths import Experiment
 from tda.records import Evaluation, Run
-from tda.subsets import Split
+from tda.subsets import Split, load_split
 from tda.tasks import task_named
 
 # Runs prepared at once: enough for a GPU's stack, few enough to hold every start and batch in memory.
 _CHUNK = 40
+_COLUMNS = ("losses", "margins", "predictions")
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,21 @@ class RetrainingStore:
     train: Split
     test: Split
 
+    @classmethod
+    def of_splits(cls, experiment: Experiment) -> "RetrainingStore":
+        """The retrainings on the experiment's drawn subset; raises UserError as load_split does."""
+        train = load_split(experiment.task, "train", experiment.num_per_class)
+        return cls(experiment, train, load_split(experiment.task, "test"))
+
+    def hashes(self) -> dict[str, str]:
+        """Fingerprints of the splits."""
+        return {"train": self.train.fingerprint(), "test": self.test.fingerprint()}
+
     def paths(self, retrainings: Sequence[Retraining]) -> list[Path]:
         """The file of each retraining."""
         plan = family_of(self.experiment).plan(task_named(self.experiment.task))
-        shared = repr((self.train.fingerprint(), self.test.fingerprint(), sorted(plan.as_dict().items()))).encode()
-        names = (sha256(shared, retraining.counted.numpy().tobytes(), str(retraining.seed).encode()) for retraining in retrainings)
+        shared = repr((*self.hashes().values(), sorted(plan.as_dict().items()))).encode()
+        names = (sha256(shared, one.counted.numpy().tobytes(), str(one.seed).encode()) for one in retrainings)
         return [self.experiment.results.retraining_file(name[:24]) for name in names]
 
     def fill(self, retrainings: Sequence[Retraining], device: torch.device, title: str) -> int:
@@ -85,7 +96,7 @@ class RetrainingStore:
             raise UserError(
                 f"{missing} of {len(found)} retrainings in {self.experiment.results.path} are missing or damaged; run {again}"
             )
-        return Evaluation(*(torch.stack([getattr(one, name) for one in found]) for name in ("losses", "margins", "predictions")))
+        return Evaluation(*(torch.stack([getattr(one, name) for one in found]) for name in _COLUMNS))
 
     def _run(self, retraining: Retraining) -> Run:
         family, task = family_of(self.experiment), task_named(self.experiment.task)
@@ -117,7 +128,7 @@ def _read(path: Path) -> Evaluation | None:
     """The file's content; None if it is missing or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in ("losses", "margins", "predictions")}
+            tensors = {name: file.get_tensor(name) for name in _COLUMNS}
             intact = json.loads(file.metadata()["tda"])["sha256"] == _content_hash(tensors)
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError):
         return None

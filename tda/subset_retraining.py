@@ -15,7 +15,6 @@ from tda.manifest import step
 from tda.paths import Experiment
 from tda.retraining import Retraining, RetrainingStore
 from tda.seeds import stream, stream_seed
-from tda.subsets import load_split
 
 PURPOSES = ("evaluation", "fitting")
 
@@ -49,11 +48,11 @@ class SubsetDraw:
         order = torch.randperm(num_train, generator=stream(subset, f"{self.purpose} subset of {self.alpha}"))
         return order[:size].sort().values
 
-    def masks(self, num_train: int) -> Tensor:
-        """Which examples each subset holds: (num_subsets, num_train) bool."""
-        found = torch.zeros(self.num_subsets, num_train, dtype=torch.bool)
-        for subset in range(self.num_subsets):
-            found[subset, self.positions(subset, num_train)] = True
+    def masks(self, num_train: int, first_subset: int = 0) -> Tensor:
+        """Which examples each subset from `first_subset` on holds: (num_subsets - first_subset, num_train) bool."""
+        found = torch.zeros(self.num_subsets - first_subset, num_train, dtype=torch.bool)
+        for row in range(len(found)):
+            found[row, self.positions(first_subset + row, num_train)] = True
         return found
 
     def retrainings(self, num_train: int, first_subset: int = 0) -> list[Retraining]:
@@ -77,17 +76,19 @@ class SubsetOutputs:
     losses: Tensor
 
 
-def load_subset_outputs(store: RetrainingStore, draw: SubsetDraw) -> SubsetOutputs:
-    """Read the retrainings of a draw; raises UserError, which names the command, if any is missing."""
+def load_subset_outputs(store: RetrainingStore, draw: SubsetDraw, first_subset: int = 0) -> SubsetOutputs:
+    """Read the retrainings of a draw from a subset on; raises UserError, which names the command, if any is missing."""
     experiment = store.experiment
     again = (
         f"run_subset_retraining.py --model {experiment.model} --task {experiment.task} --num_per_class "
         f"{experiment.num_per_class} --purpose {draw.purpose} --alpha {draw.alpha} --num_subsets {draw.num_subsets} "
         f"--num_seeds {draw.num_seeds}"
     )
-    found = store.load(draw.retrainings(len(store.train)), again)
-    shape = (draw.num_seeds, draw.num_subsets, len(store.test))
-    return SubsetOutputs(draw.masks(len(store.train)), found.margins.double().view(shape), found.losses.double().view(shape))
+    num_train = len(store.train)
+    found = store.load(draw.retrainings(num_train, first_subset), again)
+    shape = (draw.num_seeds, draw.num_subsets - first_subset, len(store.test))
+    margins, losses = (values.double().view(shape) for values in (found.margins, found.losses))
+    return SubsetOutputs(draw.masks(num_train, first_subset), margins, losses)
 
 
 @dataclass
@@ -122,12 +123,10 @@ def retrain_subsets(settings: SubsetRetrainingSettings) -> str:
     draw = SubsetDraw(settings.purpose, settings.alpha, settings.num_subsets, settings.num_seeds)
     if not 0 <= settings.first_subset < settings.num_subsets:
         raise UserError(f"--first_subset {settings.first_subset} must lie in 0 to {settings.num_subsets - 1}")
-    train = load_split(settings.task, "train", settings.num_per_class)
-    store = RetrainingStore(experiment, train, load_split(settings.task, "test"))
-    hashes = {"train": train.fingerprint(), "test": store.test.fingerprint()}
-    retrainings = draw.retrainings(len(train), settings.first_subset)
+    store = RetrainingStore.of_splits(experiment)
+    retrainings = draw.retrainings(len(store.train), settings.first_subset)
     name = f"{settings.purpose} subset retraining" + (f" from {settings.first_subset}" if settings.first_subset else "")
-    with step(experiment, name, vars(settings), hashes, device) as record:
+    with step(experiment, name, vars(settings), store.hashes(), device) as record:
         written = store.fill(retrainings, device, name)
         record.keep_earlier = written == 0
     folder = store.paths(retrainings[:1])[0].parent

@@ -70,7 +70,11 @@ _ENTRIES = (
     ModelFamily("cnn3", "three-layer CNN", three_layer_cnn, _cnn_plan, "run_cnn_training.py"),
     ModelFamily("lr", "logistic regression", logistic_regression, _sgd_plan(20, (1, 2, 4, 7, 10, 15)), "run_mlp_training.py"),
     ModelFamily(
-        "mlp", "multilayer perceptron", multilayer_perceptron, _sgd_plan(50, (1, 2, 4, 7, 12, 18, 25, 35)), "run_mlp_training.py"
+        "mlp",
+        "multilayer perceptron",
+        multilayer_perceptron,
+        _sgd_plan(50, (1, 2, 4, 7, 12, 18, 25, 35)),
+        "run_mlp_training.py",
     ),
     ModelFamily(
         "resnet9",
