@@ -58,14 +58,19 @@ def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarr
 @register("empirical_influence", "Empirical influence", "Feldman and Zhang 2020", alpha=0.5, num_subsets=100)
 @_once_for_a_seed
 def empirical_influence(masks: np.ndarray, margins: np.ndarray) -> np.ndarray:
-    """Mean margin of models trained with an example minus that of those without, (n_train, n_test).
+    """Mean margin of models trained with an example minus that of those without, (n_train, n_test)."""
+    return mean_with_minus_without(masks, margins)
 
-    0 for an example that is in all subsets or in none.
+
+def mean_with_minus_without(masks: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """For masks (S, n) and outputs (S, n_test), the mean output of subsets with each example minus that of those without.
+
+    (n, n_test) float64; 0 for an example that is in all subsets or in none.
     """
     inside = masks.astype(np.float64)
     count = inside.sum(axis=0)[:, None]
-    total = inside.T @ margins
+    total = inside.T @ outputs
     split = (count > 0) & (count < len(masks))
     within = np.divide(total, count, out=np.zeros_like(total), where=split)
-    without = np.divide(margins.sum(axis=0) - total, len(masks) - count, out=np.zeros_like(total), where=split)
+    without = np.divide(outputs.sum(axis=0) - total, len(masks) - count, out=np.zeros_like(total), where=split)
     return within - without
