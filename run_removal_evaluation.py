@@ -2,8 +2,8 @@
 
 Reads results/<experiment>/tda_scores/ of all methods found there, and the data.
 Writes into results/<experiment>/
-  removal.csv            for each method and share: fall of the margin with a 95 % bootstrap interval over test examples, the share
-                         of predictions that change, and the fall as a multiple of that by random removal
+  removal.csv            for each method and share: fall of the margin with a 95 % bootstrap interval over test examples, the
+                         share of predictions that change, and the fall as a multiple of that by random removal
   removal.png and .pdf   the same as curves
   retrainings/           one small file a retraining; a killed run continues with what is missing
 Cost: methods x shares x test examples x seeds retrainings.

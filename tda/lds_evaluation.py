@@ -51,7 +51,7 @@ def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, 
             write_text(folder.path / "lds_by_reliability.csv", by_verdict.to_csv(index=False, float_format="%.6g"))
         figure = folder.path / "lds.png"
         save_figure(draw_lds(table), figure, figure.with_suffix(".pdf"))
-    best = table[table["members"] > 0].sort_values("lds").iloc[-1] if (table["members"] > 0).any() else table.iloc[-1]
+    best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
         f"wrote lds.csv, lds_by_reliability.csv and lds.png to {folder.path}; highest LDS: {best['lds']:.3f}, {best['method']} "
         f"with {best['members']} members"
@@ -68,8 +68,8 @@ def _judge(predicted: Sequence[np.ndarray], outputs: SubsetOutputs) -> dict[str,
     """LDS against the mean of a subset's retrainings, with its interval, and against a single retraining."""
     targets = _targets(outputs)
     against_mean = lds(predicted, targets["mean"][0])
-    single = np.mean([lds_of_each(one, target) for one in predicted for target in targets["single"]])
-    return {"lds": against_mean.mean, "low": against_mean.low, "high": against_mean.high, "lds_single_retraining": float(single)}
+    single = float(np.mean([lds_of_each(one, target) for one in predicted for target in targets["single"]]))
+    return {"lds": against_mean.mean, "low": against_mean.low, "high": against_mean.high, "lds_single_retraining": single}
 
 
 def _rows_of_sizes(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs, seconds: float) -> Iterator[dict]:
@@ -144,8 +144,8 @@ def draw_lds(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.subplots()
     for method, rows in table[table["members"] > 0].groupby("method"):
-        errors = (rows["lds"] - rows["low"], rows["high"] - rows["lds"])
-        panel.errorbar(rows["seconds"], rows["lds"], np.stack(errors).clip(0), marker="o", capsize=2, label=method_title(method))
+        errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
+        panel.errorbar(rows["seconds"], rows["lds"], errors, marker="o", capsize=2, label=method_title(method))
     for _, row in table[table["method"] == "retraining"].iterrows():
         panel.axhline(row["lds"], color="black", linestyle="--", linewidth=1, label="noise ceiling")
     panel.set_xscale("log")

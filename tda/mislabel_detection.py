@@ -99,7 +99,11 @@ def _members(experiment: Experiment, seed_ids: list[int], train: Split, device: 
     runs = [seed_run(experiment, seed_of(seed_id), len(train), epochs=[last]) for seed_id in seed_ids]
     model = on_device(new_model(family, task, seed=0), device)
     trained = dict(train_many(model, family.plan(task), runs, train, keep_states=True))
-    return [
+    members = [
         Member(experiment, seed_id, last, trained[number][0].state, {"seed": seed_of(seed_id)}, device)
         for number, seed_id in enumerate(seed_ids)
     ]
+    for member in members:
+        # Building a model borrows torch's global generator, which threads that score members must not do.
+        _ = member.model
+    return members

@@ -80,7 +80,9 @@ def _removal_counts(shares: str, num_train: int) -> list[int]:
     try:
         counts = [round(float(share) * num_train) for share in shares.split(",")]
     except ValueError as error:
-        raise UserError(f"--shares are numbers between 0 and 1, separated by commas, such as 0.01,0.05, not {shares!r}") from error
+        raise UserError(
+            f"--shares are numbers between 0 and 1, separated by commas, such as 0.01,0.05, not {shares!r}"
+        ) from error
     if not all(0 < count < num_train for count in counts):
         raise UserError(f"--shares {shares} of {num_train} training examples remove none or all of them; choose others")
     return counts

@@ -27,8 +27,8 @@ def judged(ensemble: Ensemble) -> Ensemble:
 
 
 def plain_lds(masks: np.ndarray, scores: np.ndarray, outputs: np.ndarray) -> float:
-    found = [spearmanr(masks @ scores[:, test], outputs[:, test]).statistic for test in range(scores.shape[1])]
-    return float(np.nan_to_num(found).mean())
+    pairs = [(masks @ scores[:, test], outputs[:, test]) for test in range(scores.shape[1])]
+    return float(np.mean([0.0 if np.ptp(predicted) == 0 else spearmanr(predicted, truth).statistic for predicted, truth in pairs]))
 
 
 def test_tables_and_figure(judged: Ensemble):

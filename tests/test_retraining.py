@@ -53,7 +53,8 @@ def test_what_is_there_is_found_again_and_the_rest_is_made(store: RetrainingStor
 
 
 def test_other_data_has_other_files(store: RetrainingStore):
-    other = RetrainingStore(EXPERIMENT, store.train, Split(store.test.images[:9], store.test.labels[:9], store.test.indices[:9]))
+    few = Split(store.test.images[:9], store.test.labels[:9], store.test.indices[:9])
+    other = RetrainingStore(EXPERIMENT, store.train, few)
     assert not set(other.paths(WANTED)) & set(store.paths(WANTED))
 
 

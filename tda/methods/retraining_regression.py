@@ -5,7 +5,7 @@ each seed of the ensemble gets its own block of "fitting" subsets, so that seeds
 stands for as many more subsets. The subsets that judge methods ("evaluation") are never read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from tda.subsets import Split
 _PENALTIES = np.logspace(0, 5, 11)
 
 
-def _once_for_a_seed(score_block) -> Scorer:
-    """A scorer from a function (masks (S, n), margins (S, n_test), **settings): the same scores for each checkpoint of a seed."""
+def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
+    """A scorer from a function (masks (S, n), margins (S, n_test), **settings); checkpoints of a seed share its scores."""
 
     def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
         settings = dict(settings)
