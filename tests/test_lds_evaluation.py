@@ -27,8 +27,11 @@ def judged(ensemble: Ensemble) -> Ensemble:
 
 
 def plain_lds(masks: np.ndarray, scores: np.ndarray, outputs: np.ndarray) -> float:
-    pairs = [(masks @ scores[:, test], outputs[:, test]) for test in range(scores.shape[1])]
-    return float(np.mean([0.0 if np.ptp(predicted) == 0 else spearmanr(predicted, truth).statistic for predicted, truth in pairs]))
+    found = []
+    for test in range(scores.shape[1]):
+        predicted = masks @ scores[:, test]
+        found.append(0.0 if np.ptp(predicted) == 0 else spearmanr(predicted, outputs[:, test]).statistic)
+    return float(np.mean(found))
 
 
 def test_tables_and_figure(judged: Ensemble):
