@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 
 from tda.devices import pick_device
+from tda.errors import UserError
 from tda.manifest import versions
 from tda.many_models import evaluate, on_device, train_many
 from tda.members import Member, load_member, model_inputs, save_checkpoint
@@ -19,46 +20,66 @@ from tda.subsets import Split, load_split
 from tda.tasks import task_named
 
 
-def seed_run(experiment: Experiment, seed: int, num_train: int, weights: torch.Tensor | None = None) -> Run:
-    """The whole training of one seed, looked at after each kept epoch; weights leave examples out."""
+def seed_run(
+    experiment: Experiment,
+    seed: int,
+    num_train: int,
+    weights: torch.Tensor | None = None,
+    epochs: Sequence[int] | None = None,
+) -> Run:
+    """The whole training of one seed; `weights` leave examples out.
+
+    epochs: after which the model is looked at, by default the kept ones.
+    """
     task, family = task_named(experiment.task), family_of(experiment)
     plan = family.plan(task)
-    snapshots = [epoch * plan.steps_per_epoch(num_train) for epoch in plan.kept_epochs]
+    snapshots = [epoch * plan.steps_per_epoch(num_train) for epoch in epochs or plan.kept_epochs]
     start = read_state(new_model(family, task, seed))
     return Run(start, plan.batches(seed, num_train), snapshots, weights, seed)
 
 
 def train_ensemble(
-    experiment: Experiment, seed_ids: Sequence[int], train: Split, test: Split, device: torch.device, force: bool
+    experiment: Experiment,
+    seed_ids: Sequence[int],
+    train: Split,
+    test: Split,
+    device: torch.device,
+    force: bool,
+    early_epochs: Sequence[int] = (),
 ) -> int:
     """Train the members of the given seeds that are missing and write each as it is done; returns the number of seeds trained.
 
-    Raises UserError if an existing checkpoint is damaged or foreign (`force` replaces it).
+    early_epochs: epochs to keep besides those of the plan.
+    Raises UserError if such an epoch is not one of the training, or if an existing checkpoint is damaged or foreign (`force`
+    replaces it).
     """
-    missing = [seed_id for seed_id in seed_ids if force or not _is_trained(experiment, seed_id, train)]
     seeds = load_seeds()
     family, task = family_of(experiment), task_named(experiment.task)
-    runs = [seed_run(experiment, seeds[seed_id], len(train)) for seed_id in missing]
+    plan = family.plan(task)
+    if not all(1 <= epoch <= plan.epochs for epoch in early_epochs):
+        raise UserError(f"cannot keep the epochs {list(early_epochs)}: the training has epochs 1 to {plan.epochs}")
+    epochs = sorted({*plan.checkpoint_epochs, *early_epochs})
+    missing = [seed_id for seed_id in seed_ids if force or not _is_trained(experiment, seed_id, epochs, train)]
+    runs = [seed_run(experiment, seeds[seed_id], len(train), epochs=epochs) for seed_id in missing]
     model = on_device(new_model(family, task, seed=0), device)
     inputs, test_inputs = (model_inputs(family, task, split, device) for split in (train, test))
     origin = family.origin(task)
-    trained = train_many(model, family.plan(task), runs, inputs, keep_states=True) if runs else ()
+    trained = train_many(model, plan, runs, inputs, keep_states=True) if runs else ()
     for number, snapshots in tqdm(trained, total=len(runs), desc="training seeds", delay=2):
         seed_id = missing[number]
-        for epoch, snapshot in zip(family.plan(task).kept_epochs, snapshots, strict=True):
+        for epoch, snapshot in zip(epochs, snapshots, strict=True):
             info = _describe(model, snapshot, inputs, test_inputs)
-            info |= {"seed": seeds[seed_id], "data": train.fingerprint(), "plan": family.plan(task).as_dict()}
+            info |= {"seed": seeds[seed_id], "data": train.fingerprint(), "plan": plan.as_dict()}
             info |= {"origin": origin} if origin else {}
             save_checkpoint(experiment, seed_id, epoch, snapshot.state, info)
     return len(missing)
 
 
-def _is_trained(experiment: Experiment, seed_id: int, train: Split) -> bool:
-    plan = family_of(experiment).plan(task_named(experiment.task))
-    existing = [epoch for epoch in plan.kept_epochs if experiment.checkpoint_file(seed_id, epoch).exists()]
+def _is_trained(experiment: Experiment, seed_id: int, epochs: Sequence[int], train: Split) -> bool:
+    existing = [epoch for epoch in epochs if experiment.checkpoint_file(seed_id, epoch).exists()]
     for epoch in existing:
         load_member(experiment, seed_id, epoch, train.fingerprint(), torch.device("cpu"))
-    return existing == plan.kept_epochs
+    return existing == list(epochs)
 
 
 def _describe(model: torch.nn.Module, snapshot: Snapshot, train: Split, test: Split) -> dict:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from tda.devices import image_format
 from tda.fused_evaluation import forward_of
 from tda.model_state import read_state, write_state
+from tda.quantities import margin
 from tda.records import Evaluation, Run, Snapshot
 from tda.stacked_models import can_be_stacked, train_stacked
 from tda.step_noise import StepNoise
@@ -72,10 +73,9 @@ def _train_one(
     return found
 
 
-def make_optimizer(model: nn.Module, plan: TrainingPlan, **options) -> torch.optim.Optimizer:
-    """The plan's optimizer over the model's trainable parameters; fused, since steps of small models are overhead."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True, **options)
+def make_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+    """The plan's optimizer over the model's trainable parameters."""
+    return plan.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad])
 
 
 def training_step(
@@ -103,16 +103,17 @@ def training_step(
 
 
 def evaluate(model: nn.Module, split: Split) -> Evaluation:
-    """Losses and predictions of one model on a split, dropout off."""
+    """Losses, margins and predictions of one model on a split, dropout off."""
     model.eval()
     forward = forward_of(model, split.images)
-    losses, predictions = [], []
+    losses, margins, predictions = [], [], []
     with torch.no_grad():
         for images, labels in zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True):
             logits = forward(images)
             losses.append(functional.cross_entropy(logits, labels, reduction="none"))
+            margins.append(margin(logits, labels))
             predictions.append(logits.argmax(1))
-    return Evaluation(torch.cat(losses).cpu(), torch.cat(predictions).cpu())
+    return Evaluation(torch.cat(losses).cpu(), torch.cat(margins).cpu(), torch.cat(predictions).cpu())
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

@@ -88,6 +88,10 @@ class ResultsFolder:
         """Score file of one method for one member."""
         return self.score_folder(method) / str(seed_id) / f"attribution_epoch_{epoch}.parquet"
 
+    def retraining_file(self, name: str) -> Path:
+        """What one model retrained on a part of the training set says of the test set."""
+        return self.path / "retrainings" / f"{name}.safetensors"
+
     def ensemble_score_file(self, method: str) -> Path:
         """Scores of one method for the ensemble as a whole."""
         return self.path / f"ensemble_scores_{method}.parquet"

@@ -29,9 +29,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per example of a split, on the CPU: cross-entropy losses (n,) float32 and predicted labels (n,) int64."""
+    """Per example of a split, on the CPU: cross-entropy losses and margins (n,) float32, predicted labels (n,) int64."""
 
     losses: Tensor
+    margins: Tensor
     predictions: Tensor
 
 

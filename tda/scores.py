@@ -6,7 +6,8 @@ project's: positive = helpful, without this training example the test loss would
 """
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ class Scores:
     values: np.ndarray
     metadata: dict
     reports: dict[tuple[int, int], dict] = field(default_factory=dict)
+
+    def of_seeds(self, positions: Sequence[int]) -> "Scores":
+        """The scores of a part of the seeds, by their positions in seed_ids."""
+        positions = list(positions)
+        return replace(self, seed_ids=[self.seed_ids[position] for position in positions], values=self.values[positions])
 
 
 def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, metadata: dict) -> None:

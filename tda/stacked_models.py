@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional
 
 from tda.model_state import ModelState, trained_parameters
+from tda.quantities import margin
 from tda.records import Evaluation, Run, Snapshot
 from tda.step_noise import SeededDropout
 from tda.subsets import Split
@@ -86,9 +87,7 @@ class _Stack:
             name: torch.stack([run.start.parameters[name] for run in runs]).to(device).requires_grad_() for name in self.names
         }
         on_gpu = device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            self.parameters.values(), lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True, capturable=on_gpu
-        )
+        self.optimizer = plan.optimizer(self.parameters.values(), capturable=on_gpu)
         self.index, self.weight = _padded_batches(runs, device)
         self.taken = 0
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -116,9 +115,9 @@ class _Stack:
             for name, parameter in self.parameters.items():
                 parameter.copy_(torch.stack([run.start.parameters[name] for run in runs]))
                 state = self.optimizer.state[parameter]
-                if not state and remembered:
-                    state.update(step=torch.zeros((), device=parameter.device))
-                    state.update({key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")})
+                for quantity in () if state else remembered:
+                    zeros = torch.zeros(()) if quantity == "step" else torch.zeros_like(parameter)
+                    state[quantity] = zeros.to(parameter.device)
                 for quantity, tensor in state.items():
                     if not remembered:
                         tensor.zero_()
@@ -166,19 +165,19 @@ class _Stack:
 
     def _evaluations(self, split: Split) -> list[Evaluation]:
         self.model.eval()
-        losses, predictions = [], []
+        losses, margins, predictions = [], [], []
         with torch.no_grad():
             for images, labels in zip(
                 split.images.split(_EVALUATION_BATCH), split.labels.split(_EVALUATION_BATCH), strict=True
             ):
                 logits = self._logits(images, images_are_stacked=False)
                 repeated = labels.expand(len(logits), -1)
-                losses.append(
-                    functional.cross_entropy(logits.flatten(0, 1), repeated.flatten(), reduction="none").view_as(repeated)
-                )
+                flat = (logits.flatten(0, 1), repeated.flatten())
+                losses.append(functional.cross_entropy(*flat, reduction="none").view_as(repeated))
+                margins.append(margin(*flat).view_as(repeated))
                 predictions.append(logits.argmax(2))
-        rows = zip(torch.cat(losses, dim=1).cpu(), torch.cat(predictions, dim=1).cpu(), strict=True)
-        return [Evaluation(*row) for row in rows]
+        columns = (torch.cat(found, dim=1).cpu() for found in (losses, margins, predictions))
+        return [Evaluation(*row) for row in zip(*columns, strict=True)]
 
     def _state(self, number: int) -> ModelState:
         optimizer: dict[str, dict[str, Tensor]] = {}

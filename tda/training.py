@@ -8,6 +8,7 @@ from tda.manifest import step
 from tda.paths import Experiment
 from tda.seeds import chosen_seed_ids
 from tda.subsets import load_split
+from tda.training_plan import parse_epochs
 
 
 @dataclass
@@ -15,9 +16,9 @@ class TrainingSettings:
     """The arguments that every training script has."""
 
     model: str = "cnn"
-    """Model to train: cnn (two convolutions), cnn3 (three) or vit (fine-tuned)."""
+    """Model to train: cnn (two convolutions), cnn3 (three), lr (logistic regression), mlp, resnet9 or vit (fine-tuned)."""
     task: str = "digits3"
-    """Task to train on, an entry of tda/tasks.py: digits3, mnist3, cifar10, ..."""
+    """Task to train on, an entry of tda/tasks.py: digits3, mnist3, mnist, cifar10, cifar2, ..."""
     num_per_class: int = 10
     """Training examples per class; the index file must have been drawn."""
     seed_id: int | None = None
@@ -26,6 +27,8 @@ class TrainingSettings:
     """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
     force: bool = False
     """Train again what is finished already."""
+    early_epochs: str = ""
+    """Epochs to keep besides those that are scored, such as 1,2,5, for methods that follow the training."""
 
     @property
     def experiment(self) -> Experiment:
@@ -44,7 +47,7 @@ def train_experiment(settings: TrainingSettings) -> str:
     hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
     name = "training" if settings.seed_id is None else f"training, seed {settings.seed_id}"
     with step(experiment, name, vars(settings), hashes, device) as record:
-        trained = train_ensemble(experiment, seed_ids, train, test, device, settings.force)
+        trained = train_ensemble(experiment, seed_ids, train, test, device, settings.force, parse_epochs(settings.early_epochs))
         record.keep_earlier = trained == 0
     folder = experiment.seed_folder(seed_ids[0]).parent
     return f"trained {trained} seeds, kept {len(seed_ids) - trained} that were finished, in {folder}"

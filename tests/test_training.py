@@ -92,3 +92,13 @@ def test_unusable_settings_are_refused_and_nothing_is_written(root: Path, settin
     with pytest.raises(UserError, match=words):
         train(**settings)
     assert not (root / "models").exists() and not (root / "results").exists()
+
+
+def test_early_epochs_are_kept_besides_without_changing_the_others(ensemble: Ensemble):
+    before = checkpoints(ensemble.root)
+    assert "trained 3 seeds" in train(early_epochs="2,5")
+    after = checkpoints(ensemble.root)
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + 6
+    assert "trained 0 seeds" in train(early_epochs="2,5") and "trained 0 seeds" in train()
+    with pytest.raises(UserError, match="cannot keep the epochs .*: the training has epochs 1 to 15"):
+        train(early_epochs="16")

@@ -11,6 +11,8 @@ from tda.errors import UserError
 from tda.fine_tuning import FineTuning
 from tda.models import vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
+from tda.models.perceptrons import logistic_regression, multilayer_perceptron
+from tda.models.resnet import residual_network
 from tda.paths import Experiment
 from tda.seeds import stream_seed
 from tda.tasks import Task
@@ -43,6 +45,13 @@ def _cnn_plan(task: Task) -> TrainingPlan:
     return TrainingPlan(epochs=task.epochs)
 
 
+def _sgd_plan(epochs: int, early_epochs: tuple[int, ...], **settings) -> Callable[[Task], TrainingPlan]:
+    """SGD with momentum as in the field's public benchmarks; the last epoch is scored."""
+    shared = {"learning_rate": 0.01, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 64, "num_kept_epochs": 1}
+    plan = TrainingPlan(epochs=epochs, early_epochs=early_epochs, **(shared | settings))
+    return lambda task: plan
+
+
 def _vit(fine_tuning: FineTuning) -> ModelFamily:
     return ModelFamily(
         "vit",
@@ -59,6 +68,21 @@ def _vit(fine_tuning: FineTuning) -> ModelFamily:
 _ENTRIES = (
     ModelFamily("cnn", "two-layer CNN", two_layer_cnn, _cnn_plan, "run_cnn_training.py"),
     ModelFamily("cnn3", "three-layer CNN", three_layer_cnn, _cnn_plan, "run_cnn_training.py"),
+    ModelFamily("lr", "logistic regression", logistic_regression, _sgd_plan(20, (1, 2, 4, 7, 10, 15)), "run_mlp_training.py"),
+    ModelFamily(
+        "mlp",
+        "multilayer perceptron",
+        multilayer_perceptron,
+        _sgd_plan(50, (1, 2, 4, 7, 12, 18, 25, 35)),
+        "run_mlp_training.py",
+    ),
+    ModelFamily(
+        "resnet9",
+        "nine-layer residual network",
+        residual_network,
+        _sgd_plan(50, (2, 5, 10, 20, 35), weight_decay=5e-4),
+        "run_mlp_training.py",
+    ),
     _vit(FineTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}

@@ -1,0 +1,24 @@
+"""Retrain on random subsets of the training set, the ground truth of the linear datamodeling score (LDS).
+
+Reads data/subset_indices/<task>/ and the data set.
+Writes results/<experiment>/retrainings/<hash>.safetensors, one for each subset and seed: losses, margins and predictions on the
+test set. A killed run continues with what is missing.
+"""
+
+from dataclasses import dataclass
+
+from tda.command_line import run_script
+from tda.subset_retraining import SubsetRetrainingSettings, retrain_subsets
+
+
+@dataclass
+class Settings(SubsetRetrainingSettings):
+    """The constants to edit."""
+
+    model: str = "mlp"
+    task: str = "mnist"
+    num_per_class: int = 500
+
+
+if __name__ == "__main__":
+    run_script(Settings, retrain_subsets)

@@ -1,0 +1,162 @@
+"""Judge every method on disk by retraining on subsets: LDS tables for members and ensembles, by reliability, and the figure."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from tda.ensemble_scores import ensemble_scores
+from tda.errors import UserError
+from tda.figures import method_title, save_figure
+from tda.files import write_text
+from tda.lds import Interval, lds, lds_of_each, noise_ceiling, predictions
+from tda.manifest import experiment_of, read_manifest, step
+from tda.methods.retraining_regression import mean_with_minus_without
+from tda.paths import ResultsFolder
+from tda.pvalue_tables import check_data
+from tda.retraining import RetrainingStore
+from tda.scores import Scores, load_scores, methods_on_disk
+from tda.statistics import FEWEST_SEEDS, SIGNIFICANCE_LEVEL, pair_statistics
+from tda.subset_retraining import SubsetDraw, SubsetOutputs, load_subset_outputs
+
+ENSEMBLE_SIZES = (1, 2, 5, 10, 20, 50)
+_RANDOM_SEED = 0
+
+
+def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, arguments: dict) -> str:
+    """Write lds.csv, lds_by_reliability.csv and lds.png and .pdf; returns the closing line.
+
+    A member is a seed, its score the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
+    Raises UserError if the experiment, its scores or the retrainings are missing or of other data.
+    """
+    store = RetrainingStore.of_splits(experiment_of(folder))
+    with step(store.experiment, "LDS", arguments, store.hashes(), torch.device("cpu")):
+        outputs = load_subset_outputs(store, draw)
+        judged, reliability = [], []
+        for name in methods_on_disk(folder):
+            scores = load_scores(folder, name)
+            check_data(scores, store.hashes())
+            kept = min(num_checkpoints, len(scores.epochs))
+            judged += list(_rows_of_sizes(scores, kept, outputs, seconds_of_member(folder, name)))
+            reliability += list(_rows_of_reliability(scores, kept, outputs)) if len(scores.seed_ids) >= FEWEST_SEEDS else []
+        shape = (len(store.train), len(store.test))
+        judged += list(_reference_rows(shape, outputs))
+        table = pd.DataFrame(judged)
+        write_text(folder.path / "lds.csv", table.to_csv(index=False, float_format="%.6g"))
+        if reliability:
+            by_verdict = pd.DataFrame(reliability)
+            write_text(folder.path / "lds_by_reliability.csv", by_verdict.to_csv(index=False, float_format="%.6g"))
+        figure = folder.path / "lds.png"
+        save_figure(draw_lds(table), figure, figure.with_suffix(".pdf"))
+    best = table[table["members"] > 0].sort_values("lds").iloc[-1]
+    return (
+        f"wrote lds.csv, lds_by_reliability.csv and lds.png to {folder.path}; highest LDS: {best['lds']:.3f}, {best['method']} "
+        f"with {best['members']} members"
+    )
+
+
+def _targets(outputs: SubsetOutputs) -> dict[str, np.ndarray]:
+    """What predictions are compared with, (R, S, n_test): each retraining alone, and the mean over a subset's retrainings."""
+    margins = outputs.margins.numpy()
+    return {"single": margins, "mean": margins.mean(axis=0, keepdims=True)}
+
+
+def _judge(predicted: Sequence[np.ndarray], outputs: SubsetOutputs) -> dict[str, float]:
+    """LDS against the mean of a subset's retrainings, with its interval, and against a single retraining."""
+    targets = _targets(outputs)
+    against_mean = lds(predicted, targets["mean"][0])
+    single = float(np.mean([lds_of_each(one, target) for one in predicted for target in targets["single"]]))
+    return {"lds": against_mean.mean, "low": against_mean.low, "high": against_mean.high, "lds_single_retraining": single}
+
+
+def _rows_of_sizes(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs, seconds: float) -> Iterator[dict]:
+    """A row for each ensemble size: the mean over disjoint ensembles of that many seeds."""
+    masks = outputs.masks.numpy()
+    for size in ENSEMBLE_SIZES:
+        groups = len(scores.seed_ids) // size
+        members = [range(group * size, (group + 1) * size) for group in range(groups)]
+        predicted = [predictions(masks, ensemble_scores(scores.of_seeds(chosen), num_checkpoints)) for chosen in members]
+        if predicted:
+            found = _judge(predicted, outputs)
+            yield {"method": scores.method, "members": size, "ensembles": groups} | found | {"seconds": seconds * size}
+
+
+def _reference_rows(shape: tuple[int, int], outputs: SubsetOutputs) -> Iterator[dict]:
+    """Random scores, and what retraining predicts of itself: half of the retrainings against the other half."""
+    masks = outputs.masks.numpy()
+    noise = np.random.default_rng(_RANDOM_SEED).normal(size=shape)
+    yield {"method": "random", "members": 0, "ensembles": 1} | _judge([predictions(masks, noise)], outputs)
+    ceiling = noise_ceiling(outputs.margins.numpy())
+    if ceiling is not None:
+        pair = noise_ceiling(outputs.margins.numpy()[:2])
+        found = {"lds": ceiling.mean, "low": ceiling.low, "high": ceiling.high, "lds_single_retraining": pair.mean}
+        yield {"method": "retraining", "members": 0, "ensembles": 1} | found
+
+
+def _rows_of_reliability(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs) -> Iterator[dict]:
+    """LDS of the pairs that the t-test calls reliable (q below the level), of the others, and of as many random pairs.
+
+    The mean score over all seeds is judged, with all other pairs set to 0. correlation_with_effect: Spearman's correlation,
+    over the chosen pairs, of the score with the mean margin of retrainings with the example minus that of those without.
+    """
+    statistics = pair_statistics(scores, num_checkpoints)
+    reliable = statistics.q_value < SIGNIFICANCE_LEVEL
+    shuffled = np.random.default_rng(_RANDOM_SEED).permutation(reliable.ravel()).reshape(reliable.shape)
+    masks, margins = outputs.masks.numpy(), outputs.margins.numpy().mean(axis=0)
+    effect = mean_with_minus_without(masks, margins)
+    everything = np.ones_like(reliable)
+    chosen = {"all": everything, "reliable": reliable, "others": ~reliable, "as many random pairs": shuffled}
+    for name, pairs in chosen.items():
+        found: Interval = lds([predictions(masks, np.where(pairs, statistics.mean, 0.0))], margins)
+        few = pairs.sum() < 3
+        correlation = np.nan if few else spearmanr(statistics.mean[pairs], effect[pairs]).statistic
+        yield {
+            "method": scores.method,
+            "pairs": name,
+            "share": pairs.mean(),
+            "lds": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "correlation_with_effect": correlation,
+        }
+
+
+def seconds_of_member(folder: ResultsFolder, method: str) -> float:
+    """Seconds of training and scoring a member, from the manifest; a step that did several methods counts whole for each.
+
+    NaN where the manifest does not tell.
+    """
+    steps = read_manifest(folder)["steps"]
+    training = [entry for name, entry in steps.items() if name.startswith("training")]
+    scoring = [entry for entry in steps.values() if method in entry["arguments"].get("methods", {})]
+    per_member = []
+    for entries in (training, scoring):
+        seeds = sum(len(entry["seeds"]) if entry["arguments"].get("seed_id") is None else 1 for entry in entries)
+        per_member.append(sum(entry["wall_seconds"] for entry in entries) / seeds if seeds else np.nan)
+    return float(sum(per_member))
+
+
+def draw_lds(table: pd.DataFrame) -> Figure:
+    """LDS against compute time, a curve for each method over ensemble sizes, with intervals; the ceiling as a dashed line."""
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    panel = figure.subplots()
+    for method, rows in table[table["members"] > 0].groupby("method"):
+        errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
+        panel.errorbar(rows["seconds"], rows["lds"], errors, marker="o", capsize=2, label=method_title(method))
+    for _, row in table[table["method"] == "retraining"].iterrows():
+        panel.axhline(row["lds"], color="black", linestyle="--", linewidth=1, label="noise ceiling")
+    panel.set_xscale("log")
+    panel.axhline(0, color="grey", linewidth=0.6)
+    panel.set(xlabel="seconds of training and scoring", ylabel="linear datamodeling score")
+    panel.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def check_draw(draw: SubsetDraw) -> SubsetDraw:
+    """Raise UserError unless there are enough subsets for a rank correlation."""
+    if draw.num_subsets < 3:
+        raise UserError(f"a rank correlation needs at least 3 subsets, not {draw.num_subsets}")
+    return draw

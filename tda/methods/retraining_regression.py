@@ -1,0 +1,76 @@
+"""Datamodels and empirical influence: attributions fitted to retrainings on random subsets (run_subset_retraining.py).
+
+Both regress the margins of retrained models on which training examples the models saw. They need no gradient and no member;
+each seed of the ensemble gets its own block of "fitting" subsets, so that seeds are independent and an ensemble of them
+stands for as many more subsets. The subsets that judge methods ("evaluation") are never read.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from tda.errors import UserError
+from tda.members import Member
+from tda.methods.registry import Attribution, Scorer, register
+from tda.retraining import RetrainingStore
+from tda.subset_retraining import SubsetDraw, load_subset_outputs
+from tda.subsets import Split
+
+_PENALTIES = np.logspace(0, 5, 11)
+
+
+def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
+    """A scorer from a function (masks (S, n), margins (S, n_test), **settings); checkpoints of a seed share its scores."""
+
+    def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
+        settings = dict(settings)
+        alpha, num_subsets = settings.pop("alpha"), settings.pop("num_subsets")
+        seed_id = members[0].seed_id
+        store = RetrainingStore.of_splits(members[0].experiment)
+        draw = SubsetDraw("fitting", alpha, num_subsets * (seed_id + 1), 1)
+        found = load_subset_outputs(store, draw, first_subset=num_subsets * seed_id)
+        scores = score_block(found.masks.numpy(), found.margins[0].numpy(), **settings)
+        for _ in members:
+            yield Attribution(torch.from_numpy(scores), {"subsets": num_subsets})
+
+    return score
+
+
+@register("datamodels", "Datamodels", "Ilyas et al. 2022", alpha=0.5, num_subsets=100, penalty="ridge")
+@_once_for_a_seed
+def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarray:
+    """Coefficients (n_train, n_test) of a regularised linear regression of each test margin on the masks.
+
+    penalty: "ridge", chosen for each test example by generalised cross-validation, or "lasso", by five folds.
+    Raises UserError if it is neither.
+    """
+    from sklearn.linear_model import LassoCV, RidgeCV
+
+    if penalty == "ridge":
+        return RidgeCV(_PENALTIES, alpha_per_target=True).fit(masks, margins).coef_.T
+    if penalty == "lasso":
+        fits = (LassoCV(cv=5, random_state=0, max_iter=10_000).fit(masks, column) for column in margins.T)
+        return np.stack([fit.coef_ for fit in fits], axis=1)
+    raise UserError(f"unknown penalty {penalty} for datamodels; known ones are ridge and lasso")
+
+
+@register("empirical_influence", "Empirical influence", "Feldman and Zhang 2020", alpha=0.5, num_subsets=100)
+@_once_for_a_seed
+def empirical_influence(masks: np.ndarray, margins: np.ndarray) -> np.ndarray:
+    """Mean margin of models trained with an example minus that of those without, (n_train, n_test)."""
+    return mean_with_minus_without(masks, margins)
+
+
+def mean_with_minus_without(masks: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """For masks (S, n) and outputs (S, n_test), the mean output of subsets with each example minus that of those without.
+
+    (n, n_test) float64; 0 for an example that is in all subsets or in none.
+    """
+    inside = masks.astype(np.float64)
+    count = inside.sum(axis=0)[:, None]
+    total = inside.T @ outputs
+    split = (count > 0) & (count < len(masks))
+    within = np.divide(total, count, out=np.zeros_like(total), where=split)
+    without = np.divide(outputs.sum(axis=0) - total, len(masks) - count, out=np.zeros_like(total), where=split)
+    return within - without
