@@ -1,0 +1,179 @@
+"""Pixelwise influence maps (Bacha and George, arXiv 2510.09135): how each pixel of a training image changes its attribution.
+
+The map of a pair (training example i, test example j) is the derivative of its score with respect to the pixels of image i.
+Positive = with more of this pixel's value the training example would help the test example more.
+"""
+
+from dataclasses import dataclass
+from threading import local
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from tda.curvature import unflatten
+from tda.features.directions import Directions, PassMaker, pass_maker
+from tda.gradient_kernel import gradient_rows
+from tda.gradient_plan import plan_gradients
+from tda.quantities import Quantity, cross_entropy_loss
+from tda.seeds import stream
+from tda.subsets import Split
+from tda.workers import in_order
+
+SCORES = ("grad_cos", "grad_dot", "if")
+"""Scores whose maps can be taken; `if` is Gauss-Newton influence with the curvature held fixed."""
+
+_BYTES = 2**27
+"""Parameter gradients of the training images of a pass, in bytes."""
+
+_MOST_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Average of the maps of noisy copies of the training image (Smilkov et al. 2017).
+
+    copies: number of copies, 0 for the image itself; deviation: of the normal noise, as a share of the range of the image's values.
+    """
+
+    copies: int = 0
+    deviation: float = 0.1
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which maps: positions (m,) int64 in the training split, and positions (m,) int64 in the test split."""
+
+    train: Tensor
+    test: Tensor
+
+    def __len__(self) -> int:
+        return len(self.train)
+
+
+def test_vectors(model: nn.Module, test: Split, quantity: Quantity = cross_entropy_loss) -> Tensor:
+    """Parameter gradients (n_test, p) of the test examples, p the trained parameters end to end."""
+    plan = plan_gradients(model, test.images)
+    return gradient_rows(test.images, test.labels, quantity, plan).dense()
+
+
+def influence_maps(
+    model: nn.Module,
+    train: Split,
+    vectors: Tensor,
+    pairs: Pairs,
+    cosine: bool,
+    smoothing: Smoothing = Smoothing(),
+    quantity: Quantity = cross_entropy_loss,
+    images_at_once: int | None = None,
+) -> Tensor:
+    """Maps (m, c, h, w) of the pairs.
+
+    vectors (n_test, p): what a training gradient is multiplied with to give the score, such as test gradients, or
+    (curvature + damping)^-1 times them; cosine: divide by both norms (Grad-Cos). The vectors are held fixed.
+    On a CPU several passes run beside each other, each with one thread; the result does not depend on how many.
+    """
+    jobs = _jobs(pairs, smoothing.copies, images_at_once or _images_at_once(vectors))
+    maps = train.images.new_zeros(len(pairs), *train.images.shape[1:])
+    own = local()
+
+    def work(number: int) -> Tensor:
+        if not hasattr(own, "make"):
+            own.make = pass_maker(model, train.images[:1], train.labels[:1], quantity)
+        return _maps_of(jobs[number], own.make, unflattened, train, cosine, smoothing)
+
+    unflattened = unflatten(vectors, model)
+    on_gpu = train.images.device.type == "cuda"
+    # Fused attention has no second derivative on a CPU.
+    with sdpa_kernel(SDPBackend.MATH):
+        results = map(work, range(len(jobs))) if on_gpu else in_order(work, len(jobs))
+        for job, found in zip(jobs, results, strict=True):
+            maps.index_add_(0, torch.cat([pair for _, pair, _ in job.rounds]).to(maps.device), found)
+    return maps / max(1, smoothing.copies)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Images of one pass, and the pairs that they are in.
+
+    train, copy: position of each image (b,) in the training split and the number of its noisy copy; rounds: for each, the
+    places in the pass (k,), the positions of the pairs (k,) and the test positions (k,), at most one pair an image.
+    """
+
+    train: Tensor
+    copy: Tensor
+    rounds: list[tuple[Tensor, Tensor, Tensor]]
+
+
+def _jobs(pairs: Pairs, copies: int, images_at_once: int) -> list[_Job]:
+    """Cut the work into passes; images that are in as many pairs come together, so that few are idle in a round."""
+    images, place, counts = torch.unique(pairs.train.cpu(), return_inverse=True, return_counts=True)
+    by_image = torch.argsort(place, stable=True).split(counts.tolist())
+    busiest_first = torch.argsort(counts, descending=True, stable=True)
+    items = [(image, copy) for image in busiest_first.tolist() for copy in range(max(1, copies))]
+    jobs = []
+    for start in range(0, len(items), images_at_once):
+        chunk = items[start : start + images_at_once]
+        own_pairs = [by_image[image] for image, _ in chunk]
+        rounds = []
+        for number in range(len(own_pairs[0])):
+            places = [k for k, own in enumerate(own_pairs) if number < len(own)]
+            chosen = torch.stack([own_pairs[k][number] for k in places])
+            rounds.append((torch.tensor(places), chosen, pairs.test.cpu()[chosen]))
+        train = torch.stack([images[image] for image, _ in chunk])
+        jobs.append(_Job(train, torch.tensor([copy for _, copy in chunk]), rounds))
+    return jobs
+
+
+def _images_at_once(vectors: Tensor) -> int:
+    return max(1, min(_MOST_IMAGES, _BYTES // (vectors.shape[1] * vectors.element_size())))
+
+
+def _maps_of(
+    job: _Job, make: PassMaker, vectors: Directions, train: Split, cosine: bool, smoothing: Smoothing
+) -> Tensor:
+    """Maps (k, c, h, w) of all rounds' pairs, one round after another."""
+    images = train.images[job.train]
+    if smoothing.copies:
+        indices = train.indices[job.train].tolist()
+        images = images + torch.stack(
+            [_noise(image, index, copy, smoothing) for image, index, copy in zip(images, indices, job.copy.tolist(), strict=True)]
+        )
+    found = make(images, train.labels[job.train])
+    maps = []
+    for places, _, tests in job.rounds:
+        chosen = {name: vector[tests] for name, vector in vectors.items()}
+        if cosine:
+            own = {name: gradient[places] for name, gradient in found.gradients.items()}
+            chosen = _cosine_directions(own, chosen)
+        if len(places) < len(images):
+            chosen = {
+                name: direction.new_zeros(len(images), *direction.shape[1:]).index_copy(0, places, direction)
+                for name, direction in chosen.items()
+            }
+        maps.append(found.along(chosen)[places])
+    return torch.cat(maps)
+
+
+def _noise(image: Tensor, index: int, copy: int, smoothing: Smoothing) -> Tensor:
+    """Normal noise that depends on the training example and the number of the copy alone."""
+    drawn = torch.randn(image.shape, generator=stream(index, f"smoothing copy {copy}"), dtype=torch.float64)
+    return smoothing.deviation * (image.max() - image.min()) * drawn.to(image)
+
+
+def _cosine_directions(own: Directions, other: Directions) -> Directions:
+    """(t/|t| - c g/|g|) / |g| for g in `own` and t in `other`, c their cosine; zero where a gradient is exactly zero."""
+    own_norm, other_norm = _inner(own, own).sqrt(), _inner(other, other).sqrt()
+    tiny = torch.finfo(own_norm.dtype).tiny
+    alive = (own_norm > tiny) & (other_norm > tiny)
+    by_other = torch.where(alive, 1 / (own_norm * other_norm).clamp(min=tiny), 0)
+    by_own = -torch.where(alive, _inner(own, other) * by_other / own_norm.square().clamp(min=tiny), 0)
+    return {name: _scaled(other[name], by_other) + _scaled(own[name], by_own) for name in own}
+
+
+def _inner(left: Directions, right: Directions) -> Tensor:
+    return sum(torch.linalg.vecdot(left[name].flatten(1), right[name].flatten(1)) for name in left)
+
+
+def _scaled(tensor: Tensor, factor: Tensor) -> Tensor:
+    return tensor * factor.view(-1, *[1] * (tensor.dim() - 1))
