@@ -53,7 +53,8 @@ def pass_maker(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantit
     model can be at work in several threads.
     """
     names = list(trained_parameters(model))
-    copied = deepcopy(model).eval().requires_grad_(False)
+    # Convolutions with a kernel for each image are fastest in torch's own memory format.
+    copied = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     for module in copied.modules():
         # An activation that overwrites its input would destroy what the kept graph needs.
         if getattr(module, "inplace", False):

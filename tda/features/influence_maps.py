@@ -133,7 +133,7 @@ def _maps_of(
     job: _Job, make: PassMaker, vectors: Directions, train: Split, cosine: bool, smoothing: Smoothing
 ) -> Tensor:
     """Maps (k, c, h, w) of all rounds' pairs, one round after another."""
-    images = train.images[job.train]
+    images = train.images[job.train].contiguous()
     if smoothing.copies:
         indices = train.indices[job.train].tolist()
         images = images + torch.stack(
