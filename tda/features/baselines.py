@@ -19,7 +19,8 @@ def input_gradients(model: nn.Module, images: Tensor, labels: Tensor, quantity: 
 def grad_cam(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Grad-CAM (n, h, w) >= 0 of the labelled logits (n,), at the last convolution, brought to the images' size bilinearly.
 
-    For a vision transformer that convolution cuts the patches. Raises UserError if captum is missing or the model has no convolution.
+    For a vision transformer that convolution cuts the patches. Raises UserError if captum is missing or the model has no
+    convolution.
     """
     try:
         from captum.attr import LayerGradCam

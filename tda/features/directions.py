@@ -116,7 +116,8 @@ def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Ten
     def along(directions: Directions) -> Tensor:
         found = []
         for position, (leaf, gradients) in enumerate(graphs):
-            product = sum((gradient * directions[name][position]).sum() for name, gradient in zip(names, gradients, strict=True))
+            named = zip(names, gradients, strict=True)
+            product = sum((gradient * directions[name][position]).sum() for name, gradient in named)
             found.append(torch.autograd.grad(product, leaf, retain_graph=True)[0])
         return torch.cat(found)
 

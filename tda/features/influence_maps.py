@@ -33,7 +33,8 @@ _MOST_IMAGES = 32
 class Smoothing:
     """Average of the maps of noisy copies of the training image (Smilkov et al. 2017).
 
-    copies: number of copies, 0 for the image itself; deviation: of the normal noise, as a share of the range of the image's values.
+    copies: number of copies, 0 for the image itself; deviation: of the normal noise, as a share of the range of the image's
+    values.
     """
 
     copies: int = 0
@@ -135,10 +136,8 @@ def _maps_of(
     """Maps (k, c, h, w) of all rounds' pairs, one round after another."""
     images = train.images[job.train].contiguous()
     if smoothing.copies:
-        indices = train.indices[job.train].tolist()
-        images = images + torch.stack(
-            [_noise(image, index, copy, smoothing) for image, index, copy in zip(images, indices, job.copy.tolist(), strict=True)]
-        )
+        drawn_for = zip(images, train.indices[job.train.cpu()].tolist(), job.copy.tolist(), strict=True)
+        images = images + torch.stack([_noise(image, index, copy, smoothing) for image, index, copy in drawn_for])
     found = make(images, train.labels[job.train])
     maps = []
     for places, _, tests in job.rounds:

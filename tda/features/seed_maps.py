@@ -60,7 +60,8 @@ def maps_of_model(
     vectors = test_vectors(model, few, quantity)
     if settings.score == "if":
         vectors = _solved(model, train, vectors, settings)
-    return influence_maps(model, train, vectors, Pairs(pairs.train, place), settings.score == "grad_cos", settings.smoothing, quantity)
+    placed, cosine = Pairs(pairs.train, place), settings.score == "grad_cos"
+    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
 
 
 def _solved(model: nn.Module, train: Split, vectors: Tensor, settings: MapSettings) -> Tensor:
