@@ -85,9 +85,7 @@ def _account_is_right(
     """Whether the layers' account of one image agrees with plain automatic differentiation."""
     plain = _looped_pass(model, names, image, label, quantity)
     generator = torch.Generator().manual_seed(0)
-    along = {
-        name: torch.randn(gradient.shape, generator=generator).to(gradient) for name, gradient in plain.gradients.items()
-    }
+    along = {name: torch.randn(gradient.shape, generator=generator).to(gradient) for name, gradient in plain.gradients.items()}
     try:
         layered = _layered_pass(model, layers, image, label, quantity)
         found = layered.along(along)
@@ -174,9 +172,7 @@ def _output_along(call: _Call, directions: Directions) -> Tensor:
     module = call.layer.module
     if isinstance(module, nn.Linear):
         return _linear_along(call.inputs, **own)
-    untrained = {
-        local: torch.zeros_like(parameter) for local, parameter in module.named_parameters() if local not in own
-    }
+    untrained = {local: torch.zeros_like(parameter) for local, parameter in module.named_parameters() if local not in own}
 
     def of_one(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
         return functional_call(module, parameters | untrained, (inputs[None],))[0]

@@ -130,9 +130,7 @@ def _images_at_once(vectors: Tensor) -> int:
     return max(1, min(_MOST_IMAGES, _BYTES // (vectors.shape[1] * vectors.element_size())))
 
 
-def _maps_of(
-    job: _Job, make: PassMaker, vectors: Directions, train: Split, cosine: bool, smoothing: Smoothing
-) -> Tensor:
+def _maps_of(job: _Job, make: PassMaker, vectors: Directions, train: Split, cosine: bool, smoothing: Smoothing) -> Tensor:
     """Maps (k, c, h, w) of all rounds' pairs, one round after another."""
     images = train.images[job.train].contiguous()
     if smoothing.copies:

@@ -25,9 +25,9 @@ class ShortcutExperiment(Experiment):
 class Patch:
     """What is planted where.
 
-    colour: red, green and blue in [0, 1]; an image with one channel gets the largest of them. size: side in pixels; row, column:
-    of the upper left pixel, negative ones counted from the lower and right edge; label: the class that carries it; share: of that
-    class's training images.
+    colour: red, green and blue in [0, 1]; an image with one channel gets the largest of them. size: side in pixels; row,
+    column: of the upper left pixel, negative ones counted from the lower and right edge; label: the class that carries it;
+    share: of that class's training images.
     """
 
     colour: tuple[float, float, float] = (1.0, 0.0, 0.0)

@@ -41,7 +41,7 @@ def map_title(name: str) -> str:
 
 
 def draw_merits(table: pd.DataFrame, region: Tensor) -> Figure:
-    """Each figure of merit in a panel: a row a map, a point for single seeds and one for the mean over seeds, 95 % intervals."""
+    """A panel for each figure of merit, a row for each map: points for single seeds and their mean map, with 95 % intervals."""
     area = float(region.double().mean())
     chance = {"area_under_curve": 0.5, "mass_share": area, "largest_inside": area}
     averaged = table[table.seeds_averaged].reset_index(drop=True)

@@ -98,8 +98,8 @@ class Planted:
     """The models and examples of a study.
 
     with_patch, without: the last members of each seed of both ensembles; train: as the former saw it; chosen: its patched
-    positions; test: test images of other classes with the patch, labelled as the patch's class; true_labels: what they are; region:
-    where the patch lies.
+    positions; test: test images of other classes with the patch, labelled as the patch's class; true_labels: what they are;
+    region: where the patch lies.
     """
 
     task: Task
@@ -148,7 +148,7 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
     first = table[table.seeds_averaged].iloc[0]
     return (
         f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {experiment.results.path}; "
-        f"{len(shown)} misread test images, area under the curve of the first map averaged over seeds {first.area_under_curve:.3f}"
+        f"{len(shown)} misread test images, area under the curve of the first map's mean {first.area_under_curve:.3f}"
     )
 
 
@@ -165,7 +165,9 @@ def trained_with_and_without(
     train_ensemble(plain, seed_ids, train, test, device, force=False)
     kept = family_named(settings.model).plan(task).kept_epochs
     if not 1 <= settings.num_checkpoints <= len(kept):
-        raise UserError(f"--num_checkpoints {settings.num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept")
+        raise UserError(
+            f"--num_checkpoints {settings.num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept"
+        )
     epochs = kept[-settings.num_checkpoints :]
     others = torch.nonzero(test.labels != patch.label).flatten()
     images = patch.on(test.images[others], task)
