@@ -61,3 +61,12 @@ def outline(panel: Axes, region: np.ndarray) -> None:
 def title(panel: Axes, text: str) -> None:
     """Write above a panel."""
     panel.set_title(text, fontsize=_LABEL_SIZE, pad=3)
+
+
+def show_signed(panel: Axes, image: np.ndarray, signed: np.ndarray) -> None:
+    """Draw a signed map (h, w) over the image in grey, red positive and blue negative, on a scale symmetric about 0."""
+    grey = image @ np.array([0.299, 0.587, 0.114])
+    panel.imshow(0.35 + 0.65 * grey, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    largest = max(float(np.quantile(np.abs(signed), _SATURATED)), np.finfo(np.float64).tiny)
+    share = np.clip(signed / largest, -1, 1)
+    panel.imshow(share, cmap="RdBu_r", vmin=-1, vmax=1, alpha=np.abs(share), interpolation="nearest")

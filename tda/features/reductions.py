@@ -32,7 +32,7 @@ def reduce_channels(maps: Tensor, reduction: str = "largest", absolute: bool = T
 
 
 def mass_share(maps: Tensor, region: Tensor) -> Tensor:
-    """Share (m,) of each absolute map's (m, h, w) sum in a region (h, w) bool; for a map of 0 the region's share of the area."""
+    """Share (m,) of each absolute map (m, h, w) in a region (h, w) bool; for a map of 0 the region's share of the area."""
     inside, total = (maps * region).sum((-2, -1)), maps.sum((-2, -1))
     return torch.where(total > 0, inside / total.clamp(min=torch.finfo(maps.dtype).tiny), region.double().mean().to(maps))
 
