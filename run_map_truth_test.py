@@ -1,8 +1,9 @@
 """Do influence maps tell the truth? Training steps on the most important pixels alone, and on images without them.
 
 Reads the ensemble of a training script.
-Writes results/<experiment>/map_truth.csv, .png and .pdf: the test loss change (nats, positive = helpful) of one step on the most
-helpful training images of which a share of the pixels is kept, or removed, by the map or at random, with 95 % intervals over seeds.
+Writes results/<experiment>/map_truth.csv, .png and .pdf: the test loss change (nats, positive = helpful) of one step on the
+most helpful training images of which a share of the pixels is kept, or removed, by the map or at random, with 95 % intervals
+over seeds.
 Cost on two CPU cores: minutes for ten seeds of a small CNN.
 """
 

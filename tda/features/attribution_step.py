@@ -75,7 +75,7 @@ class FeatureSettings:
     channel_reduction: str = "largest"
     """How the channels of a map become one: largest, sum, or norm (of absolute maps)."""
     absolute: bool = True
-    """Draw absolute maps; --no-absolute draws signed ones, red where more of the pixel's value makes the example more helpful."""
+    """Draw absolute maps; --no-absolute draws signed ones, red where a larger pixel value makes the example more helpful."""
     num_checkpoints: int = 5
     """A seed's map and score are the mean over this many of its last checkpoints."""
     num_seeds: int | None = None

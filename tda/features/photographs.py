@@ -30,8 +30,8 @@ def folder_subject(
 ) -> Subject:
     """A classifier and its images in <folder>/train/<class>/ and <folder>/test/<class>/.
 
-    checkpoints: files of state dictionaries with commas, one a seed; parameters: beginnings of the names of those attributed to,
-    with commas, or "" for all; size: side that images are brought to; most: images a class.
+    checkpoints: files of state dictionaries with commas, one a seed; parameters: beginnings of the names of those attributed
+    to, with commas, or "" for all; size: side that images are brought to; most: images a class.
     Raises UserError if a folder or file is missing or does not fit.
     """
     train, classes = _class_folders(folder / "train", size, most)
@@ -102,7 +102,7 @@ def _voc(image_set: str, explained: str, size: int, most: int) -> Split:
         annotations = [VOCDetection.parse_voc_xml(_xml_root(path)) for path in data.annotations]
     except (RuntimeError, OSError) as error:
         raise UserError(
-            f"Pascal VOC 2012 is not in {data_folder() / 'VOCdevkit' / 'VOC2012'}; download VOCtrainval_11-May-2012.tar from its "
+            f"Pascal VOC 2012 is not whole in {data_folder() / 'VOCdevkit' / 'VOC2012'}; get VOCtrainval_11-May-2012.tar from its "
             f"site or a mirror and unpack it in {data_folder()}"
         ) from error
     present = torch.tensor(

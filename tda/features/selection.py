@@ -15,7 +15,7 @@ def chosen_tests(rule: str, count: int, indices: Tensor, wrong: np.ndarray, scor
     """Positions (k,) of the test examples to explain.
 
     rule: "misclassified" (by most seeds; `wrong` (n_test,) bool), "reliable" (largest mean |mean| / std of its scores
-    (seeds, n_train, n_test) over the seeds), "spread" (evenly over the split), or indices with commas, as in `indices` (n_test,).
+    (seeds, n_train, n_test) over the seeds), "spread" (evenly over the split), or indices with commas, out of `indices`.
     Raises UserError for another rule, an index that is not there, or a rule that nothing meets.
     """
     positions = np.arange(len(indices))

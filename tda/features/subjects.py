@@ -28,8 +28,8 @@ from tda.tasks import task_named
 class Subject:
     """Models, examples and how to read them.
 
-    seeds: each seed's checkpoints; mean, std: of the normalisation, a channel each; explained_class: of a multi-label classifier,
-    whose labels then say whether the class is there; None where labels are classes.
+    seeds: each seed's checkpoints; mean, std: of the normalisation, a channel each; explained_class: of a multi-label
+    classifier, whose labels then say whether the class is there; None where labels are classes.
     """
 
     folder: ResultsFolder
@@ -86,7 +86,7 @@ def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.nd
     """A scored method's scores (seeds, n_train, n_test); raises UserError if there are none, or of other examples."""
     if not subject.folder.score_folder(method).exists():
         raise UserError(
-            f"{subject.folder.score_folder(method)} is missing; run the scoring script of {method}, or give --chosen_by gradients"
+            f"{subject.folder.score_folder(method)} is missing; run the scoring script of {method}, or use --chosen_by gradients"
         )
     scores = load_scores(subject.folder, method)
     for found, split in ((scores.train_indices, subject.train), (scores.test_indices, subject.test)):

@@ -38,7 +38,7 @@ class Importance:
 
 
 def truth_table(members: Sequence[Member], train: Split, test: Split, importance: Importance) -> pd.DataFrame:
-    """A row for each protocol, order of pixels and share: the mean loss change over test examples, with its interval over seeds.
+    """A row for each protocol, order of pixels and share: the test examples' mean loss change, with its interval over seeds.
 
     members: one a seed. The step is the member's own optimizer's, on the test example's training images as one batch.
     """
