@@ -102,8 +102,8 @@ def _voc(image_set: str, explained: str, size: int, most: int) -> Split:
         annotations = [VOCDetection.parse_voc_xml(_xml_root(path)) for path in data.annotations]
     except (RuntimeError, OSError) as error:
         raise UserError(
-            f"Pascal VOC 2012 is not whole in {data_folder() / 'VOCdevkit' / 'VOC2012'}; get VOCtrainval_11-May-2012.tar from its "
-            f"site or a mirror and unpack it in {data_folder()}"
+            f"Pascal VOC 2012 is not whole in {data_folder() / 'VOCdevkit' / 'VOC2012'}; get VOCtrainval_11-May-2012.tar from "
+            f"its site or a mirror and unpack it in {data_folder()}"
         ) from error
     present = torch.tensor(
         [any(found["name"] == explained for found in each["annotation"]["object"]) for each in annotations]

@@ -86,7 +86,8 @@ def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.nd
     """A scored method's scores (seeds, n_train, n_test); raises UserError if there are none, or of other examples."""
     if not subject.folder.score_folder(method).exists():
         raise UserError(
-            f"{subject.folder.score_folder(method)} is missing; run the scoring script of {method}, or use --chosen_by gradients"
+            f"{subject.folder.score_folder(method)} is missing; run the scoring script of {method}, or use "
+            f"--chosen_by gradients"
         )
     scores = load_scores(subject.folder, method)
     for found, split in ((scores.train_indices, subject.train), (scores.test_indices, subject.test)):

@@ -97,7 +97,7 @@ def clearly_better(table: pd.DataFrame) -> str:
 
 
 def draw_truth(table: pd.DataFrame) -> Figure:
-    """A panel for each protocol: the loss change against the share of pixels, by the map and at random, and the whole image's."""
+    """A panel for each protocol: loss changes against the share of pixels, by the map and at random, and the whole image's."""
     figure = Figure(figsize=(8.2, 3.3), layout="constrained")
     whole = table[(table.protocol == "keep") & (table.share == 1)].loss_change.mean()
     for panel, protocol in zip(figure.subplots(1, 2, sharey=True), PROTOCOLS, strict=True):
