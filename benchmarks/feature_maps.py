@@ -1,8 +1,8 @@
 """Influence maps of many pairs at once against a loop over pairs, on the two-layer CNN and CIFAR-10.
 
-Each pair's map is of Grad-Cos, unsmoothed; the pairs are test examples with their most helpful training examples. The loop is what a
-plain user writes: both gradients of a pair anew, and one double backward pass; it runs with torch's own settings, and once more
-with this project's. It is sampled, and the maps of the sample are compared. Writes benchmarks/results/feature_maps.json.
+Each pair's map is of Grad-Cos, unsmoothed; the pairs are test examples with their most helpful training examples. The loop is
+what a plain user writes: both gradients of a pair anew, and one double backward pass; it runs with torch's own settings, and
+once more with this project's. It is sampled, and the maps of the sample are compared. Writes benchmarks/results/feature_maps.json.
 """
 
 from collections.abc import Callable

@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_model import explicit_gauss_newton, naive_gradients
 
+from tda.curvature import unflatten
 from tda.errors import UserError
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing, influence_maps
@@ -29,7 +30,9 @@ def test_gauss_newton_influence_multiplies_with_the_solved_test_gradient(tiny):
     solved = torch.linalg.solve(matrix, naive_gradients(model, test).T).T
     settings = MapSettings("if", damping=0.1, tolerance=1e-10, max_iterations=400)
     found = maps_of_model(model, train, test, PAIRS, settings)
-    torch.testing.assert_close(found, influence_maps(model, train, solved, PAIRS, cosine=False), rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(
+        found, influence_maps(model, train, unflatten(solved, model), PAIRS, cosine=False), rtol=1e-5, atol=1e-9
+    )
 
 
 def test_statistics_over_seeds():

@@ -5,7 +5,7 @@ into the layer and d the gradient of what comes out, since a layer's output is l
 gradient is formed to be differentiated, every image has a direction of its own, and further directions share the pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -19,8 +19,78 @@ from tda.layer_gradients import Layer, layer_rows
 from tda.model_state import trained_parameters
 from tda.quantities import Quantity
 
-Directions = dict[str, Tensor]
-"""Trained parameter name -> (b, *shape), a direction in parameter space for each image."""
+
+@dataclass(frozen=True)
+class Outer:
+    """Directions of a linear layer's weight and bias, held as sums of outer products: deltas^T inputs, and the deltas' sum.
+
+    inputs (b, t, i), deltas (b, t, o): a gradient has as many terms t as the layer has tokens.
+    """
+
+    inputs: Tensor
+    deltas: Tensor
+    with_bias: bool
+
+
+Directions = dict[str, "Tensor | Outer"]
+"""Trained parameter name -> (b, *shape), a direction in parameter space for each image; or an Outer under a weight's name."""
+
+
+def rows_of(directions: Directions, rows: Tensor) -> Directions:
+    """The directions of the images at positions (k,)."""
+    return _mapped(lambda part: part[rows], directions)
+
+
+def concatenated(blocks: Sequence[Directions]) -> Directions:
+    """The directions of several blocks of images, one after another."""
+    return _mapped(lambda *parts: torch.cat(parts), *blocks)
+
+
+def spread_out(directions: Directions, places: Tensor, count: int) -> Directions:
+    """Directions of `count` images: the given ones at positions (k,), zero elsewhere."""
+    return _mapped(lambda part: part.new_zeros(count, *part.shape[1:]).index_copy(0, places, part), directions)
+
+
+def inner(left: Directions, right: Directions) -> Tensor:
+    """Inner product (b,) of each image's directions."""
+    return sum(_inner(left[name], right[name]) for name in left)
+
+
+def combined(left: Directions, left_factors: Tensor, right: Directions, right_factors: Tensor) -> Directions:
+    """left_factors * left + right_factors * right, factors (b,)."""
+    found: Directions = {}
+    for name, part in left.items():
+        other = right[name]
+        if isinstance(part, Outer):
+            deltas = torch.cat([_scaled(part.deltas, left_factors), _scaled(other.deltas, right_factors)], dim=1)
+            found[name] = Outer(torch.cat([part.inputs, other.inputs], dim=1), deltas, part.with_bias)
+        else:
+            found[name] = _scaled(part, left_factors) + _scaled(other, right_factors)
+    return found
+
+
+def _mapped(function: Callable[..., Tensor], *directions: Directions) -> Directions:
+    found: Directions = {}
+    for name, first in directions[0].items():
+        parts = [each[name] for each in directions]
+        if isinstance(first, Outer):
+            inputs, deltas = (function(*(getattr(part, field) for part in parts)) for field in ("inputs", "deltas"))
+            found[name] = Outer(inputs, deltas, first.with_bias)
+        else:
+            found[name] = function(*parts)
+    return found
+
+
+def _inner(left: "Tensor | Outer", right: "Tensor | Outer") -> Tensor:
+    if isinstance(left, Outer):
+        weights = left.inputs @ right.inputs.mT + left.with_bias
+        return (weights * (left.deltas @ right.deltas.mT)).sum((1, 2))
+    return torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+
+
+def _scaled(tensor: Tensor, factors: Tensor) -> Tensor:
+    return tensor * factors.view(-1, *[1] * (tensor.dim() - 1))
+
 
 _LINEAR_IN_PARAMETERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,
@@ -34,8 +104,8 @@ _TOLERANCE = 1e-3
 class ImagePass:
     """A pass over b images whose graph is kept.
 
-    gradients: the images' parameter gradients, detached; along: directions -> (b, c, h, w), d/dx_b <gradient of image b, v_b>,
-    the directions held fixed. It may be called again and again.
+    gradients: the images' parameter gradients, detached, as directions; along: directions -> (b, c, h, w), d/dx_b <gradient of
+    image b, v_b>, the directions held fixed. It may be called again and again.
     """
 
     gradients: Directions
@@ -89,10 +159,10 @@ def _account_is_right(
     try:
         layered = _layered_pass(model, layers, image, label, quantity)
         found = layered.along(along)
+        own = layered.along(layered.gradients)
     except (RuntimeError, ValueError, TypeError, IndexError):
         return False
-    same = all(_close(layered.gradients[name], gradient) for name, gradient in plain.gradients.items())
-    return same and _close(found, plain.along(along))
+    return _close(found, plain.along(along)) and _close(own, plain.along(plain.gradients))
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
@@ -158,6 +228,11 @@ def _formed_gradients(layers: list[Layer], calls: list[_Call], count: int) -> Di
     found: Directions = {}
     for layer in layers:
         own = [call for call in calls if call.layer is layer]
+        if _is_cheaper_as_outer(layer, own):
+            inputs = torch.cat([_tokens(call.inputs) for call in own], dim=1)
+            deltas = torch.cat([_tokens(call.delta) for call in own], dim=1)
+            found[layer.parameters["weight"]] = Outer(inputs.detach(), deltas.detach(), "bias" in layer.parameters)
+            continue
         recorded = [
             ModuleCall((call.inputs,), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
             for call in own
@@ -168,8 +243,12 @@ def _formed_gradients(layers: list[Layer], calls: list[_Call], count: int) -> Di
 
 def _output_along(call: _Call, directions: Directions) -> Tensor:
     """The layer's output (b, ...) for its inputs with each image's direction in the place of the parameters."""
-    own = {local: directions[name] for local, name in call.layer.parameters.items()}
-    module = call.layer.module
+    module, names = call.layer.module, call.layer.parameters
+    outer = directions.get(names.get("weight"))
+    if isinstance(outer, Outer):
+        weights = _tokens(call.inputs) @ outer.inputs.mT + outer.with_bias
+        return (weights @ outer.deltas).view_as(call.output)
+    own = {local: directions[name] for local, name in names.items()}
     if isinstance(module, nn.Linear):
         return _linear_along(call.inputs, **own)
     untrained = {local: torch.zeros_like(parameter) for local, parameter in module.named_parameters() if local not in own}
@@ -181,8 +260,21 @@ def _output_along(call: _Call, directions: Directions) -> Tensor:
 
 
 def _linear_along(inputs: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    tokens = inputs.reshape(len(inputs), -1, inputs.shape[-1])
-    found = 0 if weight is None else tokens @ weight.mT
+    found = 0 if weight is None else _tokens(inputs) @ weight.mT
     if bias is not None:
         found = found + bias[:, None, :]
     return found.reshape(*inputs.shape[:-1], -1)
+
+
+def _tokens(values: Tensor) -> Tensor:
+    """(b, ..., d) -> (b, t, d)."""
+    return values.reshape(len(values), -1, values.shape[-1])
+
+
+def _is_cheaper_as_outer(layer: Layer, calls: list[_Call]) -> bool:
+    """Whether a linear layer's gradient takes less room as a sum of outer products, of which a direction combines two."""
+    if not isinstance(layer.module, nn.Linear) or "weight" not in layer.parameters or not calls:
+        return False
+    terms = 2 * sum(_tokens(call.inputs).shape[1] for call in calls)
+    inputs, outputs = layer.module.in_features, layer.module.out_features
+    return terms * (inputs + outputs) < inputs * outputs

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.curvature import unflatten
-from tda.features.directions import Directions, PassMaker, pass_maker
-from tda.gradient_kernel import gradient_rows
-from tda.gradient_plan import plan_gradients
+from tda.features.directions import Directions, PassMaker, combined, concatenated, inner, pass_maker, rows_of, spread_out
+from tda.model_state import trained_parameters
 from tda.quantities import Quantity, cross_entropy_loss
 from tda.seeds import stream
 from tda.subsets import Split
@@ -52,16 +50,18 @@ class Pairs:
         return len(self.train)
 
 
-def test_vectors(model: nn.Module, test: Split, quantity: Quantity = cross_entropy_loss) -> Tensor:
-    """Parameter gradients (n_test, p) of the test examples, p the trained parameters end to end."""
-    plan = plan_gradients(model, test.images)
-    return gradient_rows(test.images, test.labels, quantity, plan).dense()
+def gradients_of(model: nn.Module, examples: Split, quantity: Quantity = cross_entropy_loss) -> Directions:
+    """Parameter gradients of n examples, as directions that influence_maps takes for its vectors."""
+    with sdpa_kernel(SDPBackend.MATH):
+        make = pass_maker(model, examples.images[:1], examples.labels[:1], quantity)
+        images, labels = (tensor.split(_MOST_IMAGES) for tensor in (examples.images.contiguous(), examples.labels))
+        return concatenated([make(*block).gradients for block in zip(images, labels, strict=True)])
 
 
 def influence_maps(
     model: nn.Module,
     train: Split,
-    vectors: Tensor,
+    vectors: Directions,
     pairs: Pairs,
     cosine: bool,
     smoothing: Smoothing = Smoothing(),
@@ -70,20 +70,20 @@ def influence_maps(
 ) -> Tensor:
     """Maps (m, c, h, w) of the pairs.
 
-    vectors (n_test, p): what a training gradient is multiplied with to give the score, such as test gradients, or
+    vectors, of n_test examples: what a training gradient is multiplied with to give the score, such as test gradients, or
     (curvature + damping)^-1 times them; cosine: divide by both norms (Grad-Cos). The vectors are held fixed.
     On a CPU several passes run beside each other, each with one thread; the result does not depend on how many.
     """
-    jobs = _jobs(pairs, smoothing.copies, images_at_once or _images_at_once(vectors))
+    jobs = _jobs(pairs, smoothing.copies, images_at_once or _images_at_once(model))
     maps = train.images.new_zeros(len(pairs), *train.images.shape[1:])
     own = local()
 
     def work(number: int) -> Tensor:
         if not hasattr(own, "make"):
             own.make = pass_maker(model, train.images[:1], train.labels[:1], quantity)
-        return _maps_of(jobs[number], own.make, unflattened, train, cosine, smoothing)
+        return _maps_of(jobs[number], own.make, vectors, lengths, train, smoothing)
 
-    unflattened = unflatten(vectors, model)
+    lengths = inner(vectors, vectors).sqrt() if cosine else None
     on_gpu = train.images.device.type == "cuda"
     # Fused attention has no second derivative on a CPU.
     with sdpa_kernel(SDPBackend.MATH):
@@ -126,28 +126,28 @@ def _jobs(pairs: Pairs, copies: int, images_at_once: int) -> list[_Job]:
     return jobs
 
 
-def _images_at_once(vectors: Tensor) -> int:
-    return max(1, min(_MOST_IMAGES, _BYTES // (vectors.shape[1] * vectors.element_size())))
+def _images_at_once(model: nn.Module) -> int:
+    trained = trained_parameters(model).values()
+    return max(1, min(_MOST_IMAGES, _BYTES // sum(parameter.numel() * parameter.element_size() for parameter in trained)))
 
 
-def _maps_of(job: _Job, make: PassMaker, vectors: Directions, train: Split, cosine: bool, smoothing: Smoothing) -> Tensor:
-    """Maps (k, c, h, w) of all rounds' pairs, one round after another."""
+def _maps_of(
+    job: _Job, make: PassMaker, vectors: Directions, lengths: Tensor | None, train: Split, smoothing: Smoothing
+) -> Tensor:
+    """Maps (k, c, h, w) of all rounds' pairs, one round after another; lengths: of the vectors, for Grad-Cos."""
     images = train.images[job.train].contiguous()
     if smoothing.copies:
         drawn_for = zip(images, train.indices[job.train.cpu()].tolist(), job.copy.tolist(), strict=True)
         images = images + torch.stack([_noise(image, index, copy, smoothing) for image, index, copy in drawn_for])
     found = make(images, train.labels[job.train])
+    own_lengths = None if lengths is None else inner(found.gradients, found.gradients).sqrt()
     maps = []
     for places, _, tests in job.rounds:
-        chosen = {name: vector[tests] for name, vector in vectors.items()}
-        if cosine:
-            own = {name: gradient[places] for name, gradient in found.gradients.items()}
-            chosen = _cosine_directions(own, chosen)
+        chosen = rows_of(vectors, tests)
+        if lengths is not None:
+            chosen = _cosine_directions(rows_of(found.gradients, places), own_lengths[places], chosen, lengths[tests])
         if len(places) < len(images):
-            chosen = {
-                name: direction.new_zeros(len(images), *direction.shape[1:]).index_copy(0, places, direction)
-                for name, direction in chosen.items()
-            }
+            chosen = spread_out(chosen, places, len(images))
         maps.append(found.along(chosen)[places])
     return torch.cat(maps)
 
@@ -158,19 +158,10 @@ def _noise(image: Tensor, index: int, copy: int, smoothing: Smoothing) -> Tensor
     return smoothing.deviation * (image.max() - image.min()) * drawn.to(image)
 
 
-def _cosine_directions(own: Directions, other: Directions) -> Directions:
+def _cosine_directions(own: Directions, own_length: Tensor, other: Directions, other_length: Tensor) -> Directions:
     """(t/|t| - c g/|g|) / |g| for g in `own` and t in `other`, c their cosine; zero where a gradient is exactly zero."""
-    own_norm, other_norm = _inner(own, own).sqrt(), _inner(other, other).sqrt()
-    tiny = torch.finfo(own_norm.dtype).tiny
-    alive = (own_norm > tiny) & (other_norm > tiny)
-    by_other = torch.where(alive, 1 / (own_norm * other_norm).clamp(min=tiny), 0)
-    by_own = -torch.where(alive, _inner(own, other) * by_other / own_norm.square().clamp(min=tiny), 0)
-    return {name: _scaled(other[name], by_other) + _scaled(own[name], by_own) for name in own}
-
-
-def _inner(left: Directions, right: Directions) -> Tensor:
-    return sum(torch.linalg.vecdot(left[name].flatten(1), right[name].flatten(1)) for name in left)
-
-
-def _scaled(tensor: Tensor, factor: Tensor) -> Tensor:
-    return tensor * factor.view(-1, *[1] * (tensor.dim() - 1))
+    tiny = torch.finfo(own_length.dtype).tiny
+    alive = (own_length > tiny) & (other_length > tiny)
+    by_other = torch.where(alive, 1 / (own_length * other_length).clamp(min=tiny), 0)
+    by_own = -torch.where(alive, inner(own, other) * by_other / own_length.square().clamp(min=tiny), 0)
+    return combined(other, by_other, own, by_own)

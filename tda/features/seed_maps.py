@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tda.curvature import gauss_newton_products
+from tda.curvature import gauss_newton_products, unflatten
 from tda.errors import UserError
-from tda.features.influence_maps import SCORES, Pairs, Smoothing, influence_maps, test_vectors
+from tda.features.directions import Directions
+from tda.features.influence_maps import SCORES, Pairs, Smoothing, gradients_of, influence_maps
+from tda.gradient_kernel import gradient_rows
+from tda.gradient_plan import plan_gradients
 from tda.minres import minres
 from tda.quantities import Quantity, cross_entropy_loss
 from tda.statistics import mean_and_std, signal_to_noise
@@ -57,17 +60,19 @@ def maps_of_model(
     """Maps (m, c, h, w) of the pairs under one model, by the score that the settings name."""
     needed, place = torch.unique(pairs.test, return_inverse=True)
     few = Split(test.images[needed], test.labels[needed], test.indices[needed])
-    vectors = test_vectors(model, few, quantity)
-    if settings.score == "if":
-        vectors = _solved(model, train, vectors, settings)
+    vectors = _solved(model, train, few, quantity, settings) if settings.score == "if" else gradients_of(model, few, quantity)
     placed, cosine = Pairs(pairs.train, place), settings.score == "grad_cos"
     return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
 
 
-def _solved(model: nn.Module, train: Split, vectors: Tensor, settings: MapSettings) -> Tensor:
+def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
+    """(Gauss-Newton matrix + damping)^-1 times the test gradients, for the matrix of the mean training loss."""
+    gradients = gradient_rows(test.images, test.labels, quantity, plan_gradients(model, test.images)).dense()
     products = gauss_newton_products(model, train.images, train.labels)
-    damped = lambda rows: products(rows) + settings.damping * rows  # noqa: E731
-    return minres(damped, vectors, settings.tolerance, settings.max_iterations).x
+    solution = minres(
+        lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
+    )
+    return dict(unflatten(solution.x, model))
 
 
 def maps_of_seeds(
