@@ -2,7 +2,8 @@
 
 Each pair's map is of Grad-Cos, unsmoothed; the pairs are test examples with their most helpful training examples. The loop is
 what a plain user writes: both gradients of a pair anew, and one double backward pass; it runs with torch's own settings, and
-once more with this project's. It is sampled, and the maps of the sample are compared. Writes benchmarks/results/feature_maps.json.
+once more with this project's. It is sampled, and the maps of the sample are compared. Writes
+benchmarks/results/feature_maps.json.
 """
 
 from collections.abc import Callable

@@ -36,7 +36,7 @@ def test_a_grey_image_gets_the_largest_of_the_colours():
     ("patch", "words"),
     [
         (Patch(row=26), "does not lie inside the 28x28 images of digits3"),
-        (Patch(label=3), "classes?"),
+        (Patch(label=3), "class 3 is none of digits3"),
         (Patch(share=0.0), "share of patched training images"),
     ],
 )
