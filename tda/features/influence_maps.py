@@ -26,6 +26,9 @@ _BYTES = 2**27
 
 _MOST_IMAGES = 32
 
+_MOST_ROUNDS = 4
+"""Pairs of one training image that share its pass: further ones would leave images in fewer pairs idle beside it."""
+
 
 @dataclass(frozen=True)
 class Smoothing:
@@ -110,19 +113,22 @@ def _jobs(pairs: Pairs, copies: int, images_at_once: int) -> list[_Job]:
     """Cut the work into passes; images that are in as many pairs come together, so that few are idle in a round."""
     images, place, counts = torch.unique(pairs.train.cpu(), return_inverse=True, return_counts=True)
     by_image = torch.argsort(place, stable=True).split(counts.tolist())
-    busiest_first = torch.argsort(counts, descending=True, stable=True)
-    items = [(image, copy) for image in busiest_first.tolist() for copy in range(max(1, copies))]
+    pieces = [
+        (image, copy, piece)
+        for image, own in zip(images.tolist(), by_image, strict=True)
+        for piece in own.split(_MOST_ROUNDS)
+        for copy in range(max(1, copies))
+    ]
+    pieces.sort(key=lambda piece: -len(piece[2]))
     jobs = []
-    for start in range(0, len(items), images_at_once):
-        chunk = items[start : start + images_at_once]
-        own_pairs = [by_image[image] for image, _ in chunk]
+    for start in range(0, len(pieces), images_at_once):
+        train, copy, own_pairs = zip(*pieces[start : start + images_at_once], strict=True)
         rounds = []
         for number in range(len(own_pairs[0])):
             places = [k for k, own in enumerate(own_pairs) if number < len(own)]
             chosen = torch.stack([own_pairs[k][number] for k in places])
             rounds.append((torch.tensor(places), chosen, pairs.test.cpu()[chosen]))
-        train = torch.stack([images[image] for image, _ in chunk])
-        jobs.append(_Job(train, torch.tensor([copy for _, copy in chunk]), rounds))
+        jobs.append(_Job(torch.tensor(train), torch.tensor(copy), rounds))
     return jobs
 
 
