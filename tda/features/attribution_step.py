@@ -1,5 +1,6 @@
 """The feature attribution step: which pairs, their maps over the ensemble, and what is written of them."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from tda.features.selection import chosen_tests, most_helpful
 from tda.features.subjects import Subject, experiment_subject, gradient_scores, predictions, scores_on_disk
 from tda.figures import save_figure
 from tda.files import write_text
+from tda.manifest import step
 from tda.paths import Experiment
 
 _TOP_SHARE = 0.1
@@ -96,16 +98,29 @@ def run_feature_attribution(settings: FeatureSettings) -> str:
     prepare_process()
     chosen_map = settings.map_settings()
     reduce_channels(torch.zeros(1, 1, 1), settings.channel_reduction, settings.absolute)
-    subject = subject_of(settings, pick_device(settings.device))
+    device = pick_device(settings.device)
+    subject = subject_of(settings, device)
+    with _recorded(settings, subject, device):
+        return _attribute(settings, chosen_map, subject)
+
+
+def _recorded(settings: FeatureSettings, subject: Subject, device: torch.device) -> AbstractContextManager:
+    """An experiment's manifest tells of the step; photographs have none."""
+    if settings.source != "experiment":
+        return nullcontext()
+    hashes = {"train": subject.train.fingerprint(), "test": subject.test.fingerprint()}
+    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
+    return step(experiment, f"feature attribution of {settings.score}", vars(settings), hashes, device)
+
+
+def _attribute(settings: FeatureSettings, chosen_map: MapSettings, subject: Subject) -> str:
     scores = _scores(settings, subject)
     predicted = majority(predictions(subject))
-    tests = chosen_tests(
-        settings.tests, settings.num_test, subject.test.indices, predicted != subject.test.labels.cpu().numpy(), scores
-    )
+    wrong = predicted != subject.test.labels.cpu().numpy()
+    tests = chosen_tests(settings.tests, settings.num_test, subject.test.indices, wrong, scores)
     pairs = most_helpful(scores.mean(0), tests, settings.num_train)
     maps = maps_of_seeds(subject.seeds, subject.train, subject.test, pairs, chosen_map, subject.quantity)
-    seed_maps = torch.stack(list(maps))
-    statistics = pixel_statistics(seed_maps)
+    statistics = pixel_statistics(torch.stack(list(maps)))
     folder = subject.folder.path / "feature_attribution"
     save_arrays(folder / f"maps_{settings.score}.npz", _arrays(subject, pairs, statistics))
     table = pair_table(subject, pairs, scores, predicted, statistics, settings.channel_reduction)
@@ -117,7 +132,7 @@ def run_feature_attribution(settings: FeatureSettings) -> str:
         figure = draw_explained(explained, settings.channel_reduction, settings.absolute)
         path = folder / f"maps_{settings.score}_test_{int(subject.test.indices[test])}.png"
         save_figure(figure, path, path.with_suffix(".pdf"))
-    return f"wrote maps of {len(pairs)} pairs over {len(seed_maps)} seeds, their CSV and {len(tests)} figures to {folder}"
+    return f"wrote maps of {len(pairs)} pairs over {len(subject.seeds)} seeds, their CSV and {len(tests)} figures to {folder}"
 
 
 def subject_of(settings: FeatureSettings, device: torch.device) -> Subject:
