@@ -11,27 +11,28 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from tda.devices import pick_device, prepare_process
-from tda.ensembles import load_members, train_ensemble
-from tda.errors import UserError
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.intervals import jackknife, over_seeds
 from tda.features.map_files import save_arrays
 from tda.features.reductions import area_under_curve, largest_inside, mass_share, reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
-from tda.features.shortcut import Patch, ShortcutExperiment, plant
+from tda.features.shortcut import Patch, ShortcutExperiment
 from tda.features.shortcut_figures import ShortcutExamples, draw_merits, draw_shortcut_maps, map_title
+from tda.features.shortcut_models import (
+    Planted,
+    influential_pairs,
+    misread_by_most,
+    predicted_as_patch,
+    trained_with_and_without,
+)
 from tda.figures import save_figure
 from tda.files import write_text
 from tda.manifest import step
-from tda.many_models import evaluate, resident_split
 from tda.members import Member
-from tda.methods import method_named
-from tda.models.families import family_named
 from tda.paths import Experiment
 from tda.seeds import chosen_seed_ids, stream
-from tda.subsets import Split, load_split
-from tda.tasks import Task, task_named
+from tda.subsets import load_split
 
 MERITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "area_under_curve": area_under_curve,
@@ -94,25 +95,6 @@ class ShortcutSettings:
 
 
 @dataclass(frozen=True)
-class Planted:
-    """The models and examples of a study.
-
-    with_patch, without: the last members of each seed of both ensembles; train: as the former saw it; chosen: its patched
-    positions; test: test images of other classes with the patch, labelled as the patch's class; true_labels: what they are;
-    region: where the patch lies.
-    """
-
-    task: Task
-    with_patch: list[list[Member]]
-    without: list[list[Member]]
-    train: Split
-    chosen: Tensor
-    test: Split
-    true_labels: Tensor
-    region: Tensor
-
-
-@dataclass(frozen=True)
 class Condition:
     """A row of the table: which maps of which training images under which models, and how to take them, seed by seed."""
 
@@ -134,9 +116,12 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
     train, test = load_split(settings.task, "train", settings.num_per_class), load_split(settings.task, "test")
     hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
     with step(experiment, "shortcut study", vars(settings), hashes, device):
-        planted = trained_with_and_without(settings, experiment, train, test, device)
+        seed_ids, checkpoints = chosen_seed_ids(None)[: settings.num_seeds], settings.num_checkpoints
+        planted = trained_with_and_without(
+            experiment, settings.patch(), seed_ids, checkpoints, train, test, device, settings.force
+        )
         misread = predicted_as_patch(planted)
-        shown = _misread_by_most(planted, misread, settings.num_test)
+        shown = misread_by_most(planted, misread, settings.num_test)
         pairs = influential_pairs(planted, shown, settings.num_train)
         rows, kept = [], {}
         for condition in tqdm(conditions(settings, planted, pairs), desc="maps", delay=2):
@@ -150,70 +135,6 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
         f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {experiment.results.path}; "
         f"{len(shown)} misread test images, area under the curve of the first map's mean {first.area_under_curve:.3f}"
     )
-
-
-def trained_with_and_without(
-    settings: ShortcutSettings, experiment: ShortcutExperiment, train: Split, test: Split, device: torch.device
-) -> Planted:
-    """Both ensembles, trained as far as they are missing, and the examples on the device."""
-    task, patch = task_named(settings.task), settings.patch()
-    region = patch.region(task)
-    planted, chosen = plant(train, patch, task)
-    seed_ids = chosen_seed_ids(None)[: settings.num_seeds]
-    plain = Experiment(settings.model, settings.task, settings.num_per_class)
-    train_ensemble(experiment, seed_ids, planted, test, device, settings.force)
-    train_ensemble(plain, seed_ids, train, test, device, force=False)
-    kept = family_named(settings.model).plan(task).kept_epochs
-    if not 1 <= settings.num_checkpoints <= len(kept):
-        raise UserError(
-            f"--num_checkpoints {settings.num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept"
-        )
-    epochs = kept[-settings.num_checkpoints :]
-    others = torch.nonzero(test.labels != patch.label).flatten()
-    images = patch.on(test.images[others], task)
-    misled = Split(images, torch.full_like(others, patch.label), test.indices[others])
-    return Planted(
-        task,
-        [load_members(experiment, seed_id, epochs, planted, device) for seed_id in seed_ids],
-        [load_members(plain, seed_id, epochs, train, device) for seed_id in seed_ids],
-        resident_split(planted, device),
-        chosen,
-        resident_split(misled, device),
-        test.labels[others],
-        region,
-    )
-
-
-def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:
-    """Whether each seed's last member takes each patched test image of another class for the patch's: (seeds, n_test) bool."""
-    label = int(planted.test.labels[0])
-    return {
-        name: np.stack([evaluate(seed[-1].model, planted.test).predictions.numpy() == label for seed in seeds])
-        for name, seeds in (("with the patch", planted.with_patch), ("without the patch", planted.without))
-    }
-
-
-def _misread_by_most(planted: Planted, misread: dict[str, np.ndarray], count: int) -> Tensor:
-    """Positions of test images that most models with the patch misread and most without do not, spread over the split."""
-    fooled = (misread["with the patch"].mean(0) > 0.5) & (misread["without the patch"].mean(0) <= 0.5)
-    found = np.flatnonzero(fooled)
-    if len(found) == 0:
-        raise UserError("the patch misleads no test image, so there is no map to take; choose a larger patch or share")
-    # The split's classes take turns or follow each other: evenly spaced positions hold all.
-    return torch.from_numpy(found[np.unique(np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int))])
-
-
-def influential_pairs(planted: Planted, shown: Tensor, num_train: int) -> Pairs:
-    """Each shown test image with the patched training images of the largest mean Grad-Cos over the seeds, largest first."""
-    few = Split(planted.test.images[shown], planted.test.labels[shown], planted.test.indices[shown])
-    train = Split(
-        planted.train.images[planted.chosen], planted.train.labels[planted.chosen], planted.train.indices[planted.chosen]
-    )
-    scorer = method_named("grad_cos")
-    scores = [next(iter(scorer.score([seed[-1]], train, few, scorer.settings))).scores for seed in planted.with_patch]
-    mean = torch.stack(scores).double().mean(0)
-    best = mean.argsort(dim=0, descending=True, stable=True)[:num_train].cpu()
-    return Pairs(planted.chosen[best.T.flatten()], shown.repeat_interleave(len(best)))
 
 
 def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> list[Condition]:
