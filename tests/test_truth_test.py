@@ -1,7 +1,9 @@
 """The truth test: against a loop over images and textbook steps, and what it must say of the whole image."""
 
+import numpy as np
+import pandas as pd
 import torch
-from conftest import Ensemble
+from conftest import EXPERIMENT, Ensemble, assert_refused, run_script
 
 from tda.features.influence_maps import Pairs
 from tda.features.truth_step import clearly_better, draw_truth
@@ -49,3 +51,15 @@ def test_the_whole_image_and_none_of_it_do_not_depend_on_the_order(ensemble: Ens
     figure = draw_truth(table.reset_index())
     assert [line.get_label() for line in figure.axes[0].lines] == ["by the map", "at random", "whole image"]
     assert "100%" not in clearly_better(table.reset_index())
+
+
+def test_the_script_writes_table_and_figure(ensemble: Ensemble):
+    arguments = ["--num_per_class", 2, "--num_test", 2, "--num_train", 2, "--smoothing_copies", 0, "--device", "cpu"]
+    done = run_script("run_map_truth_test.py", *arguments, root=ensemble.root)
+    assert done.returncode == 0, done.stderr
+    folder = EXPERIMENT.results.path
+    table = pd.read_csv(folder / "map_truth.csv")
+    assert len(table) == 4 * len(SHARES) and np.isfinite(table.loss_change).all()
+    assert (folder / "map_truth.png").exists() and (folder / "map_truth.pdf").exists()
+    refused = run_script("run_map_truth_test.py", *arguments, "--ranked_by", "size", root=ensemble.root)
+    assert_refused(refused, "--ranked_by map or map_times_change")

@@ -1,6 +1,6 @@
 """The truth test of an experiment: settings, table and figure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -12,7 +12,7 @@ from tda.errors import UserError
 from tda.features.influence_maps import Smoothing
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
-from tda.features.selection import chosen_tests, most_helpful
+from tda.features.selection import most_helpful
 from tda.features.subjects import experiment_subject, gradient_scores
 from tda.features.truth_test import PROTOCOLS, Importance, truth_table
 from tda.figures import save_figure
@@ -21,6 +21,7 @@ from tda.manifest import step
 from tda.models.families import family_named
 from tda.paths import Experiment
 from tda.seeds import chosen_seed_ids
+from tda.subsets import Split
 from tda.tasks import task_named
 
 _TITLES = {"keep": "only these pixels are kept", "delete": "these pixels are removed"}
@@ -65,9 +66,9 @@ def run_truth_test(settings: TruthSettings) -> str:
     subject = experiment_subject(experiment, 1, settings.num_seeds, device)
     hashes = {"train": subject.train.fingerprint(), "test": subject.test.fingerprint()}
     with step(experiment, "truth test of maps", vars(settings), hashes, device):
+        subject = replace(subject, test=_spread(subject.test, settings.num_test))
         scores = gradient_scores(subject, cosine=settings.score == "grad_cos")
-        tests = chosen_tests("spread", settings.num_test, subject.test.indices, None, scores)
-        pairs = most_helpful(scores.mean(0), tests, settings.num_train)
+        pairs = most_helpful(scores.mean(0), torch.arange(len(subject.test)), settings.num_train)
         chosen_map = MapSettings(settings.score, Smoothing(settings.smoothing_copies, settings.smoothing_deviation))
         seed_maps = maps_of_seeds(subject.seeds, subject.train, subject.test, pairs, chosen_map)
         mean_map = torch.stack(list(seed_maps)).mean(0)
@@ -86,6 +87,12 @@ def run_truth_test(settings: TruthSettings) -> str:
         save_figure(draw_truth(table), folder / "map_truth.png", folder / "map_truth.pdf")
     apart = clearly_better(table)
     return f"wrote map_truth.csv, .png and .pdf to {folder}; kept by the map is clearly better than at random at {apart}"
+
+
+def _spread(test: Split, count: int) -> Split:
+    """At most `count` examples, evenly over the split."""
+    chosen = torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()
+    return Split(test.images[chosen], test.labels[chosen], test.indices[chosen])
 
 
 def clearly_better(table: pd.DataFrame) -> str:
