@@ -9,7 +9,8 @@ from torch.nn import functional
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.vision_transformer import VisionTransformer
 
-from tda.features.directions import Outer, pass_maker
+from tda.features.directions import Outer
+from tda.features.image_passes import pass_maker
 from tda.features.influence_maps import Pairs, Smoothing, gradients_of, influence_maps
 from tda.quantities import cross_entropy_loss
 from tda.subsets import Split

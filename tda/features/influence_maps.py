@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.features.directions import Directions, PassMaker, combined, concatenated, inner, pass_maker, rows_of, spread_out
+from tda.features.directions import Directions, combined, concatenated, inner, rows_of, spread_out
+from tda.features.image_passes import PassMaker, pass_maker
 from tda.model_state import trained_parameters
 from tda.quantities import Quantity, cross_entropy_loss
 from tda.seeds import stream
