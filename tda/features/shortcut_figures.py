@@ -53,7 +53,7 @@ def draw_merits(table: pd.DataFrame, region: Tensor) -> Figure:
         _draw_points(panel, averaged, merit, 0.14, "tab:red", "mean over seeds")
         panel.axvline(chance[merit], color="black", linestyle="--", linewidth=1, label="chance")
         panel.set_xlabel(name)
-        panel.set_xlim(-0.02, 1.02)
+        panel.set_xlim(-0.02, 1.02 if merit != "mass_share" else max(0.1, 1.15 * table[f"{merit}_high"].max()))
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(averaged)), [_row_title(row) for row in averaged.itertuples()])
     panels[0].set_ylim(len(averaged) - 0.5, -0.5)
@@ -87,10 +87,10 @@ def draw_shortcut_maps(examples: ShortcutExamples, columns: dict[str, np.ndarray
         test, train = int(examples.pairs.test[pair]), int(examples.pairs.train[pair])
         show_image(panel_row[0], pixels(examples.test.images[test], mean, std))
         read_as = names[int(examples.test.labels[test])]
-        title(panel_row[0], f"{names[int(examples.true_labels[test])]} read as {read_as}")
+        title(panel_row[0], f"{names[int(examples.true_labels[test])]}\nread as {read_as}")
         image = pixels(examples.train.images[train], mean, std)
         show_image(panel_row[1], image)
-        title(panel_row[1], f"training image #{int(examples.train.indices[train])}")
+        title(panel_row[1], f"training\nimage #{int(examples.train.indices[train])}")
         for panel, (name, maps) in zip(panel_row[2:], columns.items(), strict=True):
             show_overlay(panel, image, maps[pair])
             outline(panel, examples.region.numpy())
