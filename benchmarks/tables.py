@@ -228,6 +228,28 @@ def where_time_goes(content: dict) -> str:
     return "\n\n".join([_origin(content), machine, _table(header, rows), _table(["work", "operators' own time"], shares)])
 
 
+def feature_maps(content: dict) -> str:
+    """Influence maps of many pairs against a loop."""
+    ours = content["rows"][-1]["seconds"]
+    rows = []
+    for row in content["rows"]:
+        error, last = row.get("relative_difference"), row is content["rows"][-1]
+        rows.append(
+            [
+                row["contender"],
+                _number(row["seconds"]),
+                _spread(row),
+                f"x {_number(row['scaled_by'])}",
+                _number(row["peak_mib"]),
+                "" if last else _number(row["seconds"] / ours, "x"),
+                "" if error is None else f"{error:.1e}",
+            ]
+        )
+    header = ["contender", "seconds", "min to max (runs)", "scaled by", "peak MiB", "slower", "relative difference"]
+    title = f"{content['num_pairs']:,} pairs, {content['num_per_class']} training examples a class"
+    return f"{_origin(content)}\n\n{title}\n\n{_table(header, rows)}"
+
+
 def filled(text: str) -> str:
     """The text with every table rendered anew; a table whose JSON file is missing is empty."""
 

@@ -43,3 +43,10 @@ def curvature_roots(logits: Tensor, labels: Tensor) -> Tensor:
     """
     probabilities = logits.detach().softmax(dim=1)
     return probabilities.sqrt() * (logits - (probabilities * logits).sum(dim=1, keepdim=True))
+
+
+def binary_cross_entropy_loss(class_index: int) -> Quantity:
+    """The loss in nats of one class of a multi-label classifier: (b, C) and whether the class is there, (b,) 0 or 1 -> (b,)."""
+    return lambda logits, labels: functional.binary_cross_entropy_with_logits(
+        logits[:, class_index], labels.to(logits), reduction="none"
+    )

@@ -1,0 +1,28 @@
+"""Shortcut study: plant a patch in one class's training images, and see whether influence maps lie on it.
+
+Reads data/subset_indices/<task>/ and the data set; uses the plain ensemble of the training script, or trains it.
+Writes models/<model>/<experiment>_shortcut/, and into results/<experiment>_shortcut/
+  shortcut_misread.csv                 how many patched test images of other classes each ensemble takes for the patched class
+  shortcut_merits.csv                  where the maps lie, with 95 % intervals over seeds
+  shortcut_maps.npz                    the maps, averaged over seeds, with all channels
+  shortcut_merits.png, shortcut_maps.png and .pdf
+Cost on two CPU cores: two ensembles' training, then a minute or two for ten seeds of cifar10.
+"""
+
+from dataclasses import dataclass
+
+from tda.command_line import run_script
+from tda.features.shortcut_study import ShortcutSettings, run_shortcut_study
+
+
+@dataclass
+class Settings(ShortcutSettings):
+    """The constants to edit."""
+
+    model: str = "cnn"
+    task: str = "digits3"
+    num_per_class: int = 10
+
+
+if __name__ == "__main__":
+    run_script(Settings, run_shortcut_study)

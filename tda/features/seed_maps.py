@@ -1,0 +1,105 @@
+"""Influence maps of an ensemble: the mean over seeds and checkpoints, and how far the seeds agree about each pixel."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tda.curvature import gauss_newton_products, unflatten
+from tda.errors import UserError
+from tda.features.directions import Directions
+from tda.features.influence_maps import SCORES, Pairs, Smoothing, gradients_of, influence_maps
+from tda.gradient_kernel import gradient_rows
+from tda.gradient_plan import plan_gradients
+from tda.minres import minres
+from tda.quantities import Quantity, cross_entropy_loss
+from tda.statistics import mean_and_std, signal_to_noise
+from tda.subsets import Split
+
+Models = Sequence[Callable[[], nn.Module]]
+"""The checkpoints of one seed, each made when it is needed."""
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What map is taken.
+
+    score: of tda.features.influence_maps.SCORES; damping: added to the curvature by `if`; smoothing: noisy copies of the image.
+    """
+
+    score: str = "grad_cos"
+    smoothing: Smoothing = Smoothing()
+    damping: float = 0.5
+    tolerance: float = 1e-3
+    max_iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if self.score not in SCORES:
+            raise UserError(f"unknown score {self.score}; maps can be taken of {', '.join(SCORES)}")
+        if self.smoothing.copies < 0 or self.smoothing.deviation < 0:
+            raise UserError("the number of noisy copies and their deviation cannot be negative; 0 copies means no smoothing")
+        if self.damping <= 0:
+            raise UserError(f"the damping of the influence function must be positive, not {self.damping}")
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Over the seeds of an ensemble, per pixel (m, c, h, w) float64: mean, std (with n - 1), and |mean| / std."""
+
+    mean: np.ndarray
+    std: np.ndarray
+    signal_to_noise: np.ndarray
+
+
+def maps_of_model(
+    model: nn.Module, train: Split, test: Split, pairs: Pairs, settings: MapSettings, quantity: Quantity = cross_entropy_loss
+) -> Tensor:
+    """Maps (m, c, h, w) of the pairs under one model, by the score that the settings name."""
+    needed, place = torch.unique(pairs.test, return_inverse=True)
+    few = Split(test.images[needed], test.labels[needed], test.indices[needed])
+    vectors = _solved(model, train, few, quantity, settings) if settings.score == "if" else gradients_of(model, few, quantity)
+    placed, cosine = Pairs(pairs.train, place), settings.score == "grad_cos"
+    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
+
+
+def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
+    """(Gauss-Newton matrix + damping)^-1 times the test gradients, for the matrix of the mean training loss."""
+    gradients = gradient_rows(test.images, test.labels, quantity, plan_gradients(model, test.images)).dense()
+    products = gauss_newton_products(model, train.images, train.labels)
+    solution = minres(
+        lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
+    )
+    return dict(unflatten(solution.x, model))
+
+
+def maps_of_seeds(
+    seeds: Sequence[Models],
+    train: Split,
+    test: Split,
+    pairs: Pairs,
+    settings: MapSettings,
+    quantity: Quantity = cross_entropy_loss,
+) -> Iterator[Tensor]:
+    """Each seed's maps (m, c, h, w): the mean over its checkpoints.
+
+    Raises UserError if a map holds NaN or infinity.
+    """
+    for number, checkpoints in enumerate(tqdm(seeds, desc=f"maps of {settings.score}", delay=2, leave=False)):
+        total = 0
+        for make in checkpoints:
+            total = total + maps_of_model(make(), train, test, pairs, settings, quantity).cpu()
+        maps = total / len(checkpoints)
+        if not torch.isfinite(maps).all():
+            raise UserError(f"a map of {settings.score} under seed number {number} is not finite; nothing was written")
+        yield maps
+
+
+def pixel_statistics(maps: Tensor) -> PixelStatistics:
+    """Statistics over the first axis of maps (seeds, m, c, h, w); raises UserError if there is one seed only."""
+    if len(maps) < 2:
+        raise UserError("the spread of a map over seeds needs at least two seeds; train and name more")
+    mean, std = mean_and_std(maps.double().numpy())
+    return PixelStatistics(mean, std, signal_to_noise(mean, std))
