@@ -14,7 +14,6 @@ from tda.training_plan import TrainingPlan, parse_epochs
 
 def test_hyperparameters_of_the_study():
     expected = {"epochs": 15, "learning_rate": 1e-3, "weight_decay": 5e-3, "batch_size": 32, "num_kept_epochs": 5}
-    expected |= {"linear_decay": False, "random_crop": False, "mixed_precision": False}
     assert TrainingPlan(15).as_dict() == expected
 
 
