@@ -11,6 +11,7 @@ from tda.ensembles import load_members, train_ensemble
 from tda.errors import UserError
 from tda.features.influence_maps import Pairs
 from tda.features.shortcut import Patch, ShortcutExperiment, plant
+from tda.features.subjects import require_image_inputs
 from tda.many_models import evaluate, resident_split
 from tda.members import Member
 from tda.methods import method_named
@@ -53,6 +54,7 @@ def trained_with_and_without(
 
     force: train the one with the patch again. Raises UserError for an unusable patch or members of other data.
     """
+    require_image_inputs(experiment)
     task = task_named(experiment.task)
     region = patch.region(task)
     planted, chosen = plant(train, patch, task)

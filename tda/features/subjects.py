@@ -54,8 +54,20 @@ class Subject:
         return name if label else f"no {name}"
 
 
+def require_image_inputs(experiment: Experiment) -> None:
+    """Raise UserError where a family's models take something else than the task's images, for maps are of pixels."""
+    task = task_named(experiment.task)
+    image = torch.zeros(1, task.channels, task.image_size, task.image_size)
+    if family_named(experiment.model).inputs(task, image).shape != image.shape:
+        raise UserError(
+            f"--model {experiment.model} cannot be explained by pixels: its models take embeddings, not images; "
+            f"choose a model that takes images, such as cnn"
+        )
+
+
 def experiment_subject(experiment: Experiment, num_checkpoints: int, num_seeds: int | None, device: torch.device) -> Subject:
     """The trained ensemble of an experiment; raises UserError if a member is missing."""
+    require_image_inputs(experiment)
     task = task_named(experiment.task)
     kept = family_named(experiment.model).plan(task).kept_epochs
     if not 1 <= num_checkpoints <= len(kept):
