@@ -28,7 +28,7 @@ results results-vit: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(RUN) -m ruff check .
-	$(RUN) -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: $(VENV)/installed
 	$(RUN) -m pytest -m long -s

@@ -2,7 +2,7 @@
 
 Reads the ensemble of run_cnn_training.py.
 Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.parquet (positive = helpful).
-Cost on two CPU cores, ten seeds of digits3 at 10 per class: seconds.
+Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 10 s.
 """
 
 from dataclasses import dataclass
