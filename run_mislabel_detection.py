@@ -2,6 +2,7 @@
 
 Reads data/subset_indices/<task>/ and the data set.
 Writes results/<experiment>/mislabel_detection.csv: the area under the curve of each method and seed.
+Cost: an ensemble's training and a pass over its training examples for each method.
 """
 
 from dataclasses import dataclass

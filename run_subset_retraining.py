@@ -3,6 +3,7 @@
 Reads data/subset_indices/<task>/ and the data set.
 Writes results/<experiment>/retrainings/<hash>.safetensors, one for each subset and seed: losses, margins and predictions on the
 test set. A killed run continues with what is missing.
+Cost: subsets x seeds trainings, each on its share of the examples.
 """
 
 from dataclasses import dataclass

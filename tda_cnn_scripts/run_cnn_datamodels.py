@@ -3,6 +3,7 @@
 Reads the ensemble, for its seeds, and run_subset_retraining.py --purpose fitting; seed k takes the k-th block of subsets.
 Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.parquet (positive = helpful), the same for each
 checkpoint of a seed.
+Cost: a cross-validated regression for each test example and seed, after the retrainings.
 """
 
 from dataclasses import dataclass

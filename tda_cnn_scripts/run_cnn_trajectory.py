@@ -2,6 +2,7 @@
 
 Reads the ensemble of run_mlp_training.py, or one trained with --early_epochs.
 Writes results/<experiment>/tda_scores/trak_trajectory/<seed>/attribution_epoch_<k>.parquet (positive = helpful).
+Cost: one gradient kernel for each seed and kept epoch.
 """
 
 from dataclasses import dataclass

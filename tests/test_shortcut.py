@@ -1,16 +1,11 @@
-"""The planted patch, and the study on digits: maps lie on the patch where it was learned, and not where it was not."""
+"""The planted patch."""
 
-from pathlib import Path
-
-import numpy as np
-import pandas as pd
 import pytest
 import torch
-from conftest import assert_refused, run_script
 
 from tda.errors import UserError
-from tda.features.shortcut import Patch, ShortcutExperiment, plant
-from tda.subsets import Split, write_subset
+from tda.features.shortcut import Patch, plant
+from tda.subsets import Split
 from tda.tasks import task_named
 
 
@@ -44,25 +39,3 @@ def test_an_impossible_patch_is_refused(patch: Patch, words: str):
     train = Split(torch.zeros(3, 1, 28, 28), torch.arange(3), torch.arange(3))
     with pytest.raises(UserError, match=words):
         plant(train, patch, task_named("digits3"))
-
-
-def test_the_study_finds_the_patch_where_it_was_learned(root: Path):
-    write_subset(task_named("digits3"), "train", 40, draw_seed=0, force=False)
-    arguments = ["--num_per_class", 40, "--num_test", 6, "--smoothing_copies", 4, "--device", "cpu", "--scores", "grad_cos"]
-    done = run_script("run_shortcut_study.py", *arguments, root=root)
-    assert done.returncode == 0, done.stderr
-    folder = ShortcutExperiment("cnn", "digits3", 40).results.path
-    misread = pd.read_csv(folder / "shortcut_misread.csv").set_index("models").misread
-    assert misread["with the patch"] > misread["without the patch"] + 0.2
-    table = pd.read_csv(folder / "shortcut_merits.csv")
-    rows = table[table.seeds_averaged & table.smoothed & (table.map == "grad_cos")]
-    curve = rows.set_index(["models", "training_images"]).area_under_curve
-    assert curve["with the patch", "influential"] > 0.8
-    assert curve["with the patch", "influential"] > curve["without the patch", "influential"] + 0.15
-    with np.load(folder / "shortcut_maps.npz") as arrays:
-        assert arrays["grad_cos, smoothed, influential images, models with the patch"].shape[1:] == (1, 28, 28)
-    for name in ("shortcut_maps", "shortcut_merits"):
-        assert (folder / f"{name}.png").exists() and (folder / f"{name}.pdf").exists()
-    assert_refused(run_script("run_shortcut_study.py", *arguments, "--patch_size", 40, root=root), "does not lie inside")
-    again = run_script("run_shortcut_study.py", *arguments, "--patch_size", 6, root=root)
-    assert_refused(again, "trained on other examples")

@@ -69,7 +69,7 @@ class FeatureSettings:
     score: str = "grad_cos"
     """Score whose maps are taken: grad_cos, grad_dot or if (Gauss-Newton influence)."""
     damping: float = 0.5
-    """Damping of if."""
+    """Number added to the diagonal of the curvature of if."""
     smoothing_copies: int = 10
     """Noisy copies of the training image that a map averages over; 0 for the image itself."""
     smoothing_deviation: float = 0.1

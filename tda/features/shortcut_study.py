@@ -46,7 +46,7 @@ class ShortcutSettings:
     """The constants to edit."""
 
     model: str = "cnn"
-    """Model family."""
+    """Family of the models that are trained: cnn or cnn3."""
     task: str = "digits3"
     """Task: digits3, mnist3 or cifar10."""
     num_per_class: int = 10
@@ -54,9 +54,9 @@ class ShortcutSettings:
     red: float = 1.0
     """Red of the patch, from 0 to 1; images with one channel get the largest of the three."""
     green: float = 0.0
-    """Green of the patch."""
+    """Green of the patch, from 0 to 1."""
     blue: float = 0.0
-    """Blue of the patch."""
+    """Blue of the patch, from 0 to 1."""
     patch_size: int = 5
     """Side of the patch in pixels."""
     patch_row: int = -6
