@@ -103,6 +103,15 @@ def curvature_table() -> str:
     return markdown(table.rename(columns=lambda column: column.replace("_", " ")).astype(object).fillna(""))
 
 
+def base_table() -> str:
+    """What benchmarks/vit_from_scratch.py found: test accuracy with and without the embedded base."""
+    found = []
+    for path in sorted((ROOT / "benchmarks" / "results").glob("vit_from_scratch_*.csv")):
+        found.append(pd.read_csv(path).assign(experiment=path.stem.removeprefix("vit_from_scratch_")))
+    table = pd.concat(found)[["experiment", "training", "seeds", "mean", "smallest", "largest"]]
+    return markdown(table)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
@@ -124,6 +133,7 @@ TABLES = {
     "correlations": correlation_table,
     "costs": cost_table,
     "curvature": curvature_table,
+    "base": base_table,
 }
 
 

@@ -3,6 +3,7 @@
 Reads the ensemble of run_vit_finetuning.py.
 Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.parquet (positive = helpful); the mean
 over a seed's checkpoints is TracInCP.
+Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 20 s.
 """
 
 from dataclasses import dataclass

@@ -4,6 +4,7 @@ Reads the ensemble of run_vit_finetuning.py.
 Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.parquet (positive = helpful).
 Writes results/<experiment>/ensemble_scores_<method>.parquet, the ensemble's score (the mean of 1 - p times the mean of the
 rest), where it was not called for a single seed.
+Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 25 s.
 """
 
 from dataclasses import dataclass
