@@ -27,9 +27,9 @@ class MislabelSettings:
     """The arguments of the mislabel script."""
 
     model: str = "mlp"
-    """Model family."""
+    """Family of the models that are trained."""
     task: str = "mnist"
-    """Task."""
+    """Task whose labels are flipped."""
     num_per_class: int = 500
     """Training examples per class."""
     methods: str = "grad_dot,grad_cos,trak"

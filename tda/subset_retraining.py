@@ -98,7 +98,7 @@ class SubsetRetrainingSettings:
     model: str = "mlp"
     """Model to retrain: lr, mlp, cnn, cnn3 or resnet9."""
     task: str = "mnist"
-    """Task to train on."""
+    """Task whose examples the models are trained on."""
     num_per_class: int = 500
     """Training examples per class of the experiment, of which each subset holds a share."""
     purpose: str = "evaluation"
@@ -106,7 +106,7 @@ class SubsetRetrainingSettings:
     alpha: float = 0.5
     """Share of the training examples in a subset."""
     num_subsets: int = 100
-    """Number of subsets."""
+    """Number of subsets to retrain on."""
     num_seeds: int = 6
     """Retrainings of each subset, with different initialisation and batch order."""
     first_subset: int = 0
