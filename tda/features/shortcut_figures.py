@@ -65,7 +65,7 @@ def draw_merits(table: pd.DataFrame, region: Tensor) -> Figure:
 def _draw_points(panel: Axes, rows: pd.DataFrame, merit: str, shift: float, colour: str, label: str) -> None:
     value, places = rows[merit].to_numpy(), np.arange(len(rows)) + shift
     ends = np.stack([value - rows[f"{merit}_low"], rows[f"{merit}_high"] - value])
-    panel.errorbar(value, places, xerr=np.nan_to_num(ends), fmt="o", markersize=4, color=colour, linewidth=1.3, label=label)
+    panel.errorbar(value, places, xerr=ends, fmt="o", markersize=4, color=colour, linewidth=1.3, label=label)
 
 
 def _row_title(row: tuple) -> str:
