@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tda.activation_memory import activation_bytes, fitting
 from tda.gradient_plan import GradientPlan, plan_gradients
-from tda.gradient_rows import GradientRows, concatenate
+from tda.gradient_rows import GradientRows, joined
 from tda.quantities import Quantity, cross_entropy_loss
 
 Examples = tuple[Tensor, Tensor]
@@ -40,7 +40,7 @@ def gradient_rows(
     images: Tensor, labels: Tensor, quantity: Quantity, plan: GradientPlan, block_size: int = BLOCK_SIZE
 ) -> GradientRows:
     """Gradients of the quantity for images (n, ...) and labels (n,), all held at once, block_size examples in a pass."""
-    return concatenate(list(_streamed(plan, (images, labels), quantity, block_size)))
+    return joined(list(_streamed(plan, (images, labels), quantity, block_size)))
 
 
 def gradient_kernel(
@@ -51,18 +51,18 @@ def gradient_kernel(
     left_quantity: Quantity | None = None,
     parameters: Collection[str] | None = None,
     left_gram: bool = False,
-    memory_budget: int = 2**30,
+    memory_budget: int = 3 * 2**29,
     block_size: int | None = None,
     progress: Callable[[int], object] | None = None,
     plan: GradientPlan | None = None,
 ) -> GradientKernel:
     """Inner products between all left and right examples' gradients.
 
-    The left rows are held in chunks of memory_budget bytes (twice that while a chunk's blocks are joined), and the right
-    examples stream by once for each chunk: put the smaller set on the left. left_quantity: the left examples' quantity if it
-    is another; parameters: names, by default all that the model trains; block_size: examples in a pass, by default what suits
-    the budget; progress: called with the number of right examples just finished, each counted once for each chunk; plan: that
-    of an earlier call for the same model, which replaces parameters. The model runs in evaluation mode.
+    The left rows are held in chunks of memory_budget bytes, and the right examples stream by once for each chunk: put the
+    smaller set on the left. left_quantity: the left examples' quantity if it is another; parameters: names, by default all
+    that the model trains; block_size: examples in a pass, by default what suits the budget; progress: called with the number
+    of right examples just finished, each counted once for each chunk; plan: that of an earlier call for the same model, which
+    replaces parameters. The model runs in evaluation mode.
 
     Raises UserError if a parameter is unknown or batch normalisation is in training mode.
     """

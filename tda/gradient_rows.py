@@ -73,9 +73,15 @@ class GradientRows:
         return sum(tensor.numel() * tensor.element_size() for layer in self.layers for tensor in layer.tensors())
 
 
-def concatenate(blocks: list[GradientRows]) -> GradientRows:
-    """One GradientRows from blocks of the same plan, rows in the order of the blocks; a single block is returned as it is."""
+def joined(blocks: list[GradientRows]) -> GradientRows:
+    """One GradientRows from blocks of the same plan, rows in the order of the blocks; a single block is returned as it is.
+
+    Empties the blocks of several layer by layer, so that the rows are never held twice: at most one layer more.
+    """
     if len(blocks) == 1:
         return blocks[0]
-    layers = [first.concatenated(list(others)) for first, *others in zip(*(block.layers for block in blocks), strict=True)]
+    layers = []
+    for _ in range(len(blocks[0].layers)):
+        first, *others = (block.layers.pop(0) for block in blocks)
+        layers.append(first.concatenated(others))
     return replace(blocks[0], layers=layers, values=torch.cat([block.values for block in blocks]))

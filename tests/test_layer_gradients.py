@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from tda.gradient_pass import record_calls
 from tda.gradient_plan import GradientPlan, plan_gradients
-from tda.gradient_rows import concatenate
+from tda.gradient_rows import joined
 from tda.layer_gradients import Layer, layer_rows
 from tda.layer_rows import FactoredRows, FormedRows
 
@@ -172,9 +172,9 @@ def test_the_plan_takes_the_cheaper_form() -> None:
     assert plan_gradients(words, tokens(2, 4), None, 30, 900).layers[0].factored
 
 
-def test_concatenated_blocks_keep_their_order() -> None:
+def test_joined_blocks_keep_their_order() -> None:
     model, inputs, labels = prepared(lambda: nn.Linear(4, 3)), numbers(COUNT, 4), torch.arange(COUNT)
     plan: GradientPlan = plan_gradients(model, inputs)
     blocks = [plan.block_rows(inputs[part], labels[part], quantities) for part in (slice(0, 2), slice(2, 5))]
     expected = naive_gradients(model, inputs, labels, ["layer.weight", "layer.bias"])
-    torch.testing.assert_close(concatenate(blocks).dense(), expected)
+    torch.testing.assert_close(joined(blocks).dense(), expected)
