@@ -1,16 +1,10 @@
-"""TRAKer against the closed form, as its users' programs call it, killed and told wrong things."""
+"""TRAKer against the closed form, as its users' programs call it."""
 
-import random
-import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import CHECKOUT, contents
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 from trak_programs import (
@@ -19,10 +13,12 @@ from trak_programs import (
     TRAIN,
     ImageOutput,
     TextOutput,
+    bert,
     image_data,
     image_model,
     language_data,
     scores_of,
+    states,
     text_data,
 )
 
@@ -31,8 +27,6 @@ from tda.projections import Projection
 from tda.seeds import stream_seed
 from tda.trak import TRAKer
 from tda.trak.modelout_functions import task_output
-
-KEPT = ("*.json", "*/*.json", "*/*.npy", "*/*/*.npy", "scores/*.mmap")
 
 
 def naive_rows(model: nn.Module, task: object, data: TensorDataset) -> tuple[Tensor, Tensor]:
@@ -70,10 +64,6 @@ def closed_form(model, checkpoints, task, train, targets, ridge, kind="sparse", 
     return parts
 
 
-def states(count: int = 2) -> list[dict]:
-    return [image_model(seed).state_dict() for seed in range(count)]
-
-
 def combined(parts: list[tuple]) -> Tensor:
     return torch.stack([product for product, _ in parts]).mean(0) * torch.stack([q for _, q in parts]).mean(0)[:, None]
 
@@ -106,16 +96,6 @@ def test_users_own_output_gives_what_the_named_task_gives(tmp_path: Path):
     named = scores_of(image_model(), states(), train, targets, save_dir=tmp_path / "named")
     own = scores_of(image_model(), states(), train, targets, task=ImageOutput(), save_dir=tmp_path / "own")
     torch.testing.assert_close(own, named)
-
-
-def bert(seed: int = 0) -> nn.Module:
-    """A tiny BERT with random weights."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(seed)
-    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
-    config = BertConfig(**sizes, max_position_embeddings=16, attn_implementation="eager")
-    return BertForSequenceClassification(config).double()
 
 
 def test_text_classifier_with_logits_as_an_attribute(tmp_path: Path):
@@ -251,15 +231,6 @@ def test_half_precision_keeps_the_gradients_in_float16(tmp_path: Path):
     torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
 
 
-def test_a_second_run_computes_nothing_and_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    arguments = (image_model(), states(), image_data(TRAIN), image_data(TARGETS, seed=1))
-    scores_of(*arguments, save_dir=tmp_path)
-    before = contents(tmp_path, *KEPT)
-    monkeypatch.setattr(Projection, "project", lambda *_: pytest.fail("gradients were computed again"))
-    scores_of(*arguments, save_dir=tmp_path)
-    assert contents(tmp_path, *KEPT) == before
-
-
 def test_gradients_can_be_deleted_once_there_are_features(tmp_path: Path):
     train, targets = image_data(TRAIN), image_data(TARGETS, seed=1)
     expected = scores_of(image_model(), states(1), train, targets, save_dir=tmp_path)
@@ -269,182 +240,3 @@ def test_gradients_can_be_deleted_once_there_are_features(tmp_path: Path):
     torch.testing.assert_close(scores_of(image_model(), states(1), train, targets, save_dir=tmp_path), expected)
     with pytest.raises(UserError, match="were deleted by del_grads"):
         make(lambda_reg=0.1).finalize_features()
-
-
-def killed(folder: Path, delay: float) -> bool:
-    """Start the image classifier's program, kill it after a while at work, and tell whether it was still at work."""
-    process = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("trak_programs.py"), folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "started\n"
-        time.sleep(delay)
-        process.kill()
-        return "finished" not in process.stdout.read()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def assert_resumes(folder: Path, kills: int) -> int:
-    """Kill the program at random moments until it is finished, as often as it takes; returns how many kills hit it at work."""
-    start = time.perf_counter()
-    command = [sys.executable, Path(__file__).with_name("trak_programs.py")]
-    subprocess.run([*command, folder / "undisturbed"], cwd=CHECKOUT, check=True, capture_output=True)
-    longest, hits, rounds = time.perf_counter() - start, 0, 0
-    expected = contents(folder / "undisturbed", *KEPT)
-    while hits < kills:
-        rounds += 1
-        disturbed = folder / f"disturbed {rounds}"
-        while hits < kills and killed(disturbed, random.uniform(0, longest / 4)):
-            hits += 1
-        subprocess.run([*command, disturbed], cwd=CHECKOUT, check=True, capture_output=True)
-        assert contents(disturbed, *KEPT) == expected
-        shutil.rmtree(disturbed)
-    return hits
-
-
-def test_killed_program_resumes_with_the_same_bytes(tmp_path: Path):
-    assert_resumes(tmp_path, kills=3)
-
-
-@pytest.mark.long
-def test_program_killed_at_twenty_random_moments_resumes_with_the_same_bytes(tmp_path: Path):
-    assert assert_resumes(tmp_path, kills=20) == 20
-
-
-def featurized(folder: Path, count: int = TRAIN) -> TRAKer:
-    traker = TRAKer(image_model(), "image_classification", TRAIN, folder, device="cpu", proj_dim=DIMENSION)
-    traker.load_checkpoint(states()[0], 0)
-    traker.featurize(image_data(TRAIN)[:count], num_samples=count)
-    return traker
-
-
-def test_steps_in_the_wrong_order_are_one_sentence(tmp_path: Path):
-    batch = image_data(TARGETS, seed=1)[:]
-    traker = TRAKer(image_model(), "image_classification", TRAIN, tmp_path, device="cpu", proj_dim=DIMENSION)
-    with pytest.raises(UserError, match="call load_checkpoint"):
-        traker.featurize(batch, num_samples=TARGETS)
-    with pytest.raises(UserError, match="no checkpoint was featurized"):
-        traker.finalize_features()
-    with pytest.raises(UserError, match="call start_scoring_checkpoint"):
-        traker.score(batch, num_samples=TARGETS)
-    with pytest.raises(UserError, match="model_id 0 was never featurized"):
-        traker.start_scoring_checkpoint("few", states()[0], 0, TARGETS)
-    traker = featurized(tmp_path)
-    with pytest.raises(UserError, match="call start_scoring_checkpoint"):
-        traker.score(batch, num_samples=TARGETS)
-    traker.start_scoring_checkpoint("few", states()[0], 0, TARGETS)
-    with pytest.raises(UserError, match=r"call finalize_features\(\) before scoring"):
-        traker.score(batch, num_samples=TARGETS)
-    with pytest.raises(UserError, match="call load_checkpoint"):
-        traker.featurize(batch, num_samples=TARGETS)
-    with pytest.raises(UserError, match=r"call finalize_features\(\) before scoring"):
-        traker.finalize_scores("few")
-    traker.finalize_features()
-    with pytest.raises(UserError, match="holds 0 of the 6 targets announced"):
-        traker.finalize_scores("few")
-    with pytest.raises(UserError, match="other holds no targets"):
-        traker.finalize_scores("other")
-    with pytest.raises(UserError, match="no models .* scored the same number of targets"):
-        traker.finalize_scores("few", allow_skip=True)
-
-
-def test_another_number_of_examples_than_announced_is_one_sentence(tmp_path: Path):
-    traker = featurized(tmp_path, 15)
-    with pytest.raises(UserError, match="holds 15 of the 20 training examples announced"):
-        traker.finalize_features()
-    with pytest.raises(UserError, match="holds example 20, but 20 training examples were announced"):
-        traker.featurize(image_data(6)[:], num_samples=6)
-    with pytest.raises(UserError, match="the batch holds 6 examples, not 5"):
-        traker.featurize(image_data(6)[:], inds=range(5))
-    with pytest.raises(UserError, match="holds example -1"):
-        traker.featurize(image_data(1)[:], inds=[-1])
-    for both in ({}, {"inds": [0], "num_samples": 1}):
-        with pytest.raises(UserError, match="give either inds"):
-            traker.featurize(image_data(1)[:], **both)
-    with pytest.raises(UserError, match="was begun with another train_set_size"):
-        TRAKer(image_model(), "image_classification", 21, tmp_path, device="cpu", proj_dim=DIMENSION)
-    traker.start_scoring_checkpoint("few", states()[0], 0, 5)
-    with pytest.raises(UserError, match="was begun with 5 targets, not 6"):
-        traker.start_scoring_checkpoint("few", states()[0], 0, 6)
-
-
-def test_a_checkpoint_of_another_model_is_one_sentence(tmp_path: Path):
-    traker = featurized(tmp_path)
-    with pytest.raises(UserError, match="not one of this model") as refused:
-        traker.load_checkpoint(bert().state_dict(), 1)
-    assert "\n" not in str(refused.value)
-    for load in (traker.load_checkpoint, lambda state, number: traker.start_scoring_checkpoint("few", state, number, 3)):
-        with pytest.raises(UserError, match="model_id 0 .* belongs to another checkpoint"):
-            load(states()[1], 0)
-    with pytest.raises(UserError, match="was begun with another model"):
-        TRAKer(bert(), "image_classification", TRAIN, tmp_path, device="cpu", proj_dim=DIMENSION)
-
-
-class Undifferentiable(nn.Linear):
-    def forward(self, inputs: Tensor) -> Tensor:
-        with torch.no_grad():
-            return super().forward(inputs.flatten(1))
-
-
-@pytest.mark.parametrize("task", ["image_classification", ImageOutput()])
-def test_a_model_without_per_example_gradients_is_one_sentence(task: object, tmp_path: Path):
-    mixing = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False), nn.Flatten(), nn.Linear(32, 3))
-    for number, (model, words) in enumerate([(mixing, "would mix the examples"), (Undifferentiable(36, 3), "no gradient")]):
-        traker = TRAKer(model.double(), task, TRAIN, tmp_path / str(number), device="cpu", proj_dim=DIMENSION)
-        traker.load_checkpoint(model.state_dict(), 0)
-        with pytest.raises(UserError, match=words):
-            traker.featurize(image_data(TRAIN)[:], num_samples=TRAIN)
-
-
-def test_broken_numbers_are_one_sentence(tmp_path: Path):
-    images, labels = image_data(TRAIN)[:]
-    images[3] = torch.nan
-    traker = TRAKer(image_model(), "image_classification", TRAIN, tmp_path, device="cpu", proj_dim=DIMENSION)
-    traker.load_checkpoint(states()[0], 0)
-    with pytest.raises(UserError, match="example 3 of the training examples is NaN"):
-        traker.featurize((images, labels), num_samples=TRAIN)
-
-
-def test_bad_arguments_are_one_sentence(tmp_path: Path):
-    bad = {
-        "unknown task 'images'": {"task": "images"},
-        "train_set_size is 0": {"train_set_size": 0},
-        "lambda_reg is -1": {"lambda_reg": -1},
-        "saver cannot be replaced": {"saver": object()},
-    }
-    for words, arguments in bad.items():
-        given = {"task": "image_classification", "train_set_size": TRAIN, "save_dir": tmp_path, "device": "cpu"} | arguments
-        with pytest.raises(UserError, match=words):
-            TRAKer(image_model(), **given)
-    traker = featurized(tmp_path / "begun")
-    with pytest.raises(UserError, match="cannot name a folder"):
-        traker.start_scoring_checkpoint("../few", states()[0], 0, 3)
-    with pytest.raises(UserError, match="num_targets is 0"):
-        traker.start_scoring_checkpoint("few", states()[0], 0, 0)
-    with pytest.raises(UserError, match="takes batches"):
-        traker.load_checkpoint(states()[1], 1)
-        traker.featurize([*image_data(1)[:], torch.zeros(1)], num_samples=1)
-
-
-def test_damaged_files_are_one_sentence(tmp_path: Path):
-    featurized(tmp_path).finalize_features()
-    gradients = tmp_path / "0" / "gradients.npy"
-    gradients.write_bytes(gradients.read_bytes()[:-8])
-    with pytest.raises(UserError, match="gradients.npy cannot be read as an array"):
-        featurized(tmp_path)
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(UserError, match="settings.json is damaged"):
-        featurized(tmp_path)
-
-
-def test_singular_kernel_is_one_sentence(tmp_path: Path):
-    images, labels = image_data(TRAIN)[:]
-    images[1], labels[1] = images[0], labels[0]
-    traker = TRAKer(image_model(), "image_classification", 5, tmp_path, device="cpu", proj_dim=64, lambda_reg=0)
-    traker.load_checkpoint(states()[0], 0)
-    traker.featurize((images[:5], labels[:5]), num_samples=5)
-    with pytest.raises(UserError, match="singular with lambda_reg=0"):
-        traker.finalize_features()

@@ -23,6 +23,21 @@ def image_model(seed: int = 0) -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.GELU(), nn.Flatten(), nn.Linear(64, 3)).double()
 
 
+def states(count: int = 2) -> list[dict]:
+    """Checkpoints of the image classifier."""
+    return [image_model(seed).state_dict() for seed in range(count)]
+
+
+def bert(seed: int = 0) -> nn.Module:
+    """A tiny BERT with random weights."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12}
+    config = BertConfig(**sizes, max_position_embeddings=16, attn_implementation="eager")
+    return BertForSequenceClassification(config).double()
+
+
 def image_data(count: int, seed: int = 0) -> TensorDataset:
     """Images (count, 1, 6, 6) and labels."""
     generator = torch.Generator().manual_seed(seed)
@@ -116,6 +131,5 @@ def scores_of(
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print("started", flush=True)
-    states = [image_model(seed).state_dict() for seed in range(2)]
-    scores_of(image_model(), states, image_data(200), image_data(40, seed=1), batch_size=3, save_dir=sys.argv[1])
+    scores_of(image_model(), states(), image_data(200), image_data(40, seed=1), batch_size=3, save_dir=sys.argv[1])
     print("finished", flush=True)
