@@ -46,7 +46,7 @@ class Scores:
 
 
 def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, metadata: dict) -> None:
-    """Write one member's scores (n_train, n_test) float32 atomically.
+    """Write one member's scores (n_train, n_test) float32 atomically; their sign is SIGN unless the metadata says otherwise.
 
     Raises UserError, and writes nothing, if a value is not finite.
     """
@@ -60,7 +60,7 @@ def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_
     by_test = np.ascontiguousarray(values.T)
     columns = {"train_idx": pa.array(np.asarray(train_indices, dtype=np.int64))}
     columns |= {f"{_TEST_COLUMN}{index}": pa.array(column) for index, column in zip(test_indices, by_test, strict=True)}
-    described = {**metadata, "sign": SIGN, "sha256": sha256(values.tobytes())}
+    described = {"sign": SIGN, **metadata, "sha256": sha256(values.tobytes())}
     table = pa.table(columns).replace_schema_metadata({"tda": json.dumps(described, sort_keys=True)})
     write_atomically(
         path, lambda file: pq.write_table(table, file, use_dictionary=False, write_statistics=False, compression="zstd")

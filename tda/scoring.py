@@ -110,6 +110,7 @@ class _SeedJob:
         return {
             "method": method.name,
             "citation": method.citation,
+            "sign": method.sign,
             "settings": settings,
             "experiment": self.experiment.name,
             "seed_id": self.seed_id,
@@ -123,7 +124,7 @@ class _SeedJob:
             return False
         *_, metadata = load_score_file(path)
         for key, value in self._describe(method, epoch, settings).items():
-            if key != "citation" and metadata.get(key) != value:
+            if key not in ("citation", "sign") and metadata.get(key) != value:
                 raise UserError(
                     f"{path} does not belong here: its {key} is {metadata.get(key)}, not {value}; "
                     f"delete it, or compute it again with --force"

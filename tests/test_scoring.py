@@ -156,7 +156,7 @@ def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, m
                 scores[4, 7] = value
             yield Attribution(scores)
 
-    monkeypatch.setitem(METHODS, "spoilt", Method("spoilt", "Spoilt", "", {}, spoilt))
+    monkeypatch.setitem(METHODS, "spoilt", Method("spoilt", "Spoilt", "", "", {}, spoilt))
     with pytest.raises(UserError) as caught:
         score({"spoilt": {}})
     train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
@@ -187,9 +187,10 @@ def test_unknown_method_lists_the_known_ones(root: Path):
 
 
 def test_metadata_is_json_that_anyone_can_read(ensemble: Ensemble):
-    score()
-    content = json.loads(pq.read_schema(RESULTS.score_file("grad_dot", 0, 15)).metadata[b"tda"])
-    assert content["sign"].startswith("positive = helpful") and content["experiment"] == EXPERIMENT.name
+    for method, sign in (("grad_dot", "positive = helpful"), ("repsim", "positive = alike")):
+        score({method: {}})
+        content = json.loads(pq.read_schema(RESULTS.score_file(method, 0, 15)).metadata[b"tda"])
+        assert content["sign"].startswith(sign) and content["experiment"] == EXPERIMENT.name
 
 
 def test_real_mnist_from_data_to_scores(real_root: Path):

@@ -7,6 +7,7 @@ import torch
 
 from tda.errors import UserError
 from tda.members import Member
+from tda.scores import SIGN
 from tda.subsets import Split
 from tda.workers import in_order
 
@@ -15,7 +16,7 @@ METHODS: dict[str, "Method"] = {}
 
 @dataclass
 class Attribution:
-    """One member's scores (n_train, n_test), positive = helpful, and what its solver reports (residuals)."""
+    """One member's scores (n_train, n_test), signed as its method says, and what its solver reports (residuals)."""
 
     scores: torch.Tensor
     report: dict = field(default_factory=dict)
@@ -27,20 +28,21 @@ Scorer = Callable[[list[Member], Split, Split, dict], Iterator[Attribution]]
 
 @dataclass(frozen=True)
 class Method:
-    """A registered method: short name, title for figures, citation, default settings, and its scorer."""
+    """A registered method: short name, title for figures, citation, meaning of the sign, default settings, and its scorer."""
 
     name: str
     title: str
     citation: str
+    sign: str
     settings: dict
     score: Scorer
 
 
-def register(name: str, title: str, citation: str, **settings) -> Callable[[Scorer], Scorer]:
+def register(name: str, title: str, citation: str, sign: str = SIGN, **settings) -> Callable[[Scorer], Scorer]:
     """Enter a scorer of all checkpoints of a seed into the registry, with its default settings."""
 
     def enter(score: Scorer) -> Scorer:
-        METHODS[name] = Method(name, title, citation, settings, score)
+        METHODS[name] = Method(name, title, citation, sign, settings, score)
         return score
 
     return enter

@@ -13,23 +13,23 @@ from tda.methods.registry import Attribution, per_member, register
 from tda.representations import penultimate_representations
 from tda.subsets import Split
 
-_REPORT = {"meaning": "positive = alike; labels are not seen"}
+_SIGN = "positive = alike; labels are not seen"
 
 
-@register("repsim", "RepSim", "Charpiat et al. 2019; Hanawa et al. 2021")
+@register("repsim", "RepSim", "Charpiat et al. 2019; Hanawa et al. 2021", sign=_SIGN)
 @per_member
 def representation_cosine(member: Member, train: Split, test: Split) -> Attribution:
     """Cosine of the penultimate representations; 0 where one is exactly 0."""
     left, right = (functional.normalize(found, eps=torch.finfo(torch.float32).tiny) for found in _both(member, train, test))
-    return Attribution((left @ right.T).clamp(-1, 1), _REPORT)
+    return Attribution((left @ right.T).clamp(-1, 1))
 
 
-@register("repdot", "RepDot", "Hanawa et al. 2021")
+@register("repdot", "RepDot", "Hanawa et al. 2021", sign=_SIGN)
 @per_member
 def representation_product(member: Member, train: Split, test: Split) -> Attribution:
     """Inner product of the penultimate representations."""
     left, right = _both(member, train, test)
-    return Attribution(left @ right.T, _REPORT)
+    return Attribution(left @ right.T)
 
 
 def _both(member: Member, train: Split, test: Split) -> tuple[Tensor, Tensor]:
