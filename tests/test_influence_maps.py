@@ -1,19 +1,22 @@
 """Influence maps: against finite differences of the score in float64, whatever the model, the score and the batching."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from tiny_model import build_transformer
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.vision_transformer import VisionTransformer
 
-from tda.features.directions import Outer
-from tda.features.image_passes import pass_maker
+from tda.features.image_passes import _along, derivatives_of
 from tda.features.influence_maps import Pairs, Smoothing, gradients_of, influence_maps
 from tda.quantities import cross_entropy_loss
 from tda.subsets import Split
+from tda.tasks import task_named
 
 
 def cnn() -> nn.Module:
@@ -59,7 +62,7 @@ def transformer() -> nn.Module:
 
 
 def fine_tuned_transformer() -> nn.Module:
-    """Only linear layers are trained, as by LoRA: a direction is a sum of outer products over the tokens."""
+    """Only linear layers are trained, as by LoRA."""
     model = transformer()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("mlp" in name or "head" in name)
@@ -85,44 +88,59 @@ def gradient(model: nn.Module, image: Tensor, label: Tensor) -> Tensor:
     return torch.cat([found.flatten() for found in torch.autograd.grad(loss, trained)])
 
 
-def finite_differences(score: Callable[[Tensor], Tensor], image: Tensor) -> Tensor:
-    """Central differences of a scalar function with respect to every pixel, extrapolated once (Richardson)."""
-    found = torch.zeros_like(image)
-    for position in range(image.numel()):
+def finite_differences(score: Callable[[Tensor], Tensor], image: Tensor, positions: Sequence[int]) -> Tensor:
+    """Central differences of a scalar function with respect to some pixels, extrapolated once (Richardson)."""
 
-        def slope(step: float, position: int = position) -> Tensor:
-            moved = torch.zeros_like(image)
-            moved.view(-1)[position] = step
-            return (score(image + moved) - score(image - moved)) / (2 * step)
+    def slope(step: float, position: int) -> Tensor:
+        moved = torch.zeros_like(image)
+        moved.view(-1)[position] = step
+        return (score(image + moved) - score(image - moved)) / (2 * step)
 
-        found.view(-1)[position] = (4 * slope(1e-4) - slope(2e-4)) / 3
-    return found
+    return torch.stack([(4 * slope(1e-4, position) - slope(2e-4, position)) / 3 for position in positions])
+
+
+def score_of(model: nn.Module, label: Tensor, other: Tensor, cosine: bool) -> Callable[[Tensor], Tensor]:
+    """An image's Grad-Cos or Grad-Dot with a gradient, by plain automatic differentiation."""
+
+    def score(image: Tensor) -> Tensor:
+        own = gradient(model, image, label)
+        return functional.cosine_similarity(own, other, dim=0) if cosine else own @ other
+
+    return score
 
 
 @pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("cosine", [True, False])
 def test_maps_are_finite_differences_of_the_score(make: Callable[[], nn.Module], cosine: bool):
     model, train, test = make().double().eval(), examples(2), examples(1)
-    vectors = gradients_of(model, test)
     pairs = Pairs(torch.tensor([0, 1]), torch.tensor([0, 0]))
-    maps = influence_maps(model, train, vectors, pairs, cosine)
+    maps = influence_maps(model, train, gradients_of(model, test), pairs, cosine)
     other = gradient(model, test.images[0], test.labels[0])
-
     for position in (0, 1):
+        score = score_of(model, train.labels[position], other, cosine)
+        expected = finite_differences(score, train.images[position], range(128))
+        assert (maps[position].flatten() - expected).norm() < 1e-5 * expected.norm()
 
-        def score(image: Tensor, label: Tensor = train.labels[position]) -> Tensor:
-            own = gradient(model, image, label)
-            return functional.cosine_similarity(own, other, dim=0) if cosine else own @ other
 
-        expected = finite_differences(score, train.images[position])
-        assert (maps[position] - expected).norm() < 1e-5 * expected.norm()
+@pytest.mark.parametrize("cosine", [True, False])
+def test_maps_of_a_vision_transformer_with_adapters_are_finite_differences(tiny_base: Path, cosine: bool):
+    model = build_transformer(tiny_base, task_named("digits3"))
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            # The adapters of a new model are no function of the image yet.
+            nn.init.normal_(parameter)
+    train, test = (Split(torch.randn(2, 1, 28, 28).double(), torch.tensor([0, 2]), torch.arange(2)) for _ in range(2))
+    maps = influence_maps(model, train, gradients_of(model, test), Pairs(torch.tensor([1]), torch.tensor([0])), cosine)
+    score = score_of(model, train.labels[1], gradient(model, test.images[0], test.labels[0]), cosine)
+    sampled = range(0, 784, 41)
+    expected = finite_differences(score, train.images[1], sampled)
+    assert (maps[0].flatten()[sampled] - expected).norm() < 1e-5 * expected.norm()
 
 
 @pytest.mark.parametrize("make", [cnn, WithToken])
 def test_maps_do_not_depend_on_the_batching(make: Callable[[], nn.Module]):
     model, train, test = make().double().eval(), examples(5), examples(4)
     vectors = gradients_of(model, test)
-    # The first image is in more pairs than share a pass.
     pairs = Pairs(torch.tensor([4, 0, 0, 3, 0, 3, 0, 0, 0, 1]), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 1, 2]))
     smoothing = Smoothing(copies=3, deviation=0.2)
     together = influence_maps(model, train, vectors, pairs, True, smoothing, images_at_once=32)
@@ -134,25 +152,42 @@ def test_maps_do_not_depend_on_the_batching(make: Callable[[], nn.Module]):
         torch.testing.assert_close(alone[0], together[k], rtol=1e-9, atol=1e-12)
 
 
-def test_a_residual_network_with_overwriting_activations_is_taken_layer_by_layer():
-    model, train = small_resnet().double().eval(), examples(3)
+@pytest.mark.parametrize("make", [cnn, partly_frozen, tied_mlp, transformer, small_resnet])
+def test_batches_say_what_images_one_by_one_say(make: Callable[[], nn.Module]):
+    model, train = make().double().eval(), examples(3)
     before = [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)]
-    found = pass_maker(model, train.images[:1], train.labels[:1], cross_entropy_loss)(train.images, train.labels)
-    # Image by image, the head would not be held as an outer product.
-    assert isinstance(found.gradients["fc.weight"], Outer)
+    with sdpa_kernel(SDPBackend.MATH):
+        found = derivatives_of(model, train.images[:1], train.labels[:1], cross_entropy_loss)
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    vector = {name: torch.randn_like(model.get_parameter(name)) for name in names}
+    with sdpa_kernel(SDPBackend.MATH):
+        product, derivative = found.along(train.images, train.labels, vector)
+        half_square, own_derivative = found.half_squares(train.images, train.labels)
     for k in range(3):
-        own = {name: part[k].flatten() for name, part in found.gradients.items() if isinstance(part, Tensor)}
-        loss = functional.cross_entropy(model(train.images[k : k + 1]), train.labels[k : k + 1])
-        expected = torch.autograd.grad(loss, [model.get_parameter(name) for name in own])
-        torch.testing.assert_close(torch.cat(list(own.values())), torch.cat([part.flatten() for part in expected]))
+        image = train.images[k].clone().requires_grad_()
+        with sdpa_kernel(SDPBackend.MATH):
+            loss = functional.cross_entropy(model(image[None]), train.labels[k : k + 1])
+        gradients = torch.autograd.grad(loss, [model.get_parameter(name) for name in names], create_graph=True)
+        for value, slope, expected in (
+            (product, derivative, sum((part * vector[name]).sum() for part, name in zip(gradients, names, strict=True))),
+            (half_square, own_derivative, sum(part.square().sum() for part in gradients) / 2),
+        ):
+            torch.testing.assert_close(value[k], expected.detach())
+            torch.testing.assert_close(slope[k], torch.autograd.grad(expected, image, retain_graph=True)[0])
     assert [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)] == before
+
+
+def test_what_is_taken_in_batches():
+    for make, expected in ((small_resnet, True), (partly_frozen, True), (fine_tuned_transformer, True), (WithToken, False)):
+        train = examples(1)
+        with sdpa_kernel(SDPBackend.MATH):
+            found = derivatives_of(make().double().eval(), train.images, train.labels, cross_entropy_loss)
+        assert (getattr(found.along, "func", None) is _along) == expected
 
 
 def test_a_gradient_of_zero_has_a_map_of_zero():
     model, train = cnn().double().eval(), examples(1)
     vectors = {name: torch.zeros(1, *parameter.shape).double() for name, parameter in model.named_parameters()}
-    del vectors["5.bias"]
-    vectors["5.weight"] = Outer(torch.zeros(1, 1, 16).double(), torch.zeros(1, 1, 3).double(), with_bias=True)
     assert not influence_maps(model, train, vectors, Pairs(torch.tensor([0]), torch.tensor([0])), True).any()
 
 

@@ -41,8 +41,9 @@ def test_statistics_over_seeds():
     np.testing.assert_allclose(found.mean, maps.double().mean(0))
     np.testing.assert_allclose(found.std, maps.double().std(0))
     np.testing.assert_allclose(found.signal_to_noise, (maps.double().mean(0) / maps.double().std(0)).abs())
-    with pytest.raises(UserError, match="at least two seeds"):
-        pixel_statistics(maps[:1])
+    alone = pixel_statistics(maps[:1])
+    np.testing.assert_allclose(alone.mean, maps[0].double())
+    assert alone.std is None and alone.signal_to_noise is None
 
 
 def test_unusable_settings_are_refused():

@@ -10,10 +10,7 @@ from tqdm import tqdm
 
 from tda.curvature import gauss_newton_products, unflatten
 from tda.errors import UserError
-from tda.features.directions import Directions
 from tda.features.influence_maps import SCORES, Pairs, Smoothing, gradients_of, influence_maps
-from tda.gradient_kernel import gradient_rows
-from tda.gradient_plan import plan_gradients
 from tda.minres import minres
 from tda.quantities import Quantity, cross_entropy_loss
 from tda.statistics import mean_and_std, signal_to_noise
@@ -47,11 +44,14 @@ class MapSettings:
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """Over the seeds of an ensemble, per pixel (m, c, h, w) float64: mean, std (with n - 1), and |mean| / std."""
+    """Over the seeds of an ensemble, per pixel (m, c, h, w) float64: mean, std (with n - 1), and |mean| / std.
+
+    One seed has neither of the latter: they are None.
+    """
 
     mean: np.ndarray
-    std: np.ndarray
-    signal_to_noise: np.ndarray
+    std: np.ndarray | None
+    signal_to_noise: np.ndarray | None
 
 
 def maps_of_model(
@@ -65,14 +65,14 @@ def maps_of_model(
     return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
 
 
-def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
+def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> dict[str, Tensor]:
     """(Gauss-Newton matrix + damping)^-1 times the test gradients, for the matrix of the mean training loss."""
-    gradients = gradient_rows(test.images, test.labels, quantity, plan_gradients(model, test.images)).dense()
+    gradients = torch.cat([part.flatten(1) for part in gradients_of(model, test, quantity).values()], dim=1)
     products = gauss_newton_products(model, train.images, train.labels)
     solution = minres(
         lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
     )
-    return dict(unflatten(solution.x, model))
+    return unflatten(solution.x, model)
 
 
 def maps_of_seeds(
@@ -98,8 +98,8 @@ def maps_of_seeds(
 
 
 def pixel_statistics(maps: Tensor) -> PixelStatistics:
-    """Statistics over the first axis of maps (seeds, m, c, h, w); raises UserError if there is one seed only."""
+    """Statistics over the first axis of maps (seeds, m, c, h, w)."""
     if len(maps) < 2:
-        raise UserError("the spread of a map over seeds needs at least two seeds; train and name more")
+        return PixelStatistics(maps[0].double().numpy(), None, None)
     mean, std = mean_and_std(maps.double().numpy())
     return PixelStatistics(mean, std, signal_to_noise(mean, std))

@@ -11,7 +11,6 @@ from tda.ensembles import load_members, train_ensemble
 from tda.errors import UserError
 from tda.features.influence_maps import Pairs
 from tda.features.shortcut import Patch, ShortcutExperiment, plant
-from tda.features.subjects import require_image_inputs
 from tda.many_models import evaluate, resident_split
 from tda.members import Member
 from tda.methods import method_named
@@ -54,8 +53,8 @@ def trained_with_and_without(
 
     force: train the one with the patch again. Raises UserError for an unusable patch or members of other data.
     """
-    require_image_inputs(experiment)
     task = task_named(experiment.task)
+    _require_image_inputs(experiment, task)
     region = patch.region(task)
     planted, chosen = plant(train, patch, task)
     plain = Experiment(experiment.model, experiment.task, experiment.num_per_class)
@@ -78,6 +77,15 @@ def trained_with_and_without(
         test.labels[others],
         region,
     )
+
+
+def _require_image_inputs(experiment: Experiment, task: Task) -> None:
+    image = torch.zeros(1, task.channels, task.image_size, task.image_size)
+    if family_named(experiment.model).inputs(task, image).shape != image.shape:
+        raise UserError(
+            f"--model {experiment.model} cannot be taught a patch: its models take embeddings, not the task's images; choose a "
+            f"model that takes images, such as cnn"
+        )
 
 
 def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:

@@ -1,28 +1,24 @@
 """The truth test of an experiment: settings, table and figure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from tda.devices import pick_device, prepare_process
-from tda.ensembles import load_members
 from tda.errors import UserError
 from tda.features.influence_maps import Smoothing
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
 from tda.features.selection import most_helpful
-from tda.features.subjects import experiment_subject, gradient_scores
+from tda.features.subjects import ensemble_subject, gradient_scores, last_members
 from tda.features.truth_test import PROTOCOLS, Importance, truth_table
 from tda.figures import save_figure
 from tda.files import write_text
 from tda.manifest import step
-from tda.models.families import family_named
 from tda.paths import Experiment
-from tda.seeds import chosen_seed_ids
-from tda.subsets import Split
-from tda.tasks import task_named
+from tda.subsets import Split, load_split
 
 _TITLES = {"keep": "only these pixels are kept", "delete": "these pixels are removed"}
 _ORDERS = {"map": ("tab:red", "by the map"), "random": ("tab:blue", "at random")}
@@ -63,10 +59,11 @@ def run_truth_test(settings: TruthSettings) -> str:
     if settings.score not in ("grad_cos", "grad_dot") or settings.ranked_by not in ("map", "map_times_change"):
         raise UserError("--score must be grad_cos or grad_dot, and --ranked_by map or map_times_change")
     experiment = Experiment(settings.model, settings.task, settings.num_per_class)
-    subject = experiment_subject(experiment, 1, settings.num_seeds, device)
-    hashes = {"train": subject.train.fingerprint(), "test": subject.test.fingerprint()}
+    train, test = load_split(settings.task, "train", settings.num_per_class), load_split(settings.task, "test")
+    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
     with step(experiment, "truth test of maps", vars(settings), hashes, device):
-        subject = replace(subject, test=_spread(subject.test, settings.num_test))
+        ensemble = last_members(experiment, 1, settings.num_seeds, train, device)
+        subject = ensemble_subject(ensemble, train, _spread(test, settings.num_test))
         scores = gradient_scores(subject, cosine=settings.score == "grad_cos")
         pairs = most_helpful(scores.mean(0), torch.arange(len(subject.test)), settings.num_train)
         chosen_map = MapSettings(settings.score, Smoothing(settings.smoothing_copies, settings.smoothing_deviation))
@@ -76,12 +73,7 @@ def run_truth_test(settings: TruthSettings) -> str:
         if settings.ranked_by == "map_times_change":
             mean_map = mean_map * (images[pairs.train] - images.mean(dim=(0, 2, 3), keepdim=True))
         importance = Importance(pairs, reduce_channels(mean_map, "sum"))
-        last = family_named(settings.model).plan(task_named(settings.task)).kept_epochs[-1:]
-        members = [
-            load_members(experiment, seed_id, last, subject.train.to(torch.device("cpu")), device)[0]
-            for seed_id in chosen_seed_ids(None)[: settings.num_seeds]
-        ]
-        table = truth_table(members, subject.train, subject.test, importance)
+        table = truth_table([members[-1] for members in ensemble], subject.train, subject.test, importance)
         folder = experiment.results.path
         write_text(folder / "map_truth.csv", table.to_csv(index=False, float_format="%.6g"))
         save_figure(draw_truth(table), folder / "map_truth.png", folder / "map_truth.pdf")
