@@ -53,8 +53,8 @@ def trained_with_and_without(
 
     force: train the one with the patch again. Raises UserError for an unusable patch or members of other data.
     """
+    _require_training_from_scratch(experiment)
     task = task_named(experiment.task)
-    _require_image_inputs(experiment, task)
     region = patch.region(task)
     planted, chosen = plant(train, patch, task)
     plain = Experiment(experiment.model, experiment.task, experiment.num_per_class)
@@ -79,12 +79,11 @@ def trained_with_and_without(
     )
 
 
-def _require_image_inputs(experiment: Experiment, task: Task) -> None:
-    image = torch.zeros(1, task.channels, task.image_size, task.image_size)
-    if family_named(experiment.model).inputs(task, image).shape != image.shape:
+def _require_training_from_scratch(experiment: Experiment) -> None:
+    if family_named(experiment.model).fine_tuned is not None:
         raise UserError(
-            f"--model {experiment.model} cannot be taught a patch: its models take embeddings, not the task's images; choose a "
-            f"model that takes images, such as cnn"
+            f"--model {experiment.model} cannot be taught a patch: its models are fine-tuned on what a base makes of images; "
+            f"choose a model that is trained on the images themselves, such as cnn"
         )
 
 

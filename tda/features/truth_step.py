@@ -34,15 +34,15 @@ class TruthSettings:
     """Task of the ensemble: digits3, mnist3 or cifar10."""
     num_per_class: int = 10
     """Training examples per class of the ensemble."""
-    num_test: int = 20
+    num_test: int = 40
     """Test images, spread evenly over the test subset."""
     num_train: int = 5
     """Most helpful training images of each, which make the batch of the added step."""
-    score: str = "grad_cos"
+    score: str = "grad_dot"
     """Score whose maps rank the pixels, and that picks the training images: grad_cos or grad_dot."""
     ranked_by: str = "map_times_change"
     """What ranks the pixels: map, or map_times_change, which multiplies it with the pixel's distance from the mean."""
-    smoothing_copies: int = 10
+    smoothing_copies: int = 0
     """Noisy copies of the training image that a map averages over; 0 for the image itself."""
     smoothing_deviation: float = 0.1
     """Standard deviation of their noise, as a share of the range of the image's values."""
