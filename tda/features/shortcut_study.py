@@ -193,7 +193,9 @@ def _table_rows(condition: Condition, maps: Tensor, region: Tensor, reduction: s
             (single, over_seeds(np.array([float(mean_merit(own)) for own in maps]))),
             (averaged, jackknife(maps, mean_merit)),
         ):
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            # All merits are shares, which the intervals' formula does not know.
+            low, high = np.clip([estimate.low, estimate.high], 0, 1)
+            row |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
     return [single, averaged]
 
 

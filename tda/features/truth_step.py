@@ -35,7 +35,7 @@ class TruthSettings:
     """Task of the ensemble: digits3, mnist3 or cifar10."""
     num_per_class: int = 10
     """Training examples per class of the ensemble."""
-    num_test: int = 20
+    num_test: int = 40
     """Test images, spread evenly over the test subset."""
     num_train: int = 5
     """Most helpful training images of each, which make the batch of the added step."""

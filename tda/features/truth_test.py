@@ -64,12 +64,13 @@ def loss_changes(member: Member, train: Split, test: Split, importance: Importan
     labels = train.labels[importance.pairs.train].repeat(len(keys))
     indices = train.indices[importance.pairs.train].repeat(len(keys))
     altered = Split(torch.cat(images), labels, indices)
-    each = len(importance.pairs) // len(tests)
-    runs = [Run(member.state, [batch], [1]) for batch in torch.arange(len(altered)).split(each)]
-    base, after = evaluate(member.model, few).losses, torch.empty(len(runs), dtype=torch.float32)
-    for number, (snapshot,) in train_many(member.model, member.plan, runs, altered, evaluate_on=few):
-        after[number] = snapshot.evaluation.losses[number % len(tests)]
-    changes = base - after.view(len(keys), len(tests))
+    batches = torch.arange(len(altered)).split(len(importance.pairs) // len(tests))
+    changes = torch.empty(len(keys), len(tests))
+    for number, before in enumerate(evaluate(member.model, few).losses):
+        one = Split(few.images[number : number + 1], few.labels[number : number + 1], few.indices[number : number + 1])
+        runs = [Run(member.state, [batch], [1]) for batch in batches[number :: len(tests)]]
+        for key, (snapshot,) in train_many(member.model, member.plan, runs, altered, evaluate_on=one):
+            changes[key, number] = before - snapshot.evaluation.losses[0]
     return dict(zip(keys, changes, strict=True))
 
 
