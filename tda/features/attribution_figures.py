@@ -15,7 +15,7 @@ from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import PixelStatistics
 from tda.features.subjects import Subject
 
-_ROWS = ("training\nimage", "mean map\nover seeds", "std\nover seeds", "|mean| / std")
+_ROWS = ("training\nimage", "mean map\nover seeds", "std\nover seeds", "|mean| / std\n(yellow: 5)")
 _ROWS_OF_ONE_SEED = ("training\nimage", "map")
 
 
