@@ -163,13 +163,15 @@ def truth_table() -> str:
     for path in _by_size("map_truth.csv"):
         table = pd.read_csv(path)
         for (protocol, order), found in table.groupby(["protocol", "pixels"], sort=False):
-            cells = {f"{share:.0%}": f"{change:.3f} [{low:.3f}, {high:.3f}]" for share, change, low, high in zip(
+            found = found[found.share.isin(_SHOWN_SHARES)]
+            cells = {f"{share:.0%}": f"{change:.2f} [{low:.2f}, {high:.2f}]" for share, change, low, high in zip(
                 found.share, found.loss_change, found.low, found.high, strict=True
             )}  # fmt: skip
             rows.append({"experiment": path.parent.name, "pixels": f"{_PROTOCOLS[protocol]} {_ORDERS[order]}", **cells})
     return markdown(pd.DataFrame(rows))
 
 
+_SHOWN_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1)
 _PROTOCOLS = {"keep": "kept", "delete": "removed"}
 _ORDERS = {"map": "by the map", "random": "at random"}
 
