@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.models.vision_transformer import VisionTransformer
 
+from tda.features import influence_maps as influence_maps_file
 from tda.features.image_passes import _along, derivatives_of
 from tda.features.influence_maps import Pairs, Smoothing, gradients_of, influence_maps
 from tda.quantities import cross_entropy_loss
@@ -138,7 +139,7 @@ def test_maps_of_a_vision_transformer_with_adapters_are_finite_differences(tiny_
 
 
 @pytest.mark.parametrize("make", [cnn, WithToken])
-def test_maps_do_not_depend_on_the_batching(make: Callable[[], nn.Module]):
+def test_maps_do_not_depend_on_the_batching(make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch):
     model, train, test = make().double().eval(), examples(5), examples(4)
     vectors = gradients_of(model, test)
     pairs = Pairs(torch.tensor([4, 0, 0, 3, 0, 3, 0, 0, 0, 1]), torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 1, 2]))
@@ -147,6 +148,10 @@ def test_maps_do_not_depend_on_the_batching(make: Callable[[], nn.Module]):
     for at_once in (1, 4):
         found = influence_maps(model, train, vectors, pairs, True, smoothing, images_at_once=at_once)
         torch.testing.assert_close(found, together, rtol=1e-9, atol=1e-12)
+    # Two pairs, of three copies each, in a block.
+    monkeypatch.setattr(influence_maps_file, "_BYTES", 2 * 3 * 128 * 4)
+    found = influence_maps(model, train, vectors, pairs, True, smoothing, images_at_once=32)
+    torch.testing.assert_close(found, together, rtol=1e-9, atol=1e-12)
     for k in range(len(pairs)):
         alone = influence_maps(model, train, vectors, Pairs(pairs.train[k : k + 1], pairs.test[k : k + 1]), True, smoothing)
         torch.testing.assert_close(alone[0], together[k], rtol=1e-9, atol=1e-12)
