@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tda.devices import pick_device, prepare_process
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing
-from tda.features.intervals import jackknife, over_seeds
+from tda.features.intervals import Estimate, jackknife, over_seeds
 from tda.features.map_files import save_arrays
 from tda.features.reductions import area_under_curve, largest_inside, mass_share, reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
@@ -193,17 +193,20 @@ def _table_rows(condition: Condition, maps: Tensor, region: Tensor, reduction: s
             (single, over_seeds(np.array([float(mean_merit(own)) for own in maps]))),
             (averaged, jackknife(maps, mean_merit)),
         ):
-            # All merits are shares, which the intervals' formula does not know.
-            low, high = np.clip([estimate.low, estimate.high], 0, 1)
-            row |= {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+            row |= _columns(name, estimate)
     return [single, averaged]
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    """A share and its interval, whose formula does not know that a share lies between 0 and 1."""
+    low, high = np.clip([estimate.low, estimate.high], 0, 1)
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _misread_table(planted: Planted, misread: dict[str, np.ndarray]) -> pd.DataFrame:
     rows = []
     for models, wrong in misread.items():
-        estimate = over_seeds(wrong.mean(1))
-        rows.append({"models": models, "misread": estimate.value, "misread_low": estimate.low, "misread_high": estimate.high})
+        rows.append({"models": models, **_columns("misread", over_seeds(wrong.mean(1)))})
     return pd.DataFrame(rows).assign(test_images=len(planted.test), patched_training_images=len(planted.chosen))
 
 
