@@ -1,91 +1,75 @@
-"""Derivatives, with respect to images, of inner products with parameter gradients: double backward passes for many images.
+"""Gradients, with respect to images, of parameter gradients along directions: one double backward pass for many images.
 
-The inner product of an image's parameter gradient with a vector v is a sum over layers of <d, layer(a; v)>, a what goes into
-the layer and d the gradient of what comes out, since a layer's output is linear in its own parameters. So no gradient is formed
-to be differentiated, and all images that share a vector are one batch of plain layers.
+The inner product of image b's parameter gradient with a direction v_b is a sum over layers of <d, layer(a; v_b)>, a what goes
+into the layer and d the gradient of what comes out, since a layer's output is linear in its own parameters. So no parameter
+gradient is formed to be differentiated, every image has a direction of its own, and further directions share the pass.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
+from torch.func import functional_call, vmap
 
-from tda.devices import image_format
-from tda.layer_gradients import Layer
+from tda.features.directions import Directions, Outer
+from tda.gradient_pass import ModuleCall
+from tda.layer_gradients import Layer, layer_rows
 from tda.model_state import trained_parameters
 from tda.quantities import Quantity
 
-_NORMALISATIONS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d)
-_ACCOUNTED = (nn.Linear, nn.Conv2d, *_NORMALISATIONS)
+_LINEAR_IN_PARAMETERS = (
+    nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,
+)  # fmt: skip
 
 _TOLERANCE = 1e-3
-"""Largest relative error of a batched derivative on a probe image, in float32."""
-
-Vector = dict[str, Tensor]
-"""Trained parameter name -> (*shape): a vector in parameter space."""
-
-Derivative = tuple[Tensor, Tensor]
-"""A value for each image (b,), and its derivative with respect to the image's pixels (b, c, h, w)."""
+"""Largest relative error of the layers' account on a probe image, in float32."""
 
 
 @dataclass(frozen=True)
-class Derivatives:
-    """Of a model, for images (b, c, h, w) and labels (b, ...).
+class ImagePass:
+    """A pass over b images whose graph is kept.
 
-    along: images, labels, v -> <gradient of image b, v> with its derivative; half_squares: images, labels -> |gradient of image
-    b|^2 / 2 with its derivative.
+    gradients: the images' parameter gradients, detached, as directions; along: directions -> (b, c, h, w), d/dx_b <gradient of
+    image b, v_b>, the directions held fixed. It may be called again and again.
     """
 
-    along: Callable[[Tensor, Tensor, Vector], Derivative]
-    half_squares: Callable[[Tensor, Tensor], Derivative]
+    gradients: Directions
+    along: Callable[[Directions], Tensor]
 
 
-def derivatives_of(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantity) -> Derivatives:
-    """A model's derivatives: for batches where that is proved right on a probe, else image by image.
+PassMaker = Callable[[Tensor, Tensor], ImagePass]
+"""Maps images (b, c, h, w) and labels (b, ...) to their ImagePass."""
 
-    image (1, c, h, w), label (1, ...): the probe. They work on a copy of the model in evaluation mode, so that several threads
-    can each have their own.
+
+def pass_maker(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantity) -> PassMaker:
+    """How passes of this model are made: layer by layer where that is proved right on a probe, else image by image.
+
+    image (1, c, h, w), label (1, ...): the probe. Passes run on a copy of the model in evaluation mode, so that makers of one
+    model can be at work in several threads.
     """
     names = list(trained_parameters(model))
-    copied = deepcopy(model).eval().requires_grad_(False).to(memory_format=image_format(image.device))
+    # Convolutions with a kernel for each image are fastest in torch's own memory format.
+    copied = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     for module in copied.modules():
-        # An activation that overwrites its input would destroy what is still needed.
+        # An activation that overwrites its input would destroy what the kept graph needs.
         if getattr(module, "inplace", False):
             module.inplace = False
-    one_by_one, layers = _one_by_one(copied, names, quantity), _layers(copied, names)
-    if layers is None:
-        return one_by_one
-    batched = Derivatives(partial(_along, copied, layers, quantity), partial(_half_squares, copied, layers, quantity))
-    generator = torch.Generator().manual_seed(0)
-    vector = {name: torch.randn(copied.get_parameter(name).shape, generator=generator).to(image) for name in names}
-    right = _agree(batched.along, one_by_one.along, image, label, vector)
-    return batched if right and _agree(batched.half_squares, one_by_one.half_squares, image, label) else one_by_one
-
-
-def _agree(batched: Callable[..., Derivative], plain: Callable[..., Derivative], *probe: object) -> bool:
-    try:
-        found = batched(*probe)
-    except (RuntimeError, ValueError, TypeError, IndexError):
-        return False
-    return all(
-        torch.linalg.vector_norm(own - other) <= _TOLERANCE * torch.linalg.vector_norm(other) + 1e-30
-        for own, other in zip(found, plain(*probe), strict=True)
-    )
+    layers = _layers(copied, names)
+    if layers is not None and _account_is_right(copied, layers, names, image, label, quantity):
+        return lambda images, labels: _layered_pass(copied, layers, images, labels, quantity)
+    return lambda images, labels: _looped_pass(copied, names, images, labels, quantity)
 
 
 def _layers(model: nn.Module, names: list[str]) -> list[Layer] | None:
-    """The layers that hold the trained parameters, or None where a parameter is held by another kind of module."""
+    """The layers that hold the trained parameters, or None if a parameter is shared or held by another kind of module."""
     trained, layers = set(names), []
     for prefix, module in model.named_modules():
         own = {local: f"{prefix}.{local}" if prefix else local for local, _ in module.named_parameters(recurse=False)}
         own = {local: name for local, name in own.items() if name in trained}
-        if own and not isinstance(module, _ACCOUNTED):
+        if own and not isinstance(module, _LINEAR_IN_PARAMETERS):
             return None
         if own:
             layers.append(Layer(module, own))
@@ -93,35 +77,48 @@ def _layers(model: nn.Module, names: list[str]) -> list[Layer] | None:
     return layers if found == trained else None
 
 
-def _one_by_one(model: nn.Module, names: list[str], quantity: Quantity) -> Derivatives:
-    """For any model: each image in a graph of its own."""
+def _account_is_right(
+    model: nn.Module, layers: list[Layer], names: list[str], image: Tensor, label: Tensor, quantity: Quantity
+) -> bool:
+    """Whether the layers' account of one image agrees with plain automatic differentiation."""
+    plain = _looped_pass(model, names, image, label, quantity)
+    generator = torch.Generator().manual_seed(0)
+    along = {name: torch.randn(gradient.shape, generator=generator).to(gradient) for name, gradient in plain.gradients.items()}
+    try:
+        layered = _layered_pass(model, layers, image, label, quantity)
+        found = layered.along(along)
+        own = layered.along(layered.gradients)
+    except (RuntimeError, ValueError, TypeError, IndexError):
+        return False
+    return _close(found, plain.along(along)) and _close(own, plain.along(plain.gradients))
 
-    parameters = [model.get_parameter(name) for name in names]
 
-    def derivative(image: Tensor, label: Tensor, value: Callable[[list[Tensor]], Tensor]) -> Derivative:
+def _close(found: Tensor, expected: Tensor) -> bool:
+    return bool(torch.linalg.vector_norm(found - expected) <= _TOLERANCE * torch.linalg.vector_norm(expected) + 1e-30)
+
+
+def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Tensor, quantity: Quantity) -> ImagePass:
+    """For any model: each image in a graph of its own, which all its directions share."""
+    graphs = []
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
         leaf = image.detach().clone().requires_grad_()
-        total = quantity(model(leaf), label).sum()
-        gradients = torch.autograd.grad(total, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
-        found = value(list(gradients))
-        return found.detach()[None], torch.autograd.grad(found, leaf)[0]
+        parameters = {name: model.get_parameter(name).detach().requires_grad_() for name in names}
+        total = quantity(functional_call(model, parameters, (leaf,)), label).sum()
+        gradients = torch.autograd.grad(
+            total, list(parameters.values()), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        graphs.append((leaf, gradients))
 
-    def each(images: Tensor, labels: Tensor, value: Callable[[list[Tensor]], Tensor]) -> Derivative:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        found = [derivative(*one, value) for one in zip(images.split(1), labels.split(1), strict=True)]
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        values, derivatives = zip(*found, strict=True)
-        return torch.cat(values), torch.cat(derivatives)
+    def along(directions: Directions) -> Tensor:
+        found = []
+        for position, (leaf, gradients) in enumerate(graphs):
+            named = zip(names, gradients, strict=True)
+            product = sum((gradient * directions[name][position]).sum() for name, gradient in named)
+            found.append(torch.autograd.grad(product, leaf, retain_graph=True)[0])
+        return torch.cat(found)
 
-    def along(images: Tensor, labels: Tensor, vector: Vector) -> Derivative:
-        parts = [vector[name] for name in names]
-        return each(images, labels, lambda found: sum((a * b).sum() for a, b in zip(found, parts, strict=True)))
-
-    def half_squares(images: Tensor, labels: Tensor) -> Derivative:
-        return each(images, labels, lambda found: sum(part.square().sum() for part in found) / 2)
-
-    return Derivatives(along, half_squares)
+    columns = zip(*(gradients for _, gradients in graphs), strict=True)
+    return ImagePass({name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}, along)
 
 
 @dataclass
@@ -134,88 +131,78 @@ class _Call:
     delta: Tensor
 
 
-def _along(
-    model: nn.Module, layers: list[Layer], quantity: Quantity, images: Tensor, labels: Tensor, vector: Vector
-) -> Derivative:
+def _layered_pass(model: nn.Module, layers: list[Layer], images: Tensor, labels: Tensor, quantity: Quantity) -> ImagePass:
     leaf = images.detach().clone().requires_grad_()
-    calls = _calls(model, layers, quantity, leaf, labels)
-    return _differentiated(sum((call.delta * _output_along(call, vector)).flatten(1).sum(1) for call in calls), leaf)
-
-
-def _half_squares(model: nn.Module, layers: list[Layer], quantity: Quantity, images: Tensor, labels: Tensor) -> Derivative:
-    leaf = images.detach().clone().requires_grad_()
-    calls = _calls(model, layers, quantity, leaf, labels)
-    grouped = [[call for call in calls if call.layer is layer] for layer in layers]
-    return _differentiated(sum(_squared_norms(layer, own) for layer, own in zip(layers, grouped, strict=True) if own) / 2, leaf)
-
-
-def _differentiated(values: Tensor, leaf: Tensor) -> Derivative:
-    return values.detach(), torch.autograd.grad(values.sum(), leaf)[0]
-
-
-def _calls(model: nn.Module, layers: list[Layer], quantity: Quantity, leaf: Tensor, labels: Tensor) -> list[_Call]:
     calls: list[_Call] = []
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.module.register_forward_hook(_recorder(calls, layer)).remove)
         total = quantity(model(leaf), labels).sum()
     deltas = torch.autograd.grad(total, [call.output for call in calls], create_graph=True, materialize_grads=True)
-    return [replace(call, delta=delta) for call, delta in zip(calls, deltas, strict=True)]
+    calls = [replace(call, delta=delta) for call, delta in zip(calls, deltas, strict=True)]
 
+    def along(directions: Directions) -> Tensor:
+        product = sum((call.delta * _output_along(call, directions)).sum() for call in calls)
+        return torch.autograd.grad(product, leaf, retain_graph=True)[0]
 
-def _output_along(call: _Call, vector: Vector) -> Tensor:
-    """The layer's output (b, ...) for its inputs with the vector in the place of its parameters."""
-    module, names = call.layer.module, call.layer.parameters
-    values = {local: torch.zeros_like(parameter) for local, parameter in module.named_parameters() if local not in names}
-    return functional_call(module, values | {local: vector[name] for local, name in names.items()}, (call.inputs,))
+    return ImagePass(_formed_gradients(layers, calls, len(images)), along)
 
 
 def _recorder(calls: list[_Call], layer: Layer) -> Callable[[nn.Module, tuple, Tensor], None]:
     return lambda module, inputs, output: calls.append(_Call(layer, inputs[0], output, output))
 
 
-def _squared_norms(layer: Layer, calls: list[_Call]) -> Tensor:
-    """Squared norm (b,) of each image's gradient with respect to the layer's own parameters, over all of its calls."""
-    if isinstance(layer.module, _NORMALISATIONS):
-        gradients = [_normalisation_gradients(call) for call in calls]
-        return sum(sum(parts).square().sum(1) for parts in zip(*gradients, strict=True))
-    tokens = [_tokens(call) for call in calls]
-    inputs, deltas = (torch.cat(parts, dim=2) for parts in zip(*tokens, strict=True))
-    has_bias = "bias" in layer.parameters
-    if "weight" not in layer.parameters:
-        return deltas.sum(2).square().sum((1, 2))
-    width, outputs = inputs.shape[-1], deltas.shape[-1]
-    if inputs.shape[2] * (width + outputs) < width * outputs:
-        # Fewer numbers than the gradient itself has.
-        return ((inputs @ inputs.mT + has_bias) * (deltas @ deltas.mT)).sum((1, 2, 3))
-    squares = (deltas.mT @ inputs).square().sum((1, 2, 3))
-    return squares + deltas.sum(2).square().sum((1, 2)) if has_bias else squares
+def _formed_gradients(layers: list[Layer], calls: list[_Call], count: int) -> Directions:
+    found: Directions = {}
+    for layer in layers:
+        own = [call for call in calls if call.layer is layer]
+        if _is_cheaper_as_outer(layer, own):
+            inputs = torch.cat([_tokens(call.inputs) for call in own], dim=1)
+            deltas = torch.cat([_tokens(call.delta) for call in own], dim=1)
+            found[layer.parameters["weight"]] = Outer(inputs.detach(), deltas.detach(), "bias" in layer.parameters)
+            continue
+        recorded = [
+            ModuleCall((call.inputs,), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
+            for call in own
+        ]
+        found |= layer_rows(layer, recorded, count).gradients()
+    return found
 
 
-def _tokens(call: _Call) -> tuple[Tensor, Tensor]:
-    """Inputs (b, g, t, k) and output gradients (b, g, t, o) of a linear layer's or g groups' t positions."""
-    module, count = call.layer.module, len(call.inputs)
+def _output_along(call: _Call, directions: Directions) -> Tensor:
+    """The layer's output (b, ...) for its inputs with each image's direction in the place of the parameters."""
+    module, names = call.layer.module, call.layer.parameters
+    outer = directions.get(names.get("weight"))
+    if isinstance(outer, Outer):
+        weights = _tokens(call.inputs) @ outer.inputs.mT + outer.with_bias
+        return (weights @ outer.deltas).view_as(call.output)
+    own = {local: directions[name] for local, name in names.items()}
     if isinstance(module, nn.Linear):
-        return call.inputs.reshape(count, 1, -1, module.in_features), call.delta.reshape(count, 1, -1, module.out_features)
-    padded = call.inputs
-    if module.padding_mode != "zeros" or isinstance(module.padding, str):
-        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        padded = functional.pad(padded, module._reversed_padding_repeated_twice, mode=mode)
-    own = 0 if padded is not call.inputs else module.padding
-    unfolded = functional.unfold(padded, module.kernel_size, module.dilation, own, module.stride)
-    return unfolded.view(count, module.groups, -1, unfolded.shape[-1]).mT, call.delta.reshape(
-        count, module.groups, module.out_channels // module.groups, -1
-    ).mT
+        return _linear_along(call.inputs, **own)
+    untrained = {local: torch.zeros_like(parameter) for local, parameter in module.named_parameters() if local not in own}
+
+    def of_one(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        return functional_call(module, parameters | untrained, (inputs[None],))[0]
+
+    return vmap(of_one)(own, call.inputs)
 
 
-def _normalisation_gradients(call: _Call) -> list[Tensor]:
-    """Gradients (b, numel) with respect to the weight and the bias of a layer that normalises, those that it is asked for."""
-    module = call.layer.module
-    neutral = {"weight": torch.ones_like(module.weight), "bias": torch.zeros_like(module.weight)}
-    plain = {local: neutral[local] for local, _ in module.named_parameters()}
-    found = {"weight": call.delta * functional_call(module, plain, (call.inputs,)), "bias": call.delta}
-    count, width = len(call.inputs), module.weight.numel()
-    # Layer norms act on the last dimensions, the others on the channels, which follow the images.
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        return [found[local].reshape(count, -1, width).sum(1) for local in call.layer.parameters]
-    return [found[local].reshape(count, width, -1).sum(2) for local in call.layer.parameters]
+def _linear_along(inputs: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    found = 0 if weight is None else _tokens(inputs) @ weight.mT
+    if bias is not None:
+        found = found + bias[:, None, :]
+    return found.reshape(*inputs.shape[:-1], -1)
+
+
+def _tokens(values: Tensor) -> Tensor:
+    """(b, ..., d) -> (b, t, d)."""
+    return values.reshape(len(values), -1, values.shape[-1])
+
+
+def _is_cheaper_as_outer(layer: Layer, calls: list[_Call]) -> bool:
+    """Whether a linear layer's gradient takes less room as a sum of outer products, of which a direction combines two."""
+    if not isinstance(layer.module, nn.Linear) or "weight" not in layer.parameters or not calls:
+        return False
+    terms = 2 * sum(_tokens(call.inputs).shape[1] for call in calls)
+    inputs, outputs = layer.module.in_features, layer.module.out_features
+    return terms * (inputs + outputs) < inputs * outputs

@@ -4,7 +4,6 @@ The map of a pair (training example i, test example j) is the derivative of its 
 Positive = with more of this pixel's value the training example would help the test example more.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import local
 
@@ -12,11 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.curvature import unflatten
-from tda.devices import image_format
-from tda.features.image_passes import Derivative, Derivatives, derivatives_of
-from tda.gradient_kernel import gradient_rows
-from tda.gradient_plan import plan_gradients
+from tda.features.directions import Directions, combined, concatenated, inner, rows_of, spread_out
+from tda.features.image_passes import PassMaker, pass_maker
 from tda.model_state import trained_parameters
 from tda.quantities import Quantity, cross_entropy_loss
 from tda.seeds import stream
@@ -26,10 +22,13 @@ from tda.workers import in_order
 SCORES = ("grad_cos", "grad_dot", "if")
 """Scores whose maps can be taken; `if` is Gauss-Newton influence with the curvature held fixed."""
 
-_BYTES = 2**28
-"""Most that the maps of a block of pairs, or the parameter gradients of the images of a pass, take, in bytes."""
+_BYTES = 2**27
+"""Parameter gradients of the training images of a pass, in bytes."""
 
 _MOST_IMAGES = 32
+
+_MOST_ROUNDS = 4
+"""Pairs of one training image that share its pass: further ones would leave images in fewer pairs idle beside it."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +54,18 @@ class Pairs:
         return len(self.train)
 
 
-def gradients_of(model: nn.Module, examples: Split, quantity: Quantity = cross_entropy_loss) -> dict[str, Tensor]:
-    """Parameter gradients of n examples, as influence_maps takes vectors: parameter name -> (n, *shape)."""
-    plan = plan_gradients(model, examples.images[:1])
-    return unflatten(gradient_rows(examples.images, examples.labels, quantity, plan).dense(), model)
+def gradients_of(model: nn.Module, examples: Split, quantity: Quantity = cross_entropy_loss) -> Directions:
+    """Parameter gradients of n examples, as directions that influence_maps takes for its vectors."""
+    with sdpa_kernel(SDPBackend.MATH):
+        make = pass_maker(model, examples.images[:1], examples.labels[:1], quantity)
+        images, labels = (tensor.split(_MOST_IMAGES) for tensor in (examples.images.contiguous(), examples.labels))
+        return concatenated([make(*block).gradients for block in zip(images, labels, strict=True)])
 
 
 def influence_maps(
     model: nn.Module,
     train: Split,
-    vectors: dict[str, Tensor],
+    vectors: Directions,
     pairs: Pairs,
     cosine: bool,
     smoothing: Smoothing = Smoothing(),
@@ -77,59 +78,59 @@ def influence_maps(
     (curvature + damping)^-1 times them; cosine: divide by both norms (Grad-Cos). The vectors are held fixed.
     On a CPU several passes run beside each other, each with one thread; the result does not depend on how many.
     """
+    jobs = _jobs(pairs, smoothing.copies, images_at_once or _images_at_once(model))
     maps = train.images.new_zeros(len(pairs), *train.images.shape[1:])
-    at_once = images_at_once or _images_at_once(model)
     own = local()
 
-    def worker() -> Derivatives:
-        if not hasattr(own, "derivatives"):
-            own.derivatives = derivatives_of(model, train.images[:1], train.labels[:1], quantity)
-        return own.derivatives
+    def work(number: int) -> Tensor:
+        if not hasattr(own, "make"):
+            own.make = pass_maker(model, train.images[:1], train.labels[:1], quantity)
+        return _maps_of(jobs[number], own.make, vectors, lengths, train, smoothing)
 
+    lengths = inner(vectors, vectors).sqrt() if cosine else None
+    on_gpu = train.images.device.type == "cuda"
     # Fused attention has no second derivative on a CPU.
     with sdpa_kernel(SDPBackend.MATH):
-        for block in _blocks(pairs, smoothing.copies, train.images[0].numel()):
-            squares = _by_image(worker, block, train, smoothing, at_once) if cosine else None
-            _add_maps(maps, worker, block, vectors, train, smoothing, at_once, squares)
+        results = map(work, range(len(jobs))) if on_gpu else in_order(work, len(jobs))
+        for job, found in zip(jobs, results, strict=True):
+            maps.index_add_(0, torch.cat([pair for _, pair, _ in job.rounds]).to(maps.device), found)
     return maps / max(1, smoothing.copies)
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Pairs that are taken together: pair, train, test, copy: for each noisy copy of each pair's image, (k,) int64."""
+class _Job:
+    """Images of one pass, and the pairs that they are in.
 
-    pair: Tensor
+    train, copy: position of each image (b,) in the training split and the number of its noisy copy; rounds: for each, the
+    places in the pass (k,), the positions of the pairs (k,) and the test positions (k,), at most one pair an image.
+    """
+
     train: Tensor
-    test: Tensor
     copy: Tensor
-
-    def images(self, train: Split, rows: Tensor, smoothing: Smoothing) -> tuple[Tensor, Tensor]:
-        """The images (r, c, h, w) of some rows, with their noise, and their labels."""
-        chosen = self.train[rows]
-        images = train.images[chosen]
-        if smoothing.copies:
-            drawn_for = zip(images, train.indices[chosen].tolist(), self.copy[rows].tolist(), strict=True)
-            images = images + torch.stack([_noise(image, index, copy, smoothing) for image, index, copy in drawn_for])
-        return images.contiguous(memory_format=image_format(images.device)), train.labels[chosen]
+    rounds: list[tuple[Tensor, Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class _Squares:
-    """place (k,): of a block's rows among its distinct images; values: |gradient|^2 / 2 of those, derivatives: with respect to
-    their pixels."""
-
-    place: Tensor
-    values: Tensor
-    derivatives: Tensor
-
-
-def _blocks(pairs: Pairs, copies: int, numel: int) -> Iterator[_Block]:
-    """Pairs of equal test examples follow each other; a block's maps take _BYTES at most."""
-    count = max(1, copies)
-    order = torch.argsort(pairs.test.cpu(), stable=True)
-    for some in order.split(max(1, _BYTES // (4 * numel * count))):
-        pair = some.repeat_interleave(count)
-        yield _Block(pair, pairs.train.cpu()[pair], pairs.test.cpu()[pair], torch.arange(count).repeat(len(some)))
+def _jobs(pairs: Pairs, copies: int, images_at_once: int) -> list[_Job]:
+    """Cut the work into passes; images that are in as many pairs come together, so that few are idle in a round."""
+    images, place, counts = torch.unique(pairs.train.cpu(), return_inverse=True, return_counts=True)
+    by_image = torch.argsort(place, stable=True).split(counts.tolist())
+    pieces = [
+        (image, copy, piece)
+        for image, own in zip(images.tolist(), by_image, strict=True)
+        for piece in own.split(_MOST_ROUNDS)
+        for copy in range(max(1, copies))
+    ]
+    pieces.sort(key=lambda piece: -len(piece[2]))
+    jobs = []
+    for start in range(0, len(pieces), images_at_once):
+        train, copy, own_pairs = zip(*pieces[start : start + images_at_once], strict=True)
+        rounds = []
+        for number in range(len(own_pairs[0])):
+            places = [k for k, own in enumerate(own_pairs) if number < len(own)]
+            chosen = torch.stack([own_pairs[k][number] for k in places])
+            rounds.append((torch.tensor(places), chosen, pairs.test.cpu()[chosen]))
+        jobs.append(_Job(torch.tensor(train), torch.tensor(copy), rounds))
+    return jobs
 
 
 def _images_at_once(model: nn.Module) -> int:
@@ -137,67 +138,37 @@ def _images_at_once(model: nn.Module) -> int:
     return max(1, min(_MOST_IMAGES, _BYTES // sum(parameter.numel() * parameter.element_size() for parameter in trained)))
 
 
-def _passes(work: Callable[[Tensor], Derivative], rows: list[Tensor], on_gpu: bool) -> Iterator[Derivative]:
-    def numbered(number: int) -> Derivative:
-        return work(rows[number])
-
-    return map(numbered, range(len(rows))) if on_gpu else in_order(numbered, len(rows))
-
-
-def _by_image(worker: Callable[[], Derivatives], block: _Block, train: Split, smoothing: Smoothing, at_once: int) -> _Squares:
-    """What depends on a noisy image alone, each image of the block taken once."""
-    keys = torch.stack([block.train, block.copy], dim=1)
-    _, place = torch.unique(keys, dim=0, return_inverse=True)
-    first = torch.full((int(place.max()) + 1,), len(place)).scatter_reduce(0, place, torch.arange(len(place)), "amin")
-
-    def work(rows: Tensor) -> Derivative:
-        return worker().half_squares(*block.images(train, rows, smoothing))
-
-    values, derivatives = zip(*_passes(work, list(first.split(at_once)), train.images.is_cuda), strict=True)
-    return _Squares(place, torch.cat(values), torch.cat(derivatives))
-
-
-def _add_maps(
-    maps: Tensor,
-    worker: Callable[[], Derivatives],
-    block: _Block,
-    vectors: dict[str, Tensor],
-    train: Split,
-    smoothing: Smoothing,
-    at_once: int,
-    squares: _Squares | None,
-) -> None:
-    """Add the block's maps to those of its pairs; squares: for Grad-Cos, with the images' own gradients."""
-    _, counts = torch.unique_consecutive(block.test, return_counts=True)
-    rows = [part for own in torch.arange(len(block.test)).split(counts.tolist()) for part in own.split(at_once)]
-
-    def work(chosen: Tensor) -> Derivative:
-        vector = {name: part[int(block.test[chosen[0]])] for name, part in vectors.items()}
-        product, derivative = worker().along(*block.images(train, chosen, smoothing), vector)
-        if squares is None:
-            return product, derivative
-        return product, _of_cosine(product, derivative, squares, squares.place[chosen], _length(vector))
-
-    for chosen, (_, found) in zip(rows, _passes(work, rows, train.images.is_cuda), strict=True):
-        maps.index_add_(0, block.pair[chosen].to(maps.device), found.to(maps))
-
-
-def _length(vector: dict[str, Tensor]) -> Tensor:
-    return torch.linalg.vector_norm(torch.cat([part.flatten() for part in vector.values()]))
-
-
-def _of_cosine(product: Tensor, derivative: Tensor, squares: _Squares, place: Tensor, length: Tensor) -> Tensor:
-    """Derivative (b, c, h, w) of <g, t> / (|g| |t|) from that of <g, t> and that of |g|^2 / 2; 0 where g or t is exactly 0."""
-    own = (2 * squares.values[place]).sqrt()
-    tiny = torch.finfo(own.dtype).tiny
-    alive = (own > tiny) & (length > tiny)
-    by_product = torch.where(alive, 1 / (own * length).clamp(min=tiny), 0)
-    by_square = torch.where(alive, product * by_product / own.square().clamp(min=tiny), 0)
-    shape = (-1, 1, 1, 1)
-    return by_product.view(shape) * derivative - by_square.view(shape) * squares.derivatives[place]
+def _maps_of(
+    job: _Job, make: PassMaker, vectors: Directions, lengths: Tensor | None, train: Split, smoothing: Smoothing
+) -> Tensor:
+    """Maps (k, c, h, w) of all rounds' pairs, one round after another; lengths: of the vectors, for Grad-Cos."""
+    images = train.images[job.train].contiguous()
+    if smoothing.copies:
+        drawn_for = zip(images, train.indices[job.train.cpu()].tolist(), job.copy.tolist(), strict=True)
+        images = images + torch.stack([_noise(image, index, copy, smoothing) for image, index, copy in drawn_for])
+    found = make(images, train.labels[job.train])
+    own_lengths = None if lengths is None else inner(found.gradients, found.gradients).sqrt()
+    maps = []
+    for places, _, tests in job.rounds:
+        chosen = rows_of(vectors, tests)
+        if lengths is not None:
+            chosen = _cosine_directions(rows_of(found.gradients, places), own_lengths[places], chosen, lengths[tests])
+        if len(places) < len(images):
+            chosen = spread_out(chosen, places, len(images))
+        maps.append(found.along(chosen)[places])
+    return torch.cat(maps)
 
 
 def _noise(image: Tensor, index: int, copy: int, smoothing: Smoothing) -> Tensor:
     """Normal noise that depends on the training example and the number of the copy alone."""
     drawn = torch.randn(image.shape, generator=stream(index, f"smoothing copy {copy}"), dtype=torch.float64)
     return smoothing.deviation * (image.max() - image.min()) * drawn.to(image)
+
+
+def _cosine_directions(own: Directions, own_length: Tensor, other: Directions, other_length: Tensor) -> Directions:
+    """(t/|t| - c g/|g|) / |g| for g in `own` and t in `other`, c their cosine; zero where a gradient is exactly zero."""
+    tiny = torch.finfo(own_length.dtype).tiny
+    alive = (own_length > tiny) & (other_length > tiny)
+    by_other = torch.where(alive, 1 / (own_length * other_length).clamp(min=tiny), 0)
+    by_own = -torch.where(alive, inner(own, other) * by_other / own_length.square().clamp(min=tiny), 0)
+    return combined(other, by_other, own, by_own)

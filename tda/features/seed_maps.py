@@ -10,7 +10,10 @@ from tqdm import tqdm
 
 from tda.curvature import gauss_newton_products, unflatten
 from tda.errors import UserError
+from tda.features.directions import Directions
 from tda.features.influence_maps import SCORES, Pairs, Smoothing, gradients_of, influence_maps
+from tda.gradient_kernel import gradient_rows
+from tda.gradient_plan import plan_gradients
 from tda.minres import minres
 from tda.quantities import Quantity, cross_entropy_loss
 from tda.statistics import mean_and_std, signal_to_noise
@@ -65,14 +68,14 @@ def maps_of_model(
     return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
 
 
-def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> dict[str, Tensor]:
+def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
     """(Gauss-Newton matrix + damping)^-1 times the test gradients, for the matrix of the mean training loss."""
-    gradients = torch.cat([part.flatten(1) for part in gradients_of(model, test, quantity).values()], dim=1)
+    gradients = gradient_rows(test.images, test.labels, quantity, plan_gradients(model, test.images)).dense()
     products = gauss_newton_products(model, train.images, train.labels)
     solution = minres(
         lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
     )
-    return unflatten(solution.x, model)
+    return dict(unflatten(solution.x, model))
 
 
 def maps_of_seeds(
