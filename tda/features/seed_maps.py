@@ -1,6 +1,7 @@
 """Influence maps of an ensemble: the mean over seeds and checkpoints, and how far the seeds agree about each pixel."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,9 @@ Models = Sequence[Callable[[], nn.Module]]
 class MapSettings:
     """What map is taken.
 
-    score: of tda.features.influence_maps.SCORES; damping: added to the curvature by `if`; smoothing: noisy copies of the image.
+    score: of tda.features.influence_maps.SCORES; damping: added to the curvature by `if`; smoothing: noisy copies of the image;
+    precise: maps of Grad-Cos in float64, for the gradient of an image that a network is sure of is rounding error in float32,
+    which its direction, unlike its length, does not forgive.
     """
 
     score: str = "grad_cos"
@@ -35,6 +38,7 @@ class MapSettings:
     damping: float = 0.5
     tolerance: float = 1e-3
     max_iterations: int = 100
+    precise: bool = True
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -62,10 +66,22 @@ def maps_of_model(
 ) -> Tensor:
     """Maps (m, c, h, w) of the pairs under one model, by the score that the settings name."""
     needed, place = torch.unique(pairs.test, return_inverse=True)
-    few = Split(test.images[needed], test.labels[needed], test.indices[needed])
+    few = _chosen(test, needed)
+    if settings.score == "grad_cos" and settings.precise:
+        own, own_place = torch.unique(pairs.train, return_inverse=True)
+        model, train, few = deepcopy(model).double(), _doubled(_chosen(train, own)), _doubled(few)
+        pairs = Pairs(own_place, pairs.test)
     vectors = _solved(model, train, few, quantity, settings) if settings.score == "if" else gradients_of(model, few, quantity)
     placed, cosine = Pairs(pairs.train, place), settings.score == "grad_cos"
-    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
+    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity).to(test.images.dtype)
+
+
+def _chosen(split: Split, positions: Tensor) -> Split:
+    return Split(split.images[positions], split.labels[positions], split.indices[positions])
+
+
+def _doubled(split: Split) -> Split:
+    return Split(split.images.double(), split.labels, split.indices)
 
 
 def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
