@@ -1,7 +1,7 @@
 """Training feature attribution: which pixels of the most helpful training images carry their influence on a test image.
 
 Reads the ensemble of a training script and, with --chosen_by <method>, its scores; or, with --source folders or voc2012, a
-torchvision classifier's trained parameters and photographs. At least two seeds (or files of parameters) are needed.
+torchvision classifier's trained parameters and photographs. The spread over seeds needs two seeds, or files of parameters.
 Writes into results/<experiment>/feature_attribution/
   maps_<score>.npz                        mean, std and |mean| / std over seeds of each pair's map, with all channels
   pairs_<score>.csv                       the pairs, their scores, and where the maps' mass lies

@@ -4,7 +4,7 @@ Reads the ensemble of a training script.
 Writes results/<experiment>/map_truth.csv, .png and .pdf: the test loss change (nats, positive = helpful) of one step on the
 most helpful training images of which a share of the pixels is kept, or removed, by the map or at random, with 95 % intervals
 over seeds.
-Cost on two CPU cores: minutes for ten seeds of a small CNN.
+Cost: two minutes of one CPU core for ten seeds of cifar10 with 200 images a class.
 """
 
 from dataclasses import dataclass

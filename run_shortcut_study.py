@@ -6,7 +6,7 @@ Writes models/<model>/<experiment>_shortcut/, and into results/<experiment>_shor
   shortcut_merits.csv                  where the maps lie, with 95 % intervals over seeds
   shortcut_maps.npz                    the maps, averaged over seeds, with all channels
   shortcut_merits.png, shortcut_maps.png and .pdf
-Cost on two CPU cores: two ensembles' training, then a minute or two for ten seeds of cifar10.
+Cost: nine minutes of one CPU core for cifar10 with 200 images a class, ten seeds and --num_test 10, most of it training.
 """
 
 from dataclasses import dataclass

@@ -51,13 +51,16 @@ def photographs(root: Path) -> list:
     return [word for name, value in arguments.items() for word in (f"--{name}", value)]
 
 
+@pytest.mark.parametrize("ensemble", ["cnn", "vit"], indirect=True)
 def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
-    arguments = ["--num_per_class", 2, "--tests", "spread", "--num_test", 3, "--num_train", 2, "--num_checkpoints", 2]
+    arguments = ["--model", ensemble.experiment.model, "--num_per_class", 2, "--tests", "spread"]
+    arguments += ["--num_test", 3, "--num_train", 2, "--num_checkpoints", 2]
     arguments += ["--smoothing_copies", 2, "--device", "cpu"]
     done = run_script("run_feature_attribution.py", *arguments, root=ensemble.root)
     assert done.returncode == 0, done.stderr
-    folder = EXPERIMENT.results.path / "feature_attribution"
-    subject = experiment_subject(EXPERIMENT, 2, None, CPU)
+    folder = ensemble.experiment.results.path / "feature_attribution"
+    subject = experiment_subject(ensemble.experiment, 2, None, CPU)
+    assert subject.train.images.shape == (6, 1, 28, 28)
     with np.load(folder / "maps_grad_cos.npz") as found:
         train = [subject.train.indices.tolist().index(index) for index in found["train_idx"]]
         test = [subject.test.indices.tolist().index(index) for index in found["test_idx"]]
@@ -76,6 +79,22 @@ def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
 
 def found_indices(indices: torch.Tensor, positions: torch.Tensor) -> list[int]:
     return indices[positions].tolist()
+
+
+@pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
+def test_a_vision_transformer_is_explained_by_pixels(ensemble: Ensemble):
+    subject = experiment_subject(ensemble.experiment, 1, 1, CPU)
+    model = subject.seeds[0][0]()
+    # The members' own inputs are embedded tokens.
+    assert ensemble.train.images.dim() == 3
+    torch.testing.assert_close(model(subject.train.images), model(ensemble.train.images))
+    found = subject.train.images * torch.tensor(subject.std).view(-1, 1, 1) + torch.tensor(subject.mean).view(-1, 1, 1)
+    torch.testing.assert_close(found, ensemble.data.images, atol=1e-6, rtol=0)
+
+
+def test_a_number_of_seeds_below_one_is_refused(ensemble: Ensemble):
+    with pytest.raises(UserError, match="--num_seeds 0 is out of range"):
+        experiment_subject(EXPERIMENT, 1, 0, CPU)
 
 
 def test_gradient_scores_are_those_of_the_registered_method(ensemble: Ensemble):
@@ -100,6 +119,17 @@ def test_class_folders_and_a_torchvision_network(photographs: list, root: Path):
     with np.load(folder / "maps_grad_cos.npz") as found:
         assert found["mean"].shape == (4, 3, SIZE, SIZE) and found["mean"].any()
     assert len(list(folder.glob("*.png"))) == 2
+
+
+def test_one_file_of_parameters_has_maps_without_a_spread(photographs: list, root: Path):
+    photographs[photographs.index("--checkpoints") + 1] = str(root / "network_0.pt")
+    done = run_script("run_feature_attribution.py", *photographs, root=root)
+    assert done.returncode == 0, done.stderr
+    folder = root / "results" / "pets" / "feature_attribution"
+    table = pd.read_csv(folder / "pairs_grad_cos.csv")
+    assert np.isfinite(table.score_mean).all() and table.score_std.isna().all() and table.reliable_mass.isna().all()
+    with np.load(folder / "maps_grad_cos.npz") as found:
+        assert sorted(found) == ["mean", "test_idx", "train_idx"] and found["mean"].any()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Maps over seeds and checkpoints, the maps of one image, and which examples are chosen."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing, influence_maps
 from tda.features.seed_maps import MapSettings, maps_of_model, maps_of_seeds, pixel_statistics
 from tda.features.selection import chosen_tests, most_helpful
+from tda.subsets import Split
 
 PAIRS = Pairs(torch.tensor([0, 4, 8]), torch.tensor([11, 2, 11]))
 
@@ -35,14 +38,31 @@ def test_gauss_newton_influence_multiplies_with_the_solved_test_gradient(tiny):
     )
 
 
+def test_maps_of_grad_cos_are_right_where_a_network_is_sure(tiny):
+    train, test, members = tiny
+    model = deepcopy(members[-1].model)
+    with torch.no_grad():
+        model[-1].weight.mul_(100)
+    single = [Split(split.images.float(), split.labels, split.indices) for split in (train, test)]
+    double = [Split(split.images.double(), split.labels, split.indices) for split in single]
+    pairs = Pairs(torch.arange(9), torch.arange(9))
+    expected = maps_of_model(deepcopy(model).float().double(), *double, pairs, MapSettings())
+    found = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-9)
+    imprecise = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings(precise=False))
+    assert (imprecise - expected).norm() > 10 * (found - expected).norm()
+
+
 def test_statistics_over_seeds():
     maps = torch.randn(4, 2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     found = pixel_statistics(maps)
     np.testing.assert_allclose(found.mean, maps.double().mean(0))
     np.testing.assert_allclose(found.std, maps.double().std(0))
     np.testing.assert_allclose(found.signal_to_noise, (maps.double().mean(0) / maps.double().std(0)).abs())
-    with pytest.raises(UserError, match="at least two seeds"):
-        pixel_statistics(maps[:1])
+    alone = pixel_statistics(maps[:1])
+    np.testing.assert_allclose(alone.mean, maps[0].double())
+    assert alone.std is None and alone.signal_to_noise is None
 
 
 def test_unusable_settings_are_refused():

@@ -6,7 +6,7 @@ import torch
 from conftest import EXPERIMENT, Ensemble, assert_refused, run_script
 
 from tda.features.influence_maps import Pairs
-from tda.features.truth_step import clearly_better, draw_truth
+from tda.features.truth_step import _ranks, clearly_better, draw_truth
 from tda.features.truth_test import SHARES, Importance, loss_changes, truth_table
 from tda.many_models import evaluate, make_optimizer, training_step
 from tda.model_state import write_state
@@ -28,7 +28,7 @@ def test_a_change_is_that_of_one_step_on_images_with_pixels_at_the_mean(ensemble
     for protocol, share in (("keep", 0.1), ("delete", 0.3)):
         for position, (test, rows) in enumerate(((4, [0, 1]), (1, [2, 3]))):
             images = ensemble.train.images[PAIRS.train[rows]].clone()
-            for image, ranks in zip(images, chosen.absolute[rows], strict=True):
+            for image, ranks in zip(images, chosen.ranks[rows], strict=True):
                 bound = ranks.flatten().sort(descending=True).values[round(share * 784) - 1]
                 inside = ranks >= bound
                 image[0, ~inside if protocol == "keep" else inside] = mean
@@ -51,6 +51,14 @@ def test_the_whole_image_and_none_of_it_do_not_depend_on_the_order(ensemble: Ens
     figure = draw_truth(table.reset_index())
     assert [line.get_label() for line in figure.axes[0].lines] == ["by the map", "at random", "whole image"]
     assert "100%" not in clearly_better(table.reset_index())
+
+
+def test_ranks_are_first_order_changes_from_the_mean():
+    maps, images = torch.tensor([[[[2.0, -1.0]], [[1.0, 3.0]]]]), torch.tensor([[[[1.0, 0.0]], [[0.0, 4.0]]]])
+    # The channels' means are 0.5 and 2.
+    pairs = Pairs(torch.tensor([0]), torch.tensor([0]))
+    assert _ranks("map_times_change", maps, images, pairs).tolist() == [[[2 * 0.5 - 2.0, 0.5 + 3 * 2.0]]]
+    assert _ranks("map", maps, images, pairs).tolist() == [[[3.0, 4.0]]]
 
 
 def test_the_script_writes_table_and_figure(ensemble: Ensemble):

@@ -162,13 +162,12 @@ def _test_cams(subject: Subject, tests: Tensor) -> np.ndarray:
 
 
 def _arrays(subject: Subject, pairs: Pairs, statistics: PixelStatistics) -> dict[str, np.ndarray]:
-    return {
+    arrays = {
         "train_idx": subject.train.indices[pairs.train].numpy(),
         "test_idx": subject.test.indices[pairs.test].numpy(),
-        "mean": statistics.mean.astype(np.float32),
-        "std": statistics.std.astype(np.float32),
-        "signal_to_noise": statistics.signal_to_noise.astype(np.float32),
     }
+    found = {name: values for name, values in vars(statistics).items() if values is not None}
+    return arrays | {name: values.astype(np.float32) for name, values in found.items()}
 
 
 def pair_table(
@@ -177,14 +176,18 @@ def pair_table(
     """A row for each pair: who they are, the score's mean and std over seeds, and where the mean absolute map's mass lies.
 
     centre_row, centre_column: its centre, in pixels from the upper left; top_tenth: the share that its largest tenth of pixels
-    hold (0.1 if it is flat); reliable_mass: the share on pixels whose largest channel has |mean| > 2 std over the seeds.
+    hold (0.1 if it is flat); reliable_mass: the share on pixels of which a channel has |mean| > 2 std over the seeds. With one
+    seed, what needs two is NaN.
     """
     train, test = pairs.train.numpy(), pairs.test.numpy()
     absolute = reduce_channels(torch.from_numpy(statistics.mean), reduction, absolute=True)
     total = absolute.sum((1, 2)).clamp(min=torch.finfo(absolute.dtype).tiny)
     largest = absolute.flatten(1).sort(dim=1, descending=True).values
     count = max(1, round(_TOP_SHARE * largest.shape[1]))
-    steady = torch.from_numpy((statistics.signal_to_noise > 2).any(axis=1))
+    several, reliable_mass = statistics.signal_to_noise is not None, np.full(len(pairs), np.nan)
+    if several:
+        steady = torch.from_numpy((statistics.signal_to_noise > 2).any(axis=1))
+        reliable_mass = ((absolute * steady).sum((1, 2)) / total).numpy()
     centre = centre_of_mass(absolute).numpy()
     name = partial(map, subject.label_name)
     return pd.DataFrame(
@@ -195,10 +198,10 @@ def pair_table(
             "train_idx": subject.train.indices.numpy()[train],
             "train_class": list(name(subject.train.labels.cpu().numpy()[train].tolist())),
             "score_mean": scores.mean(0)[train, test],
-            "score_std": scores.std(0, ddof=1)[train, test],
+            "score_std": scores.std(0, ddof=1)[train, test] if several else np.nan,
             "centre_row": centre[:, 0],
             "centre_column": centre[:, 1],
             "top_tenth": (largest[:, :count].sum(1) / total).numpy(),
-            "reliable_mass": ((absolute * steady).sum((1, 2)) / total).numpy(),
+            "reliable_mass": reliable_mass,
         }
     )

@@ -1,6 +1,7 @@
 """Influence maps of an ensemble: the mean over seeds and checkpoints, and how far the seeds agree about each pixel."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,9 @@ Models = Sequence[Callable[[], nn.Module]]
 class MapSettings:
     """What map is taken.
 
-    score: of tda.features.influence_maps.SCORES; damping: added to the curvature by `if`; smoothing: noisy copies of the image.
+    score: of tda.features.influence_maps.SCORES; damping: added to the curvature by `if`; smoothing: noisy copies of the image;
+    precise: maps of Grad-Cos in float64, for the gradient of an image that a network is sure of is rounding error in float32,
+    which its direction, unlike its length, does not forgive.
     """
 
     score: str = "grad_cos"
@@ -35,6 +38,7 @@ class MapSettings:
     damping: float = 0.5
     tolerance: float = 1e-3
     max_iterations: int = 100
+    precise: bool = True
 
     def __post_init__(self) -> None:
         if self.score not in SCORES:
@@ -47,11 +51,14 @@ class MapSettings:
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """Over the seeds of an ensemble, per pixel (m, c, h, w) float64: mean, std (with n - 1), and |mean| / std."""
+    """Over the seeds of an ensemble, per pixel (m, c, h, w) float64: mean, std (with n - 1), and |mean| / std.
+
+    One seed has neither of the latter: they are None.
+    """
 
     mean: np.ndarray
-    std: np.ndarray
-    signal_to_noise: np.ndarray
+    std: np.ndarray | None
+    signal_to_noise: np.ndarray | None
 
 
 def maps_of_model(
@@ -59,10 +66,22 @@ def maps_of_model(
 ) -> Tensor:
     """Maps (m, c, h, w) of the pairs under one model, by the score that the settings name."""
     needed, place = torch.unique(pairs.test, return_inverse=True)
-    few = Split(test.images[needed], test.labels[needed], test.indices[needed])
+    few = _chosen(test, needed)
+    if settings.score == "grad_cos" and settings.precise:
+        own, own_place = torch.unique(pairs.train, return_inverse=True)
+        model, train, few = deepcopy(model).double(), _doubled(_chosen(train, own)), _doubled(few)
+        pairs = Pairs(own_place, pairs.test)
     vectors = _solved(model, train, few, quantity, settings) if settings.score == "if" else gradients_of(model, few, quantity)
     placed, cosine = Pairs(pairs.train, place), settings.score == "grad_cos"
-    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity)
+    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity).to(test.images.dtype)
+
+
+def _chosen(split: Split, positions: Tensor) -> Split:
+    return Split(split.images[positions], split.labels[positions], split.indices[positions])
+
+
+def _doubled(split: Split) -> Split:
+    return Split(split.images.double(), split.labels, split.indices)
 
 
 def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
@@ -98,8 +117,8 @@ def maps_of_seeds(
 
 
 def pixel_statistics(maps: Tensor) -> PixelStatistics:
-    """Statistics over the first axis of maps (seeds, m, c, h, w); raises UserError if there is one seed only."""
+    """Statistics over the first axis of maps (seeds, m, c, h, w)."""
     if len(maps) < 2:
-        raise UserError("the spread of a map over seeds needs at least two seeds; train and name more")
+        return PixelStatistics(maps[0].double().numpy(), None, None)
     mean, std = mean_and_std(maps.double().numpy())
     return PixelStatistics(mean, std, signal_to_noise(mean, std))

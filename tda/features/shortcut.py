@@ -32,8 +32,8 @@ class Patch:
 
     colour: tuple[float, float, float] = (1.0, 0.0, 0.0)
     size: int = 5
-    row: int = -6
-    column: int = -6
+    row: int = 2
+    column: int = 2
     label: int = 0
     share: float = 0.5
 

@@ -11,7 +11,6 @@ from tda.ensembles import load_members, train_ensemble
 from tda.errors import UserError
 from tda.features.influence_maps import Pairs
 from tda.features.shortcut import Patch, ShortcutExperiment, plant
-from tda.features.subjects import require_image_inputs
 from tda.many_models import evaluate, resident_split
 from tda.members import Member
 from tda.methods import method_named
@@ -54,7 +53,7 @@ def trained_with_and_without(
 
     force: train the one with the patch again. Raises UserError for an unusable patch or members of other data.
     """
-    require_image_inputs(experiment)
+    _require_training_from_scratch(experiment)
     task = task_named(experiment.task)
     region = patch.region(task)
     planted, chosen = plant(train, patch, task)
@@ -78,6 +77,14 @@ def trained_with_and_without(
         test.labels[others],
         region,
     )
+
+
+def _require_training_from_scratch(experiment: Experiment) -> None:
+    if family_named(experiment.model).fine_tuned is not None:
+        raise UserError(
+            f"--model {experiment.model} cannot be taught a patch: its models are fine-tuned on what a base makes of images; "
+            f"choose a model that is trained on the images themselves, such as cnn"
+        )
 
 
 def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:

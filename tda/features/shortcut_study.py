@@ -13,7 +13,7 @@ from tqdm import tqdm
 from tda.devices import pick_device, prepare_process
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing
-from tda.features.intervals import jackknife, over_seeds
+from tda.features.intervals import Estimate, jackknife, over_seeds
 from tda.features.map_files import save_arrays
 from tda.features.reductions import area_under_curve, largest_inside, mass_share, reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
@@ -59,9 +59,9 @@ class ShortcutSettings:
     """Blue of the patch, from 0 to 1."""
     patch_size: int = 5
     """Side of the patch in pixels."""
-    patch_row: int = -6
+    patch_row: int = 2
     """Row of its upper left pixel; negative ones count from the lower edge."""
-    patch_column: int = -6
+    patch_column: int = 2
     """Column of its upper left pixel; negative ones count from the right edge."""
     patched_class: int = 0
     """Class whose training images carry the patch, counted from 0."""
@@ -72,7 +72,7 @@ class ShortcutSettings:
     num_train: int = 3
     """Most influential patched training images of each."""
     scores: str = "grad_cos,grad_dot"
-    """Scores whose maps are taken: some of grad_cos, grad_dot and if, with commas; the first is also that of the controls."""
+    """Scores whose maps are taken: some of grad_cos, grad_dot and if (slow where training images are many), with commas."""
     smoothing_copies: int = 10
     """Noisy copies of the training image that a smoothed map averages over."""
     smoothing_deviation: float = 0.1
@@ -139,7 +139,6 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
 
 def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> list[Condition]:
     """All rows of the table, the smoothed map of the first score first."""
-    scores = settings.scores.replace(" ", "").split(",")
     smoothing = Smoothing(settings.smoothing_copies, settings.smoothing_deviation)
     unpatched = torch.tensor(sorted(set(range(len(planted.train))) - set(planted.chosen.tolist())))
     drawn = torch.randint(len(unpatched), (len(pairs),), generator=stream(0, "random training images"))
@@ -150,17 +149,18 @@ def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> li
         makers = [[partial(getattr, member, "model") for member in seed] for seed in models]
         return lambda: maps_of_seeds(makers, planted.train, planted.test, pairs, chosen)
 
+    kinds = (
+        ("with the patch", planted.with_patch, "influential", pairs),
+        ("without the patch", planted.without, "influential", pairs),
+        ("with the patch", planted.with_patch, "random", random_pairs),
+    )
     found = []
-    for score in scores:
-        for smoothed in (True, False):
-            take = of_pairs(planted.with_patch, pairs, score, smoothed)
-            found.append(Condition("with the patch", score, "influential", smoothed, take))
-    for smoothed in (True, False):
-        take = of_pairs(planted.without, pairs, scores[0], smoothed)
-        found.append(Condition("without the patch", scores[0], "influential", smoothed, take))
-    take = of_pairs(planted.with_patch, random_pairs, scores[0], True)
-    found.append(Condition("with the patch", scores[0], "random", True, take))
-    for name, method in (("input_gradient", input_gradients), ("grad_cam", _grad_cam)):
+    for score in settings.scores.replace(" ", "").split(","):
+        for models, members, images, chosen in kinds:
+            for smoothed in (True, False):
+                take = of_pairs(members, chosen, score, smoothed)
+                found.append(Condition(models, score, images, smoothed, take))
+    for name, method in _OF_ONE_IMAGE.items():
         take = partial(_of_images, method, planted, pairs)
         found.append(Condition("with the patch", name, "influential", False, take))
     return found
@@ -174,6 +174,9 @@ def _of_images(method: Callable[[nn.Module, Tensor, Tensor], Tensor], planted: P
 
 def _grad_cam(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     return grad_cam(model, images, labels)[:, None]
+
+
+_OF_ONE_IMAGE = {"input_gradient": input_gradients, "grad_cam": _grad_cam}
 
 
 def _table_rows(condition: Condition, maps: Tensor, region: Tensor, reduction: str) -> list[dict]:
@@ -190,15 +193,20 @@ def _table_rows(condition: Condition, maps: Tensor, region: Tensor, reduction: s
             (single, over_seeds(np.array([float(mean_merit(own)) for own in maps]))),
             (averaged, jackknife(maps, mean_merit)),
         ):
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            row |= _columns(name, estimate)
     return [single, averaged]
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    """A share and its interval, whose formula does not know that a share lies between 0 and 1."""
+    low, high = np.clip([estimate.low, estimate.high], 0, 1)
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
 
 
 def _misread_table(planted: Planted, misread: dict[str, np.ndarray]) -> pd.DataFrame:
     rows = []
     for models, wrong in misread.items():
-        estimate = over_seeds(wrong.mean(1))
-        rows.append({"models": models, "misread": estimate.value, "misread_low": estimate.low, "misread_high": estimate.high})
+        rows.append({"models": models, **_columns("misread", over_seeds(wrong.mean(1)))})
     return pd.DataFrame(rows).assign(test_images=len(planted.test), patched_training_images=len(planted.chosen))
 
 
@@ -220,7 +228,7 @@ def _write_results(
     columns = {
         _column_title(condition): reduce_channels(maps, settings.channel_reduction).numpy()
         for condition, maps in kept.items()
-        if condition.images == "influential"
+        if condition.images == "influential" and (condition.smoothed or condition.map in _OF_ONE_IMAGE)
     }
     save_figure(draw_shortcut_maps(examples, columns), folder / "shortcut_maps.png", folder / "shortcut_maps.pdf")
 

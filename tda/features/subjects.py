@@ -14,6 +14,7 @@ from tda.errors import UserError
 from tda.features.seed_maps import Models
 from tda.gradient_kernel import gradient_kernel
 from tda.many_models import EVALUATION_BATCH, resident_split
+from tda.members import Member
 from tda.models.families import family_named
 from tda.paths import Experiment, ResultsFolder
 from tda.quantities import Quantity, cross_entropy_loss
@@ -54,32 +55,33 @@ class Subject:
         return name if label else f"no {name}"
 
 
-def require_image_inputs(experiment: Experiment) -> None:
-    """Raise UserError where a family's models take something else than the task's images, for maps are of pixels."""
-    task = task_named(experiment.task)
-    image = torch.zeros(1, task.channels, task.image_size, task.image_size)
-    if family_named(experiment.model).inputs(task, image).shape != image.shape:
-        raise UserError(
-            f"--model {experiment.model} cannot be explained by pixels: its models take embeddings, not images; "
-            f"choose a model that takes images, such as cnn"
-        )
-
-
 def experiment_subject(experiment: Experiment, num_checkpoints: int, num_seeds: int | None, device: torch.device) -> Subject:
     """The trained ensemble of an experiment; raises UserError if a member is missing."""
-    require_image_inputs(experiment)
-    task = task_named(experiment.task)
-    kept = family_named(experiment.model).plan(task).kept_epochs
+    train, test = load_split(experiment.task, "train", experiment.num_per_class), load_split(experiment.task, "test")
+    return ensemble_subject(last_members(experiment, num_checkpoints, num_seeds, train, device), train, test)
+
+
+def ensemble_subject(ensemble: Sequence[Sequence[Member]], train: Split, test: Split) -> Subject:
+    """Each seed's members, with their experiment's images as their models take images."""
+    first, resident = ensemble[0][0], []
+    for split in (train, test):
+        pixels = first.family.pixels(first.task, split.images)
+        resident.append(resident_split(Split(pixels.images, split.labels, split.indices), first.device))
+    models = [[partial(getattr, member, "model") for member in members] for members in ensemble]
+    return Subject(first.experiment.results, first.task.class_names, pixels.mean, pixels.std, *resident, models)
+
+
+def last_members(
+    experiment: Experiment, num_checkpoints: int, num_seeds: int | None, train: Split, device: torch.device
+) -> list[list[Member]]:
+    """Each seed's last checkpoints; raises UserError if one is missing, or if fewer are kept than asked for."""
+    if num_seeds is not None and num_seeds < 1:
+        raise UserError(f"--num_seeds {num_seeds} is out of range: at least one seed is needed")
+    kept = family_named(experiment.model).plan(task_named(experiment.task)).kept_epochs
     if not 1 <= num_checkpoints <= len(kept):
         raise UserError(f"--num_checkpoints {num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept")
-    train, test = load_split(task.name, "train", experiment.num_per_class), load_split(task.name, "test")
-    seeds = []
-    for seed_id in chosen_seed_ids(None)[:num_seeds]:
-        members = load_members(experiment, seed_id, kept[-num_checkpoints:], train, device)
-        seeds.append([partial(getattr, member, "model") for member in members])
-    names = task.class_names
-    resident = (resident_split(split, device) for split in (train, test))
-    return Subject(experiment.results, names, task.mean, task.std, *resident, seeds)
+    epochs = kept[-num_checkpoints:]
+    return [load_members(experiment, seed_id, epochs, train, device) for seed_id in chosen_seed_ids(None)[:num_seeds]]
 
 
 def predictions(subject: Subject) -> np.ndarray:

@@ -1,28 +1,25 @@
 """The truth test of an experiment: settings, table and figure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from tda.devices import pick_device, prepare_process
-from tda.ensembles import load_members
 from tda.errors import UserError
-from tda.features.influence_maps import Smoothing
+from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
 from tda.features.selection import most_helpful
-from tda.features.subjects import experiment_subject, gradient_scores
+from tda.features.subjects import ensemble_subject, gradient_scores, last_members
 from tda.features.truth_test import PROTOCOLS, Importance, truth_table
 from tda.figures import save_figure
 from tda.files import write_text
 from tda.manifest import step
-from tda.models.families import family_named
 from tda.paths import Experiment
-from tda.seeds import chosen_seed_ids
-from tda.subsets import Split
-from tda.tasks import task_named
+from tda.subsets import Split, load_split
 
 _TITLES = {"keep": "only these pixels are kept", "delete": "these pixels are removed"}
 _ORDERS = {"map": ("tab:red", "by the map"), "random": ("tab:blue", "at random")}
@@ -38,15 +35,15 @@ class TruthSettings:
     """Task of the ensemble: digits3, mnist3 or cifar10."""
     num_per_class: int = 10
     """Training examples per class of the ensemble."""
-    num_test: int = 20
+    num_test: int = 40
     """Test images, spread evenly over the test subset."""
     num_train: int = 5
     """Most helpful training images of each, which make the batch of the added step."""
-    score: str = "grad_cos"
+    score: str = "grad_dot"
     """Score whose maps rank the pixels, and that picks the training images: grad_cos or grad_dot."""
     ranked_by: str = "map_times_change"
-    """What ranks the pixels: map, or map_times_change, which multiplies it with the pixel's distance from the mean."""
-    smoothing_copies: int = 10
+    """What ranks the pixels: map, by its size, or map_times_change: the signed map times the pixel's distance from the mean."""
+    smoothing_copies: int = 0
     """Noisy copies of the training image that a map averages over; 0 for the image itself."""
     smoothing_deviation: float = 0.1
     """Standard deviation of their noise, as a share of the range of the image's values."""
@@ -63,30 +60,33 @@ def run_truth_test(settings: TruthSettings) -> str:
     if settings.score not in ("grad_cos", "grad_dot") or settings.ranked_by not in ("map", "map_times_change"):
         raise UserError("--score must be grad_cos or grad_dot, and --ranked_by map or map_times_change")
     experiment = Experiment(settings.model, settings.task, settings.num_per_class)
-    subject = experiment_subject(experiment, 1, settings.num_seeds, device)
-    hashes = {"train": subject.train.fingerprint(), "test": subject.test.fingerprint()}
+    train, test = load_split(settings.task, "train", settings.num_per_class), load_split(settings.task, "test")
+    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
     with step(experiment, "truth test of maps", vars(settings), hashes, device):
-        subject = replace(subject, test=_spread(subject.test, settings.num_test))
+        ensemble = last_members(experiment, 1, settings.num_seeds, train, device)
+        subject = ensemble_subject(ensemble, train, _spread(test, settings.num_test))
         scores = gradient_scores(subject, cosine=settings.score == "grad_cos")
         pairs = most_helpful(scores.mean(0), torch.arange(len(subject.test)), settings.num_train)
         chosen_map = MapSettings(settings.score, Smoothing(settings.smoothing_copies, settings.smoothing_deviation))
         seed_maps = maps_of_seeds(subject.seeds, subject.train, subject.test, pairs, chosen_map)
         mean_map = torch.stack(list(seed_maps)).mean(0)
-        images = subject.train.images.cpu()
-        if settings.ranked_by == "map_times_change":
-            mean_map = mean_map * (images[pairs.train] - images.mean(dim=(0, 2, 3), keepdim=True))
-        importance = Importance(pairs, reduce_channels(mean_map, "sum"))
-        last = family_named(settings.model).plan(task_named(settings.task)).kept_epochs[-1:]
-        members = [
-            load_members(experiment, seed_id, last, subject.train.to(torch.device("cpu")), device)[0]
-            for seed_id in chosen_seed_ids(None)[: settings.num_seeds]
-        ]
-        table = truth_table(members, subject.train, subject.test, importance)
+        importance = Importance(pairs, _ranks(settings.ranked_by, mean_map, subject.train.images.cpu(), pairs))
+        table = truth_table([members[-1] for members in ensemble], subject.train, subject.test, importance)
         folder = experiment.results.path
         write_text(folder / "map_truth.csv", table.to_csv(index=False, float_format="%.6g"))
         save_figure(draw_truth(table), folder / "map_truth.png", folder / "map_truth.pdf")
     apart = clearly_better(table)
     return f"wrote map_truth.csv, .png and .pdf to {folder}; kept by the map is clearly better than at random at {apart}"
+
+
+def _ranks(ranked_by: str, maps: Tensor, images: Tensor, pairs: Pairs) -> Tensor:
+    """Importance (m, h, w) of the pixels of the pairs' images by their maps (m, c, h, w).
+
+    map: its size; map_times_change: to first order, how much the score rises when the pixel comes back from the mean.
+    """
+    if ranked_by == "map":
+        return reduce_channels(maps, "sum")
+    return (maps * (images[pairs.train] - images.mean(dim=(0, 2, 3), keepdim=True))).sum(1)
 
 
 def _spread(test: Split, count: int) -> Split:

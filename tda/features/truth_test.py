@@ -30,11 +30,12 @@ _ORDERS = ("map", "random")
 class Importance:
     """What the pixels of the training images are ranked by.
 
-    pairs: test example j with its n training images, one test example's after another's; absolute: maps (m, h, w) of the pairs.
+    pairs: test example j with its n training images, one test example's after another's; ranks: of the pairs' pixels (m, h, w),
+    most important = largest.
     """
 
     pairs: Pairs
-    absolute: Tensor
+    ranks: Tensor
 
 
 def truth_table(members: Sequence[Member], train: Split, test: Split, importance: Importance) -> pd.DataFrame:
@@ -63,12 +64,13 @@ def loss_changes(member: Member, train: Split, test: Split, importance: Importan
     labels = train.labels[importance.pairs.train].repeat(len(keys))
     indices = train.indices[importance.pairs.train].repeat(len(keys))
     altered = Split(torch.cat(images), labels, indices)
-    each = len(importance.pairs) // len(tests)
-    runs = [Run(member.state, [batch], [1]) for batch in torch.arange(len(altered)).split(each)]
-    base, after = evaluate(member.model, few).losses, torch.empty(len(runs), dtype=torch.float32)
-    for number, (snapshot,) in train_many(member.model, member.plan, runs, altered, evaluate_on=few):
-        after[number] = snapshot.evaluation.losses[number % len(tests)]
-    changes = base - after.view(len(keys), len(tests))
+    batches = torch.arange(len(altered)).split(len(importance.pairs) // len(tests))
+    changes = torch.empty(len(keys), len(tests))
+    for number, before in enumerate(evaluate(member.model, few).losses):
+        one = Split(few.images[number : number + 1], few.labels[number : number + 1], few.indices[number : number + 1])
+        runs = [Run(member.state, [batch], [1]) for batch in batches[number :: len(tests)]]
+        for key, (snapshot,) in train_many(member.model, member.plan, runs, altered, evaluate_on=one):
+            changes[key, number] = before - snapshot.evaluation.losses[0]
     return dict(zip(keys, changes, strict=True))
 
 
@@ -76,14 +78,14 @@ def _changed_images(member: Member, train: Split, importance: Importance) -> Ite
     images = train.images[importance.pairs.train]
     mean = train.images.mean(dim=(0, 2, 3), keepdim=True)
     generator = stream(member.seed, "random pixels")
-    random = torch.stack([torch.randperm(importance.absolute[0].numel(), generator=generator) for _ in images])
+    random = torch.stack([torch.randperm(importance.ranks[0].numel(), generator=generator) for _ in images])
     order = {
-        "map": importance.absolute.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1),
+        "map": importance.ranks.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1),
         "random": random,
     }
     for protocol in PROTOCOLS:
         for name in _ORDERS:
             for share in SHARES:
-                first = (order[name] < round(share * order[name].shape[1])).view_as(importance.absolute)[:, None]
+                first = (order[name] < round(share * order[name].shape[1])).view_as(importance.ranks)[:, None]
                 kept = (first if protocol == "keep" else ~first).to(images.device)
                 yield (protocol, name, share), torch.where(kept, images, mean)

@@ -1,6 +1,6 @@
 """The registry of model families. Adding a family is adding one entry to FAMILIES."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,15 @@ from tda.training_plan import TrainingPlan
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Images (n, c, h, w) that a model takes; times std plus mean, numbers a channel each, they lie in [0, 1]."""
+
+    images: Tensor
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+@dataclass(frozen=True)
 class ModelFamily:
     """A way to build and train models.
 
@@ -27,6 +36,7 @@ class ModelFamily:
     generator. Its parameters with requires_grad are what is trained, kept and attributed to.
     training_script: the script that makes members, named in error messages.
     inputs: (task, normalised images (n, c, h, w)) -> what the module takes for them, (n, ...).
+    pixels: the same as images that the module takes too, with what brings them back to [0, 1].
     origin: (task) -> what a member is made from besides its seed, as plain values; written into each checkpoint, and compared.
     fine_tuned: the same family with other choices of fine-tuning; None where members are trained from scratch.
     """
@@ -37,6 +47,7 @@ class ModelFamily:
     plan: Callable[[Task], TrainingPlan]
     training_script: str
     inputs: Callable[[Task, Tensor], Tensor] = lambda task, images: images
+    pixels: Callable[[Task, Tensor], Pixels] = lambda task, images: Pixels(images, task.mean, task.std)
     origin: Callable[[Task], dict] = lambda task: {}
     fine_tuned: "Callable[[FineTuning], ModelFamily] | None" = None
 
@@ -60,6 +71,7 @@ def _vit(fine_tuning: FineTuning) -> ModelFamily:
         partial(vit.plan, fine_tuning),
         "run_vit_finetuning.py",
         partial(vit.inputs, fine_tuning),
+        lambda task, images: Pixels(*vit.pixels(fine_tuning, task, images)),
         partial(vit.origin, fine_tuning),
         _vit,
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tda.fine_tuning import EMBEDDED_BASE, FineTuning
 from tda.models.lora import LowRankClassifier, adapted
-from tda.models.vit_base import Base, load_base, pixel_values
+from tda.models.vit_base import Base, load_base, normalisation, pixel_values
 from tda.models.vit_pretraining import embedded_base
 from tda.tasks import Task
 from tda.training_plan import TrainingPlan
@@ -47,6 +47,12 @@ def inputs(fine_tuning: FineTuning, task: Task, images: Tensor) -> Tensor:
     With random crops, and for bases whose embeddings are of another form, pixel values (n, 3 or 1, size, size).
     """
     return _inputs(base_of(fine_tuning, task), fine_tuning.random_crop, task.mean, task.std, images)
+
+
+def pixels(fine_tuning: FineTuning, task: Task, images: Tensor) -> tuple[Tensor, list[float], list[float]]:
+    """Pixel values (n, 3 or 1, size, size), which the model takes as well, and the mean and std they were normalised with."""
+    base = base_of(fine_tuning, task)
+    return _inputs(base, True, task.mean, task.std, images), *normalisation(base)
 
 
 def origin(fine_tuning: FineTuning, task: Task) -> dict:

@@ -78,6 +78,14 @@ def pixel_values(base: Base, images: Tensor) -> Tensor:
     return found
 
 
+def normalisation(base: Base) -> tuple[list[float], list[float]]:
+    """Mean and std, a channel each, that the base's own processor normalises images in [0, 1] with."""
+    channels = base.network.config.num_channels
+    if not getattr(base.processor, "do_normalize", True):
+        return [0.0] * channels, [1.0] * channels
+    return list(base.processor.image_mean), list(base.processor.image_std)
+
+
 @lru_cache(maxsize=4)
 def _loaded(name: str, changed: int) -> Base:
     from transformers import AttentionInterface, AutoImageProcessor, AutoModelForImageClassification
