@@ -2,23 +2,28 @@
 
 usage: python benchmarks/reference_results.py [experiment ...]
 
-Copies summary.csv, mean p-values and correlations of each named experiment from results/; then rewrites what stands
+Copies summary.csv, mean p-values, correlations and what the yardsticks found of each named experiment from results/, as far
+as they are there; then rewrites what stands
 between the markers `<!-- begin ... -->` and `<!-- end ... -->` of README.md from everything under results/reference/.
 """
 
 import json
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import yardstick_tables
 
 from tda.figures import method_title
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 README = ROOT / "README.md"
-KEPT = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
+STUDY = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
+YARDSTICKS = ("lds*.csv", "lds*.png", "removal.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
@@ -28,13 +33,17 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in KEPT:
+    for pattern in STUDY + YARDSTICKS:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
     kept = ("device", "versions", "wall_seconds", "peak_memory_mib", "input_sha256")
     described = {step: {key: entry[key] for key in kept} for step, entry in steps.items()}
-    (target / "steps.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    record = target / "steps.json"
+    if record.exists() and not (source / "summary.csv").exists():
+        # The study's tables stay, and with them what is said of the steps that they came from.
+        described |= json.loads(record.read_text())
+    record.write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
 
 
 def experiments() -> list[str]:
@@ -43,10 +52,15 @@ def experiments() -> list[str]:
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
 
+def studied() -> list[str]:
+    """Those that have the study's tables."""
+    return [name for name in experiments() if (REFERENCE / name / "summary.csv").exists()]
+
+
 def reliability_table() -> str:
     """Mean p-values and the share of reliable pairs at the largest number of checkpoints: a row a method."""
     cells = {}
-    for name in experiments():
+    for name in studied():
         summary = pd.read_csv(REFERENCE / name / "summary.csv")
         single = pd.read_csv(REFERENCE / name / "mean_single_draw_p_values.csv").iloc[-1]
         for row in summary[summary.checkpoints == summary.checkpoints.max()].itertuples():
@@ -58,7 +72,7 @@ def reliability_table() -> str:
 def correlation_table() -> str:
     """Spearman correlation of every method's mean scores with those of leave-one-out: a row a method."""
     cells = {}
-    for name in experiments():
+    for name in studied():
         matrix = pd.read_csv(REFERENCE / name / "correlation_spearman_mean.csv", index_col=0)
         for method in matrix.index.drop("loo"):
             cells.setdefault(method, {})[name] = f"{matrix.loc[method, 'loo']:.2f}"
@@ -112,6 +126,10 @@ def base_table() -> str:
     return markdown(table)
 
 
+def _yardstick_table(render: Callable[[Path], pd.DataFrame]) -> str:
+    return markdown(render(REFERENCE))
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
     lines = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
@@ -134,6 +152,17 @@ TABLES = {
     "costs": cost_table,
     "curvature": curvature_table,
     "base": base_table,
+}
+TABLES |= {
+    marker: partial(_yardstick_table, render)
+    for marker, render in {
+        "lds": yardstick_tables.lds_table,
+        "lds by pairs": yardstick_tables.pair_reliability_table,
+        "lds by test examples": yardstick_tables.test_reliability_table,
+        "removal": yardstick_tables.removal_table,
+        "mislabels": yardstick_tables.mislabel_table,
+        "damping": yardstick_tables.damping_table,
+    }.items()
 }
 
 

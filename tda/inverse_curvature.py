@@ -19,6 +19,7 @@ from tda.gradient_rows import GradientRows
 from tda.members import Member
 from tda.minres import minres
 from tda.quantities import cross_entropy_loss, curvature_roots
+from tda.second_moment import second_moment
 from tda.subsets import Split
 
 Inverse = Callable[[Tensor], tuple[Tensor, float]]
@@ -77,6 +78,24 @@ def dual_inverse(member: Member, train: Split, damping: float) -> Inverse:
         back = flatten(rows.combined(rows.times(unflatten(solved, model)))) / num_train + damping * solved
         sizes = right_sides.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
         return solved.to(vectors.dtype), float(((back - right_sides).norm(dim=1) / sizes).max())
+
+    return apply
+
+
+def primal_inverse(member: Member, train: Split, damping: float) -> Inverse:
+    """(G + damping)^-1 for the Gauss-Newton matrix G of the mean train loss, exact by its (p, p) entries, in float64."""
+    model = copy.deepcopy(member.model).double()
+    images = train.images.double()
+    plan = plan_gradients(model, images, None, len(train), len(train))
+    matrix = second_moment(gradient_rows(images, train.labels, curvature_roots, plan)) / len(train)
+    matrix.diagonal().add_(damping)
+    factor = torch.linalg.cholesky(matrix)
+
+    def apply(vectors: Tensor) -> tuple[Tensor, float]:
+        right_sides = vectors.double()
+        solved = torch.cholesky_solve(right_sides.T, factor).T
+        sizes = right_sides.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
+        return solved.to(vectors.dtype), float(((solved @ matrix - right_sides).norm(dim=1) / sizes).max())
 
     return apply
 
