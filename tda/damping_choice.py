@@ -29,10 +29,10 @@ class DampingSettings:
     """Task of the ensemble."""
     num_per_class: int = 500
     """Training examples per class of the ensemble."""
-    method: str = "trak_trajectory"
+    method: str = "kernel_trajectory"
     """Method whose setting is chosen."""
     setting: str = "ridge_factor"
-    """The setting: ridge_factor of trak_trajectory, ridge of trak, damping of if."""
+    """The number: ridge_factor of kernel_trajectory, ridge of trak, damping of if or if_trajectory."""
     candidates: str = "0.1,0.3,1,3"
     """Values to compare."""
     alpha: float = 0.5

@@ -83,19 +83,16 @@ def dual_inverse(member: Member, train: Split, damping: float) -> Inverse:
 
 
 def primal_inverse(member: Member, train: Split, damping: float) -> Inverse:
-    """(G + damping)^-1 for the Gauss-Newton matrix G of the mean train loss, exact by its (p, p) entries, in float64."""
-    model = copy.deepcopy(member.model).double()
-    images = train.images.double()
-    plan = plan_gradients(model, images, None, len(train), len(train))
-    matrix = second_moment(gradient_rows(images, train.labels, curvature_roots, plan)) / len(train)
+    """(G + damping)^-1, G the Gauss-Newton matrix of the mean train loss, by its (p, p) entries in the model's precision."""
+    plan = plan_gradients(member.model, train.images, None, len(train), len(train))
+    matrix = second_moment(gradient_rows(train.images, train.labels, curvature_roots, plan)) / len(train)
     matrix.diagonal().add_(damping)
     factor = torch.linalg.cholesky(matrix)
 
     def apply(vectors: Tensor) -> tuple[Tensor, float]:
-        right_sides = vectors.double()
-        solved = torch.cholesky_solve(right_sides.T, factor).T
-        sizes = right_sides.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
-        return solved.to(vectors.dtype), float(((solved @ matrix - right_sides).norm(dim=1) / sizes).max())
+        solved = torch.cholesky_solve(vectors.T, factor).T
+        sizes = vectors.norm(dim=1).clamp(min=torch.finfo(vectors.dtype).tiny)
+        return solved, float(((solved @ matrix - vectors).norm(dim=1) / sizes).max())
 
     return apply
 

@@ -77,6 +77,10 @@ class FormedRows:
         """The rows at the given positions (k,) int64."""
         return replace(self, parts={name: part[positions] for name, part in self.parts.items()})
 
+    def joined(self, quantities: int) -> "FormedRows":
+        """One row an example: those of its quantities end to end."""
+        return replace(self, parts={name: part.reshape(len(part) // quantities, -1) for name, part in self.parts.items()})
+
     def concatenated(self, others: "list[FormedRows]") -> "FormedRows":
         """These rows followed by those of the other blocks."""
         parts = {name: torch.cat([part, *(other.parts[name] for other in others)]) for name, part in self.parts.items()}
@@ -179,6 +183,10 @@ class FactoredRows:
         quantities = self.deltas.shape[1]
         examples = positions // quantities
         return replace(self, inputs=self.inputs[examples], deltas=self.deltas[examples, positions % quantities][:, None])
+
+    def joined(self, quantities: int) -> "FactoredRows":
+        """One row an example: those of its quantities end to end, as if they were outputs of one wider layer."""
+        return replace(self, deltas=self.deltas.movedim(1, -2).flatten(-2)[:, None])
 
     def concatenated(self, others: "list[FactoredRows]") -> "FactoredRows":
         """These rows followed by those of the other blocks, which must have as many positions."""

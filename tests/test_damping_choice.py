@@ -51,7 +51,7 @@ def test_each_candidate_is_judged_on_the_fitting_subsets(retrained: Ensemble):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--setting", "damping"], ("method trak_trajectory has no setting damping",)),
+        (["--setting", "damping"], ("method kernel_trajectory has no setting damping",)),
         (["--candidates", "a,1"], ("--candidates are numbers separated by commas",)),
         (["--candidates", "1", "--num_subsets", "11"], ("retrainings", "run_subset_retraining.py", "--purpose fitting")),
         (["--seed_id", "7"], ("7",)),

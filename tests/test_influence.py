@@ -57,7 +57,7 @@ def test_few_parameters_are_solved_in_their_own_space(tiny, monkeypatch):
     (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
     expected = closed_form(members[0].model, train, test, "gauss_newton", 0.05)
     torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
-    assert attribution.report["solver"] == "primal, exact"
+    assert attribution.report["solver"] == "primal"
     assert 0 <= attribution.report["largest_relative_residual"] < 1e-10
 
 
@@ -72,7 +72,8 @@ def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypat
     gradients = []
     for image, label in zip(train.images, train.labels, strict=True):
         for quantity in curvature_roots(model(image[None]), label[None])[0]:
-            found = torch.autograd.grad(quantity, list(model.parameters()), retain_graph=True)
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            found = torch.autograd.grad(quantity, trained, retain_graph=True)
             gradients.append(torch.cat([gradient.flatten() for gradient in found]))
     rows = torch.stack(gradients).double()
     longest = rows.norm(dim=1).argsort(descending=True)[:limit]

@@ -86,4 +86,4 @@ def test_figure_has_a_point_for_every_row():
     tests = pd.DataFrame(rows_of_test_examples(statistics, masks, margins))
     left, right = draw_reliability(pairs, tests).axes
     assert [len(container[0].get_xdata()) for container in left.containers] == [1] * len(pairs)
-    np.testing.assert_allclose(right.containers[0][0].get_xdata(), tests["share_reliable"])
+    np.testing.assert_allclose(np.asarray(right.containers[0][0].get_xdata(), float), tests["share_reliable"].to_numpy(float))

@@ -6,7 +6,7 @@ from torch import nn
 
 from tda.gradient_kernel import gradient_rows
 from tda.gradient_plan import plan_gradients
-from tda.layer_rows import FactoredRows
+from tda.gradient_rows import GradientRows
 from tda.quantities import curvature_roots
 from tda.second_moment import second_moment
 
@@ -31,9 +31,9 @@ def test_equals_the_product_of_formed_rows(name: str, examples: int):
 
 
 def test_one_linear_layer_is_never_formed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(FactoredRows, "formed", lambda rows: pytest.fail("rows were formed"))
+    monkeypatch.setattr(GradientRows, "dense", lambda rows: pytest.fail("rows were formed"))
     model, images = MODELS["one linear layer"](), torch.randn(400, 1, 4, 4)
-    plan = plan_gradients(model, images[:1], None, 400, 400)
-    monkeypatch.setattr(plan.layers[0], "factored", True) if not plan.layers[0].factored else None
-    rows = gradient_rows(images, torch.zeros(400, dtype=torch.int64), curvature_roots, plan)
+    rows = gradient_rows(
+        images, torch.zeros(400, dtype=torch.int64), curvature_roots, plan_gradients(model, images, None, 400, 400)
+    )
     assert second_moment(rows).shape == (51, 51)

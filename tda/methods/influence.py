@@ -59,7 +59,7 @@ def influence(
         scores, residual = dual_influence(member, train, test, damping)
         return Attribution(scores, {"largest_relative_residual": residual, "solver": "dual, exact"})
     if matrix == "gauss_newton" and sum(map(torch.Tensor.numel, member.state.parameters.values())) <= PRIMAL_LIMIT:
-        inverse, solver = primal_inverse(member, train, damping), "primal, exact"
+        inverse, solver = primal_inverse(member, train, damping), "primal"
     else:
         inverse, solver = iterative_inverse(member, train, Solver(matrix, damping, tolerance, max_iterations)), "MINRES"
     scores, residual = bilinear_scores(member, train, test, inverse, inverse)
@@ -93,7 +93,7 @@ def dual_influence(member: Member, train: Split, test: Split, damping: float) ->
 
 
 def heaviest_rows_influence(member: Member, train: Split, test: Split, damping: float, limit: int) -> tuple[Tensor, float]:
-    """Scores (n_train, n_test) with the Gauss-Newton matrix B^T B / n of the `limit` longest of B's rows; their share of the trace.
+    """Scores (n_train, n_test) with the Gauss-Newton matrix B^T B / n of the `limit` longest rows of B; their trace share.
 
     Woodbury: (B^T B / n + damping)^-1 = (I - B^T (B B^T + n damping)^-1 B) / damping, in float64, for it is a difference of
     large numbers. A converged network's curvature is that of the few examples of which it is not yet sure.
