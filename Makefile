@@ -29,18 +29,20 @@ results results-vit: $(VENV)/installed
 # Which attribution predicts retraining? The field's two MNIST settings from nothing, each step in two processes of one thread.
 yardsticks: yardsticks-lr yardsticks-mlp
 
-yardsticks-lr: DAMPING := 0.012
-yardsticks-mlp: DAMPING := 0.5
+yardsticks-lr: ALONG := kernel_trajectory,if_trajectory
+yardsticks-lr: INFLUENCE := --damping 0.012
+yardsticks-mlp: ALONG := kernel_trajectory
+yardsticks-mlp: INFLUENCE := --damping 0.02 --matrix heaviest_rows
 yardsticks-lr yardsticks-mlp: export OMP_NUM_THREADS = 1
 yardsticks-lr yardsticks-mlp: yardsticks-%: $(VENV)/installed
 	$(RUN) run_mlp_training.py --model $*
 	$(call halves,--model $* --num_seeds 6,50,100)
-	$(call halves,--model $* --purpose fitting --num_seeds 1,150,300)
+	$(call halves,--model $* --purpose fitting --num_seeds 1,100,200)
 	set -e; chosen="--model $* --task mnist --num_per_class 500"; scripts=tda_cnn_scripts/run_cnn; \
-	$(RUN) $${scripts}_trajectory.py $$chosen & first=$$!; \
-	for method in gd_and_gc repsim if_arnoldi ekfac ats trak; do $(RUN) $${scripts}_$$method.py $$chosen; done; \
-	$(RUN) $${scripts}_if.py $$chosen --no-published --damping $(DAMPING); \
-	$(RUN) $${scripts}_datamodels.py $$chosen --num_subsets 30; wait $$first
+	$(RUN) $${scripts}_trajectory.py $$chosen --methods $(ALONG) & first=$$!; \
+	for method in gd_and_gc repsim ekfac trak; do $(RUN) $${scripts}_$$method.py $$chosen; done; \
+	$(RUN) $${scripts}_if.py $$chosen --no-published $(INFLUENCE); \
+	$(RUN) $${scripts}_datamodels.py $$chosen --num_subsets 20; wait $$first
 	$(RUN) run_lds_evaluation.py --experiment $*_mnist_500pc
 
 # Retrainings of $(1): the subsets up to $(2) in one process, those from there to $(3) in another.

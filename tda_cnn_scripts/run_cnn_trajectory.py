@@ -1,4 +1,4 @@
-"""Step 3: methods that follow the training: TRAK's regression at early checkpoints too (trak_trajectory, kernel_trajectory).
+"""Step 3: methods that follow the training: TRAK's regression at early checkpoints too (kernel_trajectory, trak_trajectory).
 
 Reads the ensemble of run_mlp_training.py, or one trained with --early_epochs.
 Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.parquet (positive = helpful).
@@ -8,6 +8,7 @@ Cost: for each seed and kept epoch a gradient kernel and a regression (trak_traj
 from dataclasses import dataclass
 
 from tda.command_line import run_script
+from tda.methods import method_named
 from tda.scoring import ScoringSettings, score_experiment
 
 
@@ -21,12 +22,16 @@ class Settings(ScoringSettings):
     early_epochs: str = ""
     """Early epochs whose checkpoints count besides the scored one, such as 1,2,5; without it those of the training plan."""
     methods: str = "kernel_trajectory,trak_trajectory"
-    """Which to score by: kernel_trajectory, trak_trajectory, or if_trajectory, which suits models of few parameters."""
+    """Which to score by: kernel_trajectory, trak_trajectory, if_trajectory (for models of few parameters) or, at the scored
+    checkpoint alone, trak_kernels."""
 
 
 def main(settings: Settings) -> str:
     """Score by the averaged regressions."""
-    return score_experiment(settings, {name: {"early_epochs": settings.early_epochs} for name in settings.methods.split(",")})
+    chosen = {}
+    for name in settings.methods.split(","):
+        chosen[name] = {"early_epochs": settings.early_epochs} if "early_epochs" in method_named(name).settings else {}
+    return score_experiment(settings, chosen)
 
 
 if __name__ == "__main__":

@@ -33,12 +33,12 @@ def judged(root: Path) -> pd.DataFrame:
         "gd_and_gc": {},
         "if": {"damping": 0.01, "published": False},
         "trak": {},
-        "trajectory": {},
+        "trajectory": {"methods": "kernel_trajectory,if_trajectory"},
         "datamodels": {"num_subsets": 100},
     }.items():
         run(f"tda_cnn_scripts/run_cnn_{script}.py", **CHOSEN, **settings)
     run("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=30, num_seeds=4)
-    removal = {"shares": "0.1", "num_test": 6, "num_seeds": 1, "methods": "trak_trajectory"}
+    removal = {"shares": "0.1", "num_test": 6, "num_seeds": 1, "methods": "kernel_trajectory"}
     run("run_removal_evaluation.py", experiment=EXPERIMENT.name, **removal)
     return pd.read_csv(EXPERIMENT.results.path / "lds.csv").set_index(["method", "members"])
 
@@ -47,12 +47,12 @@ def test_from_nothing_to_tables(judged: pd.DataFrame):
     """Attribution predicts retraining far better than chance, and no better than retraining itself."""
     ceiling, random = judged.loc["retraining", 0], judged.loc["random", 0]
     assert random["low"] < 0 < random["high"]
-    for method in ("if", "trak_trajectory", "datamodels"):
+    for method in ("if", "kernel_trajectory", "datamodels"):
         for members in (1, 2):
             row = judged.loc[method, members]
             assert random["high"] < row["low"] and row["lds"] < ceiling["lds"]
     choice = pd.read_csv(EXPERIMENT.results.path / "damping_choice_if.csv").set_index("value")
     assert choice.loc[0.01, "lds"] != choice.loc[10, "lds"]
     removal = pd.read_csv(EXPERIMENT.results.path / "removal.csv").set_index("method")
-    assert removal.loc["trak_trajectory", "margin_fall"] > removal.loc["random", "margin_fall"]
+    assert removal.loc["kernel_trajectory", "margin_fall"] > removal.loc["random", "margin_fall"]
     assert (EXPERIMENT.results.path / "lds_by_reliability.csv").exists()

@@ -69,7 +69,7 @@ def kernel_trajectory(
     "after Koh and Liang 2017 and Pruthi et al. 2020",
     early_epochs="",
     matrix="gauss_newton",
-    damping=0.02,
+    damping=0.012,
 )
 @one_after_another
 def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, matrix: str, damping: float) -> Attribution:
