@@ -34,13 +34,13 @@ class DampingSettings:
     setting: str = "ridge_factor"
     """The number: ridge_factor of kernel_trajectory, ridge of trak, damping of if or if_trajectory."""
     candidates: str = "0.1,0.3,1,3"
-    """Values to compare."""
+    """Values to compare, separated by commas."""
     alpha: float = 0.5
     """Share of the training examples in a subset, as retrained."""
     num_subsets: int = 100
     """Number of fitting subsets."""
     num_seeds: int = 1
-    """Retrainings of each."""
+    """Retrainings of each fitting subset."""
     seed_id: int = 0
     """Seed of random_seeds.pt whose member is scored, counted from 0."""
     device: str = "auto"
