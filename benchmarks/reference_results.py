@@ -2,33 +2,30 @@
 
 usage: python benchmarks/reference_results.py [experiment ...]
 
-Copies summary.csv, mean p-values, correlations and the tables of influence maps of each named experiment from results/; then
-rewrites what stands between the markers `<!-- begin ... -->` and `<!-- end ... -->` of README.md from everything under
-results/reference/.
+Copies summary.csv, mean p-values, correlations, and what the yardsticks and the influence maps found, of each named experiment
+from results/, as far as they are there; then rewrites what stands between the markers `<!-- begin ... -->` and
+`<!-- end ... -->` of README.md from everything under results/reference/.
 """
 
 import json
-import re
 import shutil
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import map_tables
 import pandas as pd
+import yardstick_tables
 
-from tda.features.shortcut_figures import map_title
 from tda.figures import method_title
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 README = ROOT / "README.md"
-KEPT = (
-    "summary.csv",
-    "mean_p_values.csv",
-    "mean_single_draw_p_values.csv",
-    "correlation_*.csv",
-    "shortcut_*.csv",
-    "map_truth.csv",
-)
+STUDY = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
+YARDSTICKS = ("lds*.csv", "lds*.png", "removal.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv")
+MAPS = ("shortcut_*.csv", "map_truth.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
@@ -38,13 +35,17 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in KEPT:
+    for pattern in STUDY + YARDSTICKS + MAPS:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
     kept = ("device", "versions", "wall_seconds", "peak_memory_mib", "input_sha256")
     described = {step: {key: entry[key] for key in kept} for step, entry in steps.items()}
-    (target / "steps.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
+    record = target / "steps.json"
+    if record.exists() and not (source / "summary.csv").exists():
+        # The study's tables stay, and with them what is said of the steps that they came from.
+        described |= json.loads(record.read_text())
+    record.write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
 
 
 def experiments() -> list[str]:
@@ -122,58 +123,8 @@ def base_table() -> str:
     return markdown(table)
 
 
-def shortcut_table() -> str:
-    """Area under the curve of "this pixel belongs to the patch" in every shortcut study: a row a study and map."""
-    rows = []
-    for path in _by_size("shortcut_merits.csv"):
-        merits, misread = pd.read_csv(path), pd.read_csv(path.with_name("shortcut_misread.csv")).set_index("models").misread
-        shares = f"{misread['with the patch']:.0%} / {misread['without the patch']:.0%}"
-        experiment = f"{path.parent.name.removesuffix('_shortcut')}, {merits.seeds.max()} seeds"
-        for name, found in merits.groupby("map", sort=False):
-            cells = found.set_index(["models", "training_images", "smoothed", "seeds_averaged"])
-            rows.append([experiment, shares, map_title(name), *(_area(cells, *key) for key in _SHORTCUT_COLUMNS.values())])
-    return markdown(pd.DataFrame(rows, columns=["trained", "misread with / without", "map", *_SHORTCUT_COLUMNS]))
-
-
-_SHORTCUT_COLUMNS = {
-    "one seed, plain": ("with the patch", "influential", False, False),
-    "one seed, smoothed": ("with the patch", "influential", True, False),
-    "mean over seeds, plain": ("with the patch", "influential", False, True),
-    "mean over seeds, smoothed": ("with the patch", "influential", True, True),
-    "the same, trained without the patch": ("without the patch", "influential", True, True),
-    "the same, random training images": ("with the patch", "random", True, True),
-}
-
-
-def _by_size(name: str) -> list[Path]:
-    """Files of that name in experiments' folders, numbers in the folders' names sorted as numbers."""
-    return sorted(REFERENCE.glob(f"*/{name}"), key=lambda path: [part.zfill(9) for part in re.split(r"(\d+)", str(path))])
-
-
-def _area(cells: pd.DataFrame, *key: object) -> str:
-    if key not in cells.index:
-        return ""
-    row = cells.loc[key]
-    return f"{row.area_under_curve:.2f} [{row.area_under_curve_low:.2f}, {row.area_under_curve_high:.2f}]"
-
-
-def truth_table() -> str:
-    """Loss changes of steps on images of which a share of the pixels is kept or removed: a row an experiment and order."""
-    rows = []
-    for path in _by_size("map_truth.csv"):
-        table = pd.read_csv(path)
-        for (protocol, order), found in table.groupby(["protocol", "pixels"], sort=False):
-            found = found[found.share.isin(_SHOWN_SHARES)]
-            cells = {f"{share:.0%}": f"{change:.2f} [{low:.2f}, {high:.2f}]" for share, change, low, high in zip(
-                found.share, found.loss_change, found.low, found.high, strict=True
-            )}  # fmt: skip
-            rows.append({"experiment": path.parent.name, "pixels": f"{_PROTOCOLS[protocol]} {_ORDERS[order]}", **cells})
-    return markdown(pd.DataFrame(rows))
-
-
-_SHOWN_SHARES = (0.01, 0.05, 0.1, 0.2, 0.5, 1)
-_PROTOCOLS = {"keep": "kept", "delete": "removed"}
-_ORDERS = {"map": "by the map", "random": "at random"}
+def _from_csvs(render: Callable[[Path], pd.DataFrame]) -> str:
+    return markdown(render(REFERENCE))
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -198,8 +149,19 @@ TABLES = {
     "costs": cost_table,
     "curvature": curvature_table,
     "base": base_table,
-    "shortcut": shortcut_table,
-    "truth": truth_table,
+}
+TABLES |= {
+    marker: partial(_from_csvs, render)
+    for marker, render in {
+        "lds": yardstick_tables.lds_table,
+        "lds by pairs": yardstick_tables.pair_reliability_table,
+        "lds by test examples": yardstick_tables.test_reliability_table,
+        "removal": yardstick_tables.removal_table,
+        "mislabels": yardstick_tables.mislabel_table,
+        "damping": yardstick_tables.damping_table,
+        "shortcut": map_tables.shortcut_table,
+        "truth": map_tables.truth_table,
+    }.items()
 }
 
 

@@ -68,6 +68,17 @@ class GradientRows:
             found |= layer.combined(weights)
         return found
 
+    def chosen(self, positions: Tensor) -> "GradientRows":
+        """The rows at the given positions (k,) int64, each as the only row of an example."""
+        layers = [layer.chosen(positions) for layer in self.layers]
+        return replace(self, layers=layers, values=self.values.flatten()[positions][:, None])
+
+    def joined(self) -> "GradientRows":
+        """One row an example, for inner products only: those of its R quantities' gradients, summed over quantities."""
+        quantities = self.values[0].numel()
+        layers = [layer.joined(quantities) for layer in self.layers]
+        return replace(self, layers=layers, values=self.values.flatten(1).sum(dim=1))
+
     def size_in_bytes(self) -> int:
         """Memory that the rows hold."""
         return sum(tensor.numel() * tensor.element_size() for layer in self.layers for tensor in layer.tensors())

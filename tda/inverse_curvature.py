@@ -19,6 +19,7 @@ from tda.gradient_rows import GradientRows
 from tda.members import Member
 from tda.minres import minres
 from tda.quantities import cross_entropy_loss, curvature_roots
+from tda.second_moment import second_moment
 from tda.subsets import Split
 
 Inverse = Callable[[Tensor], tuple[Tensor, float]]
@@ -77,6 +78,21 @@ def dual_inverse(member: Member, train: Split, damping: float) -> Inverse:
         back = flatten(rows.combined(rows.times(unflatten(solved, model)))) / num_train + damping * solved
         sizes = right_sides.norm(dim=1).clamp(min=torch.finfo(torch.float64).tiny)
         return solved.to(vectors.dtype), float(((back - right_sides).norm(dim=1) / sizes).max())
+
+    return apply
+
+
+def primal_inverse(member: Member, train: Split, damping: float) -> Inverse:
+    """(G + damping)^-1, G the Gauss-Newton matrix of the mean train loss, by its (p, p) entries in the model's precision."""
+    plan = plan_gradients(member.model, train.images, None, len(train), len(train))
+    matrix = second_moment(gradient_rows(train.images, train.labels, curvature_roots, plan)) / len(train)
+    matrix.diagonal().add_(damping)
+    factor = torch.linalg.cholesky(matrix)
+
+    def apply(vectors: Tensor) -> tuple[Tensor, float]:
+        solved = torch.cholesky_solve(vectors.T, factor).T
+        sizes = vectors.norm(dim=1).clamp(min=torch.finfo(vectors.dtype).tiny)
+        return solved, float(((solved @ matrix - vectors).norm(dim=1) / sizes).max())
 
     return apply
 

@@ -73,6 +73,14 @@ class FormedRows:
         """Weighted sums of the rows, the transpose of times: weights (k, rows) -> parameter name -> (k, *shape)."""
         return {name: self._unflattened(name, weights @ part) for name, part in self.parts.items()}
 
+    def chosen(self, positions: Tensor) -> "FormedRows":
+        """The rows at the given positions (k,) int64."""
+        return replace(self, parts={name: part[positions] for name, part in self.parts.items()})
+
+    def joined(self, quantities: int) -> "FormedRows":
+        """One row an example: those of its quantities end to end."""
+        return replace(self, parts={name: part.reshape(len(part) // quantities, -1) for name, part in self.parts.items()})
+
     def concatenated(self, others: "list[FormedRows]") -> "FormedRows":
         """These rows followed by those of the other blocks."""
         parts = {name: torch.cat([part, *(other.parts[name] for other in others)]) for name, part in self.parts.items()}
@@ -169,6 +177,16 @@ class FactoredRows:
         pieces = weights.split([chunk.count for chunk in chunks], dim=1)
         sums = [chunk.formed().combined(piece) for chunk, piece in zip(chunks, pieces, strict=True)]
         return {name: sum(found[name] for found in sums) for name in sums[0]}
+
+    def chosen(self, positions: Tensor) -> "FactoredRows":
+        """The rows at the given positions (k,) int64, each as a row of an example of its own."""
+        quantities = self.deltas.shape[1]
+        examples = positions // quantities
+        return replace(self, inputs=self.inputs[examples], deltas=self.deltas[examples, positions % quantities][:, None])
+
+    def joined(self, quantities: int) -> "FactoredRows":
+        """One row an example: those of its quantities end to end, as if they were outputs of one wider layer."""
+        return replace(self, deltas=self.deltas.movedim(1, -2).flatten(-2)[:, None])
 
     def concatenated(self, others: "list[FactoredRows]") -> "FactoredRows":
         """These rows followed by those of the other blocks, which must have as many positions."""

@@ -6,20 +6,19 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
 
 from tda.ensemble_scores import ensemble_scores
 from tda.errors import UserError
 from tda.figures import method_title, save_figure
 from tda.files import write_text
-from tda.lds import Interval, lds, lds_of_each, noise_ceiling, predictions
+from tda.lds import lds, lds_of_each, noise_ceiling, predictions
 from tda.manifest import experiment_of, read_manifest, step
-from tda.methods.retraining_regression import mean_with_minus_without
 from tda.paths import ResultsFolder
 from tda.pvalue_tables import check_data
+from tda.reliability_evaluation import draw_reliability, rows_of_pairs, rows_of_test_examples
 from tda.retraining import RetrainingStore
 from tda.scores import Scores, load_scores, methods_on_disk
-from tda.statistics import FEWEST_SEEDS, SIGNIFICANCE_LEVEL, pair_statistics
+from tda.statistics import FEWEST_SEEDS, pair_statistics
 from tda.subset_retraining import SubsetDraw, SubsetOutputs, load_subset_outputs
 
 ENSEMBLE_SIZES = (1, 2, 5, 10, 20, 50)
@@ -27,7 +26,7 @@ _RANDOM_SEED = 0
 
 
 def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, arguments: dict) -> str:
-    """Write lds.csv, lds_by_reliability.csv and lds.png and .pdf; returns the closing line.
+    """Write lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures; returns the closing line.
 
     A member is a seed, its score the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
     Raises UserError if the experiment, its scores or the retrainings are missing or of other data.
@@ -35,27 +34,37 @@ def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, 
     store = RetrainingStore.of_splits(experiment_of(folder))
     with step(store.experiment, "LDS", arguments, store.hashes(), torch.device("cpu")):
         outputs = load_subset_outputs(store, draw)
-        judged, reliability = [], []
+        judged, by_pairs, by_tests = [], [], []
+        masks, mean_margins = outputs.masks.numpy(), outputs.margins.numpy().mean(axis=0)
         for name in methods_on_disk(folder):
             scores = load_scores(folder, name)
             check_data(scores, store.hashes())
             kept = min(num_checkpoints, len(scores.epochs))
             judged += list(_rows_of_sizes(scores, kept, outputs, seconds_of_member(folder, name)))
-            reliability += list(_rows_of_reliability(scores, kept, outputs)) if len(scores.seed_ids) >= FEWEST_SEEDS else []
+            if len(scores.seed_ids) >= FEWEST_SEEDS:
+                statistics = pair_statistics(scores, kept)
+                by_pairs += list(rows_of_pairs(statistics, masks, mean_margins))
+                by_tests += list(rows_of_test_examples(statistics, masks, mean_margins))
         shape = (len(store.train), len(store.test))
         judged += list(_reference_rows(shape, outputs))
         table = pd.DataFrame(judged)
-        write_text(folder.path / "lds.csv", table.to_csv(index=False, float_format="%.6g"))
-        if reliability:
-            by_verdict = pd.DataFrame(reliability)
-            write_text(folder.path / "lds_by_reliability.csv", by_verdict.to_csv(index=False, float_format="%.6g"))
-        figure = folder.path / "lds.png"
-        save_figure(draw_lds(table), figure, figure.with_suffix(".pdf"))
+        _write(folder, "lds", table, draw_lds(table))
+        if by_pairs:
+            pairs, tests = pd.DataFrame(by_pairs), pd.DataFrame(by_tests)
+            _write(folder, "lds_by_reliability", pairs, draw_reliability(pairs, tests))
+            _write(folder, "lds_by_test_reliability", tests)
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
-        f"wrote lds.csv, lds_by_reliability.csv and lds.png to {folder.path}; highest LDS: {best['lds']:.3f}, {best['method']} "
-        f"with {best['members']} members"
+        f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures to {folder.path}; "
+        f"highest LDS: {best['lds']:.3f}, {best['method']} with {best['members']} members"
     )
+
+
+def _write(folder: ResultsFolder, name: str, table: pd.DataFrame, figure: Figure | None = None) -> None:
+    write_text(folder.path / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    if figure is not None:
+        path = folder.path / f"{name}.png"
+        save_figure(figure, path, path.with_suffix(".pdf"))
 
 
 def _targets(outputs: SubsetOutputs) -> dict[str, np.ndarray]:
@@ -94,34 +103,6 @@ def _reference_rows(shape: tuple[int, int], outputs: SubsetOutputs) -> Iterator[
         pair = noise_ceiling(outputs.margins.numpy()[:2])
         found = {"lds": ceiling.mean, "low": ceiling.low, "high": ceiling.high, "lds_single_retraining": pair.mean}
         yield {"method": "retraining", "members": 0, "ensembles": 1} | found
-
-
-def _rows_of_reliability(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs) -> Iterator[dict]:
-    """LDS of the pairs that the t-test calls reliable (q below the level), of the others, and of as many random pairs.
-
-    The mean score over all seeds is judged, with all other pairs set to 0. correlation_with_effect: Spearman's correlation,
-    over the chosen pairs, of the score with the mean margin of retrainings with the example minus that of those without.
-    """
-    statistics = pair_statistics(scores, num_checkpoints)
-    reliable = statistics.q_value < SIGNIFICANCE_LEVEL
-    shuffled = np.random.default_rng(_RANDOM_SEED).permutation(reliable.ravel()).reshape(reliable.shape)
-    masks, margins = outputs.masks.numpy(), outputs.margins.numpy().mean(axis=0)
-    effect = mean_with_minus_without(masks, margins)
-    everything = np.ones_like(reliable)
-    chosen = {"all": everything, "reliable": reliable, "others": ~reliable, "as many random pairs": shuffled}
-    for name, pairs in chosen.items():
-        found: Interval = lds([predictions(masks, np.where(pairs, statistics.mean, 0.0))], margins)
-        few = pairs.sum() < 3
-        correlation = np.nan if few else spearmanr(statistics.mean[pairs], effect[pairs]).statistic
-        yield {
-            "method": scores.method,
-            "pairs": name,
-            "share": pairs.mean(),
-            "lds": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "correlation_with_effect": correlation,
-        }
 
 
 def seconds_of_member(folder: ResultsFolder, method: str) -> float:

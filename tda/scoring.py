@@ -54,6 +54,9 @@ def score_experiment(settings: ScoringSettings, method_settings: dict[str, dict]
     prepare_process()
     experiment, device = settings.experiment, pick_device(settings.device)
     methods = {name: method_named(name) for name in method_settings}
+    for name, changed in method_settings.items():
+        if unknown := sorted(changed.keys() - methods[name].settings.keys()):
+            raise UserError(f"method {name} has no setting {unknown[0]}; it has {', '.join(methods[name].settings) or 'none'}")
     chosen = {name: {**methods[name].settings, **changed} for name, changed in method_settings.items()}
     epochs = settings.epochs()
     train = load_split(settings.task, "train", settings.num_per_class)

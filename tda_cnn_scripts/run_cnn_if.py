@@ -20,17 +20,21 @@ class Settings(ScoringSettings):
     task: str = "digits3"
     num_per_class: int = 10
     matrix: str = "gauss_newton"
-    """Curvature that the converged influence function inverts: gauss_newton, or hessian (slow and indefinite)."""
+    """Curvature that the converged influence function inverts: heaviest_rows, gauss_newton, or hessian (slow and indefinite)."""
     damping: float = 0.5
     """Number added to the diagonal of the curvature by the converged form."""
     lissa_damping: float = 5e-3
     """Damping of the published recursion."""
+    published: bool = True
+    """Whether to score by the published recursion too, whose cost grows with training examples x test examples x parameters."""
 
 
 def main(settings: Settings) -> str:
     """Score by both forms of influence functions."""
-    converged = {"matrix": settings.matrix, "damping": settings.damping}
-    return score_experiment(settings, {"if": converged, "if_lissa": {"damping": settings.lissa_damping}})
+    methods = {"if": {"matrix": settings.matrix, "damping": settings.damping}}
+    if settings.published:
+        methods["if_lissa"] = {"damping": settings.lissa_damping}
+    return score_experiment(settings, methods)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,24 @@ def assert_kernel_matches(model: nn.Module, *shape: int, parameters: list[str] |
         torch.testing.assert_close(kernel.left_gram, expected_left @ expected_left.T)
         torch.testing.assert_close(kernel.left_norms, expected_left.norm(dim=1))
         torch.testing.assert_close(kernel.right_norms, expected_right.norm(dim=1))
-    return plan_gradients(model, left[0], parameters, 3, 5)
+    plan = plan_gradients(model, left[0], parameters, 3, 5)
+    assert_joined_and_chosen_rows_match(plan, left, right, expected_left, expected_right)
+    return plan
+
+
+def assert_joined_and_chosen_rows_match(
+    plan: GradientPlan, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], expected_left: Tensor, expected_right: Tensor
+) -> None:
+    """Inner products summed over an example's logits, and those of single rows, against gradients of all logits."""
+    held, other = (gradient_rows(*data, all_logits, plan) for data in (left, right))
+    long_left, long_right = (
+        rows.unflatten(0, (count, -1)).flatten(1) for rows, count in ((expected_left, 3), (expected_right, 5))
+    )
+    torch.testing.assert_close(held.joined().inner(other.joined()), long_left @ long_right.T)
+    torch.testing.assert_close(held.joined().gram(), long_left @ long_left.T)
+    positions = torch.tensor([7, 0, 4])
+    torch.testing.assert_close(held.chosen(positions).gram(), expected_left[positions] @ expected_left[positions].T)
+    torch.testing.assert_close(held.chosen(positions).inner(other), expected_left[positions] @ expected_right.T)
 
 
 def small_cnn(inplace: bool = False) -> nn.Sequential:

@@ -9,6 +9,7 @@ from tda import gradient_kernel
 from tda.errors import UserError
 from tda.methods import METHODS
 from tda.methods import influence as module
+from tda.quantities import curvature_roots
 from tda.subsets import Split
 
 EVERY_FAMILY = True
@@ -40,12 +41,48 @@ def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str
     if more_training_examples:
         test = Split(test.images[:4], test.labels[:4], test.indices[:4])
     monkeypatch.setattr(module, "DUAL_LIMIT", 0)
+    monkeypatch.setattr(module, "PRIMAL_LIMIT", 0)
     settings = METHODS["if"].settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
     (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
     expected = closed_form(members[0].model, train, test, matrix, 0.05)
     torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
     assert attribution.report["solver"] == "MINRES"
     assert 0 < attribution.report["largest_relative_residual"] < 1e-6
+
+
+def test_few_parameters_are_solved_in_their_own_space(tiny, monkeypatch):
+    train, test, members = tiny
+    monkeypatch.setattr(module, "DUAL_LIMIT", 0)
+    settings = METHODS["if"].settings | {"damping": 0.05}
+    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    expected = closed_form(members[0].model, train, test, "gauss_newton", 0.05)
+    torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    assert attribution.report["solver"] == "primal"
+    assert 0 <= attribution.report["largest_relative_residual"] < 1e-10
+
+
+@pytest.mark.parametrize("limit", [5, 1000])
+def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypatch, limit: int):
+    train, test, members = tiny
+    model = members[0].model
+    monkeypatch.setattr(module, "DUAL_LIMIT", limit)
+    (attribution,) = METHODS["if"].score(
+        members[:1], train, test, METHODS["if"].settings | {"matrix": "heaviest_rows", "damping": 0.05}
+    )
+    gradients = []
+    for image, label in zip(train.images, train.labels, strict=True):
+        for quantity in curvature_roots(model(image[None]), label[None])[0]:
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            found = torch.autograd.grad(quantity, trained, retain_graph=True)
+            gradients.append(torch.cat([gradient.flatten() for gradient in found]))
+    rows = torch.stack(gradients).double()
+    longest = rows.norm(dim=1).argsort(descending=True)[:limit]
+    curvature = rows[longest].T @ rows[longest] / len(train)
+    inverse = torch.linalg.inv(curvature + 0.05 * torch.eye(len(curvature), dtype=curvature.dtype))
+    expected = naive_gradients(model, train) @ inverse @ naive_gradients(model, test).T
+    torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    share = rows[longest].square().sum() / rows.square().sum()
+    assert attribution.report["kept_share_of_trace"] == pytest.approx(float(share))
 
 
 def test_hessian_of_the_tiny_model_is_indefinite(tiny):

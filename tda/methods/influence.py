@@ -2,7 +2,7 @@
 
 g_train^T (C + damping)^-1 g_test, C the Gauss-Newton matrix of the mean training loss or its Hessian. The Gauss-Newton
 matrix has rank at most n_train times the number of logits, so that its inverse is exact algebra on a kernel of that
-size (Woodbury).
+size (Woodbury), or on the matrix itself where the model has fewer parameters than that.
 
 The default damping, 0.5, is a hundred times that of the published recursion: it predicts leave-one-out better on digits3 and on
 mnist3 (benchmarks/influence_matrix.py), whose few training steps leave most directions unlearned.
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from tda.errors import UserError
 from tda.gradient_kernel import gradient_rows
 from tda.gradient_plan import plan_gradients
-from tda.inverse_curvature import Solver, bilinear_scores, blocks_of_gradients, iterative_inverse
+from tda.inverse_curvature import Solver, bilinear_scores, blocks_of_gradients, iterative_inverse, primal_inverse
 from tda.members import Member
 from tda.methods.registry import Attribution, one_after_another, register
-from tda.quantities import curvature_roots
+from tda.quantities import cross_entropy_loss, curvature_roots
 from tda.subsets import Split
 
-# Rows of the dual kernel above which the iterative solver needs less time and memory.
+# Rows of the dual kernel, or parameters, above which the iterative solver needs less time and memory.
 DUAL_LIMIT = 8000
+PRIMAL_LIMIT = 8000
 
 # Solutions of parameter length that are held at once, in bytes; each lot passes over the test examples anew.
 _VECTOR_BYTES = 2**28
@@ -44,18 +45,25 @@ def influence(
 ) -> Attribution:
     """Influence of each training example on each test loss; the report holds the largest relative residual.
 
-    matrix: "gauss_newton" or "hessian"; the iterative solver stops at `tolerance` or after `max_iterations`.
-    Raises UserError unless damping is positive.
+    matrix: "gauss_newton", "hessian", or "heaviest_rows": the Gauss-Newton matrix of only those DUAL_LIMIT pairs of example and
+    logit with the most curvature, for data and models that are too large for the others. The iterative solver stops at
+    `tolerance` or after `max_iterations`. Raises UserError unless damping is positive.
     """
     if damping <= 0:
         raise UserError(f"the damping of the influence function must be positive, not {damping}")
+    if matrix == "heaviest_rows":
+        scores, kept = heaviest_rows_influence(member, train, test, damping, DUAL_LIMIT)
+        return Attribution(scores, {"kept_share_of_trace": kept, "solver": "dual, exact"})
     num_logits = member.model(train.images[:1]).shape[1]
     if matrix == "gauss_newton" and len(train) * num_logits <= DUAL_LIMIT:
         scores, residual = dual_influence(member, train, test, damping)
         return Attribution(scores, {"largest_relative_residual": residual, "solver": "dual, exact"})
-    inverse = iterative_inverse(member, train, Solver(matrix, damping, tolerance, max_iterations))
+    if matrix == "gauss_newton" and sum(map(torch.Tensor.numel, member.state.parameters.values())) <= PRIMAL_LIMIT:
+        inverse, solver = primal_inverse(member, train, damping), "primal"
+    else:
+        inverse, solver = iterative_inverse(member, train, Solver(matrix, damping, tolerance, max_iterations)), "MINRES"
     scores, residual = bilinear_scores(member, train, test, inverse, inverse)
-    return Attribution(scores, {"largest_relative_residual": residual, "solver": "MINRES"})
+    return Attribution(scores, {"largest_relative_residual": residual, "solver": solver})
 
 
 def dual_influence(member: Member, train: Split, test: Split, damping: float) -> tuple[Tensor, float]:
@@ -82,6 +90,29 @@ def dual_influence(member: Member, train: Split, test: Split, damping: float) ->
         vectors = {name: vector.to(test.images.dtype) for name, vector in rows.combined(columns.T).items()}
         scores.append(torch.cat([block.times(vectors) for _, block in blocks_of_gradients(member, test)], dim=1))
     return torch.cat(scores).float(), float(residual)
+
+
+def heaviest_rows_influence(member: Member, train: Split, test: Split, damping: float, limit: int) -> tuple[Tensor, float]:
+    """Scores (n_train, n_test) with the Gauss-Newton matrix B^T B / n of the `limit` longest rows of B; their trace share.
+
+    Woodbury: (B^T B / n + damping)^-1 = (I - B^T (B B^T + n damping)^-1 B) / damping, in float64, for it is a difference of
+    large numbers. A converged network's curvature is that of the few examples of which it is not yet sure.
+    """
+    model = copy.deepcopy(member.model).double()
+    images = train.images.double()
+    plan = plan_gradients(model, images, None, len(train), len(train))
+    rows = gradient_rows(images, train.labels, curvature_roots, plan)
+    sizes = rows.squared_norms()
+    longest = sizes.argsort(descending=True, stable=True)[:limit]
+    heavy = rows.chosen(longest)
+    by_train = gradient_rows(images, train.labels, cross_entropy_loss, plan)
+    by_test = gradient_rows(test.images.double(), test.labels, cross_entropy_loss, plan)
+    gram = heavy.gram()
+    system = (gram + gram.T) / 2
+    system.diagonal().add_(len(train) * damping)
+    solved = torch.cholesky_solve(heavy.inner(by_test), torch.linalg.cholesky(system))
+    scores = (by_train.inner(by_test) - heavy.inner(by_train).T @ solved) / damping
+    return scores.float(), float(sizes[longest].sum() / sizes.sum())
 
 
 def _root_weights(model: nn.Module, train: Split) -> Tensor:

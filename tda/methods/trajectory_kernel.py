@@ -1,4 +1,4 @@
-"""TRAK along the training's trajectory: the margin kernel's regression at every kept epoch, averaged.
+"""TRAK along the training's trajectory: regressions on gradients at every kept epoch, averaged.
 
 At the end of a training the residuals 1 - p of most examples are nearly 0, so that TRAK ranks by the few that are still being
 learned. Early checkpoints have the residuals that a retraining without an example would meet. A checkpoint's term is
@@ -6,14 +6,23 @@ ridge (k^T (K + ridge)^-1) Q = k^T (I + K / ridge)^-1 Q: the gradient inner prod
 training would have made up for the example; 1 / ridge plays the part of the remaining training time.
 """
 
+from collections.abc import Callable, Iterator
+
 import torch
+from torch import Tensor
 
 from tda.errors import UserError
+from tda.many_models import EVALUATION_BATCH
 from tda.members import Member, load_member
-from tda.methods.registry import Attribution, one_after_another, register
-from tda.methods.trak import trak
+from tda.methods.influence import influence
+from tda.methods.registry import METHODS, Attribution, one_after_another, register
+from tda.methods.trak import SMALLEST_FACTOR, trak
+from tda.methods.trak_kernels import trak_kernels
+from tda.quantities import margin
 from tda.subsets import Split
 from tda.training_plan import parse_epochs
+
+Term = Callable[[Member], Attribution]
 
 
 @register("trak_trajectory", "TRAK (trajectory)", "after Park et al. 2023 and Pruthi et al. 2020", early_epochs="")
@@ -24,23 +33,80 @@ def trak_trajectory(member: Member, train: Split, test: Split, early_epochs: str
     early_epochs: which earlier ones, such as "1,2,5"; by default those that the training plan keeps.
     Raises UserError if no earlier epoch is named, or if a checkpoint is missing.
     """
+
+    def term(checkpoint: Member) -> Attribution:
+        (found,) = trak([checkpoint], train, test, {"ridge": None})
+        return Attribution(found.report["ridge"] * found.scores, found.report)
+
+    return _mean_over_epochs(member, early_epochs, term)
+
+
+@register(
+    "kernel_trajectory",
+    "Kernel trajectory",
+    "after Park et al. 2023 and Pruthi et al. 2020",
+    early_epochs="",
+    ridge_factor=1.0,
+    curvature_power=0.5,
+)
+@one_after_another
+def kernel_trajectory(
+    member: Member, train: Split, test: Split, early_epochs: str, ridge_factor: float, curvature_power: float
+) -> Attribution:
+    """The same of trak_kernels: both kernels, examples weighted by curvature. Raises UserError as trak_trajectory does."""
+    settings = {"ridge_factor": ridge_factor, "curvature_power": curvature_power}
+
+    def term(checkpoint: Member) -> Attribution:
+        (found,) = trak_kernels([checkpoint], train, test, settings)
+        return found
+
+    return _mean_over_epochs(member, early_epochs, term)
+
+
+@register(
+    "if_trajectory",
+    "IF (trajectory)",
+    "after Koh and Liang 2017 and Pruthi et al. 2020",
+    early_epochs="",
+    matrix="gauss_newton",
+    damping=0.012,
+)
+@one_after_another
+def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, matrix: str, damping: float) -> Attribution:
+    """Mean over the same checkpoints of the influence on the margin: that on the loss divided by 1 - p of the test example.
+
+    matrix and damping are those of `if`. Raises UserError as trak_trajectory and influence do.
+    """
+
+    def term(checkpoint: Member) -> Attribution:
+        settings = METHODS["if"].settings | {"matrix": matrix, "damping": damping}
+        (found,) = influence([checkpoint], train, test, settings)
+        with torch.no_grad():
+            margins = torch.cat([margin(checkpoint.model(images), labels) for images, labels in _blocks(test)])
+        slopes = torch.sigmoid(-margins.double()).clamp(min=SMALLEST_FACTOR)
+        return Attribution(found.scores.double() / slopes, found.report)
+
+    return _mean_over_epochs(member, early_epochs, term)
+
+
+def _blocks(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True)
+
+
+def _mean_over_epochs(member: Member, early_epochs: str, term: Term) -> Attribution:
+    """Mean of the checkpoints' terms; the report holds their epochs and reports."""
     epochs = [epoch for epoch in parse_epochs(early_epochs) or member.plan.early_epochs if epoch < member.epoch]
     if not epochs:
         raise UserError(
             f"no checkpoint of {member.experiment.name} before epoch {member.epoch} is named; train with --early_epochs, such "
             f"as 1,2,5, and give the same epochs to the scoring script"
         )
-    total, reports = torch.zeros(len(train), len(test), dtype=torch.float64), []
+    total, reports = 0.0, []
     for epoch in [*epochs, member.epoch]:
-        (found,) = trak([_checkpoint(member, epoch)], train, test, {"ridge": None})
-        total += found.report["ridge"] * found.scores.cpu()
-        reports.append(found.report)
-    report = {
-        "epochs": [*epochs, member.epoch],
-        "ridges": [one["ridge"] for one in reports],
-        "largest_relative_residual": max(one["largest_relative_residual"] for one in reports),
-    }
-    return Attribution(total / len(reports), report)
+        found = term(_checkpoint(member, epoch))
+        total = total + found.scores.double().cpu()
+        reports.append({key: value for key, value in found.report.items() if key != "train_factor"})
+    return Attribution(total / len(reports), {"epochs": [*epochs, member.epoch], "terms": reports})
 
 
 def _checkpoint(member: Member, epoch: int) -> Member:

@@ -80,12 +80,12 @@ def _vit(fine_tuning: FineTuning) -> ModelFamily:
 _ENTRIES = (
     ModelFamily("cnn", "two-layer CNN", two_layer_cnn, _cnn_plan, "run_cnn_training.py"),
     ModelFamily("cnn3", "three-layer CNN", three_layer_cnn, _cnn_plan, "run_cnn_training.py"),
-    ModelFamily("lr", "logistic regression", logistic_regression, _sgd_plan(20, (1, 2, 4, 7, 10, 15)), "run_mlp_training.py"),
+    ModelFamily("lr", "logistic regression", logistic_regression, _sgd_plan(20, (2, 4, 7, 10)), "run_mlp_training.py"),
     ModelFamily(
         "mlp",
         "multilayer perceptron",
         multilayer_perceptron,
-        _sgd_plan(50, (1, 2, 4, 7, 12, 18, 25, 35)),
+        _sgd_plan(50, (2, 3, 4, 5, 7, 9, 12)),
         "run_mlp_training.py",
     ),
     ModelFamily(

@@ -1,0 +1,100 @@
+"""TRAK's regression with examples weighted by curvature, on the margin's gradients and on those of all logits.
+
+A training example pulls its own output back with a force that grows with the loss's curvature there, h = p (1 - p) of the
+label: the regression's penalty is ridge / w, w = h / mean h. w = 1 is TRAK; the Gauss-Newton matrix has w itself. Curvature
+falls during the training and differs after a retraining, and its square root, in between, predicts retraining better than
+either (README, "Does attribution predict retraining?").
+
+Margins: with K the kernel of margin gradients, Q = 1 - p, a score is ridge Q (K W + ridge)^-1 k, entry by entry.
+All logits: with J the Jacobian of all logits, it is w_j^T J_j (J^T J + ridge)^-1 J_i^T r_i, r_i = onehot - p, w_j the
+derivative of the margin by the logits. J J^T has n_train * C rows. Were the network wide, its logits would share one kernel
+and not interact; with T the mean of the single logits' kernels that leaves (r_i . w_j) (T W + ridge)^-1 t, entry by entry.
+The two kinds of scores err differently, and their sum predicts better than either.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tda.errors import UserError
+from tda.gradient_kernel import examples_at_once, gradient_kernel, gradient_rows
+from tda.gradient_plan import GradientPlan, plan_gradients
+from tda.gradient_rows import GradientRows
+from tda.many_models import EVALUATION_BATCH
+from tda.members import Member
+from tda.methods.registry import Attribution, per_member, register
+from tda.methods.trak import solve_with_ridge
+from tda.quantities import all_logits, margin
+from tda.subsets import Split
+
+# Of the mean; keeps the weight of an example whose label the model is sure of above rounding.
+_SMALLEST_WEIGHT = 1e-6
+
+
+@register("trak_kernels", "TRAK (both kernels)", "after Park et al. 2023", ridge_factor=1.0, curvature_power=0.5)
+@per_member
+def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float, curvature_power: float) -> Attribution:
+    """How much each training example raises each test example's margin, the sum by both kernels, each times its ridge.
+
+    ridge_factor: times the mean of a kernel's diagonal, its ridge; curvature_power: of the weights, 0 for none, 1 for those of
+    the Gauss-Newton matrix. Raises UserError if ridge_factor is not positive.
+    """
+    if ridge_factor <= 0:
+        raise UserError(f"the ridge factor must be positive, not {ridge_factor}")
+    plan = plan_gradients(member.model, train.images, None, len(train), len(train))
+    left, right = (train.images, train.labels), (test.images, test.labels)
+    margins = gradient_kernel(member.model, left, right, quantity=margin, left_gram=True, plan=plan)
+    rows, test_rows = (_joined(plan, split) for split in (train, test))
+    logits, test_logits = (_logits(member, split) for split in (train, test))
+    pushes = residuals(logits, train.labels)
+    outer = pushes @ margin_weights(test_logits, test.labels).T
+    own = pushes.gather(1, train.labels[:, None])
+    label_curvature = (own * (1 - own)).squeeze(1)
+    all_curvature = 1 - logits.softmax(dim=1).square().sum(dim=1)
+    scores, reports = 0.0, []
+    for gram, cross, factor, curvature in (
+        (margins.left_gram, margins.cross, own, label_curvature),
+        (rows.gram() / logits.shape[1], rows.inner(test_rows) / logits.shape[1], outer, all_curvature),
+    ):
+        ridge = ridge_factor * float(gram.diagonal().mean())
+        rest, residual = weighted_regression(gram, cross, ridge, weights(curvature, curvature_power))
+        scores = scores + ridge * factor * rest
+        reports.append({"ridge": ridge, "largest_relative_residual": residual})
+    return Attribution(scores, {"margins": reports[0], "logits": reports[1]})
+
+
+def weights(curvature: Tensor, power: float) -> Tensor:
+    """(curvature / its mean)^power, of non-negative numbers (n,)."""
+    return (curvature / curvature.mean()).clamp(min=_SMALLEST_WEIGHT) ** power
+
+
+def weighted_regression(gram: Tensor, cross: Tensor, ridge: float, weights: Tensor) -> tuple[Tensor, float]:
+    """(K W + ridge)^-1 k for K (n, n), k (n, m), W = diag(weights (n,)), and the largest relative residual.
+
+    Solved in the symmetric form W^-1/2 (W^1/2 K W^1/2 + ridge)^-1 W^1/2.
+    """
+    roots = weights.sqrt()[:, None]
+    solved, residual = solve_with_ridge(roots * ((gram + gram.T) / 2) * roots.T, roots * cross, ridge)
+    return solved / roots, residual
+
+
+def residuals(logits: Tensor, labels: Tensor) -> Tensor:
+    """onehot - p, minus the loss's derivative by the logits: (n, C), (n,) -> (n, C)."""
+    return functional.one_hot(labels, logits.shape[1]) - logits.softmax(dim=1)
+
+
+def margin_weights(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margin's derivative by the logits (n, C): 1 at the label, elsewhere minus the softmax over the others alone."""
+    is_label = functional.one_hot(labels, logits.shape[1]).bool()
+    return is_label.to(logits) - logits.masked_fill(is_label, -torch.inf).softmax(dim=1)
+
+
+def _joined(plan: GradientPlan, split: Split) -> GradientRows:
+    size = plan.block_rows(split.images[:1], split.labels[:1], all_logits).size_in_bytes()
+    block = examples_at_once(plan, split.images, size)
+    return gradient_rows(split.images, split.labels, all_logits, plan, block).joined()
+
+
+def _logits(member: Member, split: Split) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([member.model(images) for images in split.images.split(EVALUATION_BATCH)])
