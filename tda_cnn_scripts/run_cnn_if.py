@@ -20,7 +20,7 @@ class Settings(ScoringSettings):
     task: str = "digits3"
     num_per_class: int = 10
     matrix: str = "gauss_newton"
-    """Curvature that the converged influence function inverts: gauss_newton, heaviest_rows, or hessian (slow, indefinite)."""
+    """Curvature that the converged influence function inverts: heaviest_rows, gauss_newton, or hessian (slow, indefinite)."""
     damping: float = 0.5
     """Number added to the diagonal of the curvature by the converged form."""
     lissa_damping: float = 5e-3
