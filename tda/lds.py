@@ -41,7 +41,9 @@ def lds(predicted: Sequence[np.ndarray], outputs: np.ndarray, draws: int = DRAWS
     """Mean over test examples and over several predictions of the same outputs, with an interval.
 
     A draw of the bootstrap resamples subsets and test examples, with replacement, the same for all predictions. Its ranks
-    treat equal values as ordered, which moves nothing but the interval, and that where scores are exactly equal.
+    treat equal values as ordered, which moves nothing but the interval, and that where scores are exactly equal. Subsets
+    drawn more than once lower a rank correlation (by 0.005 for a hundred), which is no error of the estimate, so that the
+    interval is the draws' quantiles moved by the distance of their mean from the estimate.
     """
     mean = float(np.mean([lds_of_each(one, outputs) for one in predicted]))
     generator = np.random.default_rng(_BOOTSTRAP_SEED)
@@ -54,7 +56,7 @@ def lds(predicted: Sequence[np.ndarray], outputs: np.ndarray, draws: int = DRAWS
         ranks = _resampled_ranks(order, counts)
         pairs = zip(orders, varies, strict=True)
         found.append(np.mean([(_pearson(_resampled_ranks(one, counts), ranks, counts) * kept)[drawn] for one, kept in pairs]))
-    low, high = np.quantile(found, (0.025, 0.975))
+    low, high = mean + np.quantile(found, (0.025, 0.975)) - np.mean(found)
     return Interval(mean, float(low), float(high))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tda.ensemble_scores import ensemble_scores
@@ -124,6 +125,7 @@ def draw_lds(table: pd.DataFrame) -> Figure:
     """LDS against compute time, a curve for each method over ensemble sizes, with intervals; the ceiling as a dashed line."""
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.subplots()
+    panel.set_prop_cycle(color=colormaps["tab20"].colors)
     for method, rows in table[table["members"] > 0].groupby("method"):
         errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
         panel.errorbar(rows["seconds"], rows["lds"], errors, marker="o", capsize=2, label=method_title(method))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from scipy.stats import bootstrap, rankdata, spearmanr
 
@@ -132,6 +133,7 @@ def draw_reliability(pairs: pd.DataFrame, tests: pd.DataFrame) -> Figure:
     left.set_xticks(range(len(methods)), [method_title(method) for method in methods], rotation=60, ha="right", fontsize=8)
     left.set(ylabel="linear datamodeling score", title="pairs, all others set to 0")
     left.legend(fontsize=7, frameon=False)
+    right.set_prop_cycle(color=colormaps["tab20"].colors)
     for method, rows in tests.groupby("method", sort=False):
         errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
         label = method_title(method)
