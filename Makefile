@@ -64,4 +64,4 @@ $(VENV)/installed: req.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf models results/cnn_* results/cnn3_* results/vit_* results/lr_* results/mlp_*
+	rm -rf models results/cnn_* results/cnn3_* results/vit_* results/lr_* results/mlp_* results/resnet9_*
