@@ -7,8 +7,8 @@ and results/<experiment>/manifest.json. Cost on two CPU cores: seconds at 10 exa
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.training import TrainingSettings, train_experiment
+from tda.steps.training import TrainingSettings, train_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -13,9 +13,9 @@ Cost on two CPU cores: 10 s for 6 methods and 4,500 pairs, 25 s for 5 methods an
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.paths import ResultsFolder
-from tda.pvalue_tables import compute_pvalues
+from tda.experiments.folders import ResultsFolder
+from tda.steps.compute_pvalues import compute_pvalues
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -10,9 +10,9 @@ Cost on two CPU cores: seconds.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.correlations import correlate_methods
-from tda.paths import ResultsFolder
+from tda.experiments.folders import ResultsFolder
+from tda.steps.correlation_analysis import correlate_methods
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -8,8 +8,8 @@ Cost: one scoring of one member for each candidate.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.damping_choice import DampingSettings, choose_damping
+from tda.steps.damping_choice import DampingSettings, choose_damping
+from tda.system.command_line import run_script
 
 
 @dataclass

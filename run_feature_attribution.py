@@ -11,8 +11,8 @@ Cost on two CPU cores: a minute for 20 pairs, ten seeds, five checkpoints and te
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.features.attribution_step import FeatureSettings, run_feature_attribution
+from tda.steps.feature_attribution import FeatureSettings, run_feature_attribution
+from tda.system.command_line import run_script
 
 
 @dataclass

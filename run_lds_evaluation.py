@@ -15,10 +15,10 @@ Cost: the bootstrap's rank correlations, methods x ensemble sizes x its draws; n
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.lds_evaluation import check_draw, evaluate_lds
-from tda.paths import ResultsFolder
-from tda.subset_retraining import SubsetDraw
+from tda.experiments.folders import ResultsFolder
+from tda.steps.lds_evaluation import check_draw, evaluate_lds
+from tda.steps.subset_retraining import SubsetDraw
+from tda.system.command_line import run_script
 
 
 @dataclass

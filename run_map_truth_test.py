@@ -9,8 +9,8 @@ Cost: two minutes of one CPU core for ten seeds of cifar10 with 200 images a cla
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.features.truth_step import TruthSettings, run_truth_test
+from tda.steps.map_truth_test import TruthSettings, run_truth_test
+from tda.system.command_line import run_script
 
 
 @dataclass

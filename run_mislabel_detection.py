@@ -7,8 +7,8 @@ Cost: an ensemble's training and a pass over its training examples for each meth
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.mislabel_detection import MislabelSettings, detect_mislabels
+from tda.steps.mislabel_detection import MislabelSettings, detect_mislabels
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -11,8 +11,8 @@ Cost: one training of 20 (lr) or 50 (mlp, resnet9) epochs for each seed.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.training import TrainingSettings, train_experiment
+from tda.steps.training import TrainingSettings, train_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

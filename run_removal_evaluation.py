@@ -11,8 +11,8 @@ Cost: methods x shares x test examples x seeds retrainings.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.removal import RemovalSettings, evaluate_removal
+from tda.steps.removal_evaluation import RemovalSettings, evaluate_removal
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -11,8 +11,8 @@ Cost: nine minutes of one CPU core for cifar10 with 200 images a class, ten seed
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.features.shortcut_study import ShortcutSettings, run_shortcut_study
+from tda.steps.shortcut_study import ShortcutSettings, run_shortcut_study
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -5,9 +5,9 @@ Reads results/<experiment>/summary.csv and the folder. Writes nothing. Cost: sec
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.paths import ResultsFolder
-from tda.pvalue_tables import summary_text
+from tda.experiments.folders import ResultsFolder
+from tda.steps.compute_pvalues import summary_text
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -7,10 +7,10 @@ and kept. Cost: seconds.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.paths import subset_file
-from tda.subsets import DRAW_SEED, write_subset
-from tda.tasks import task_named
+from tda.data.splits import DRAW_SEED, write_subset
+from tda.data.tasks import task_named
+from tda.experiments.folders import subset_file
+from tda.system.command_line import run_script
 
 SIZES = (10, 20, 50)
 

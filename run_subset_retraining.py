@@ -8,8 +8,8 @@ Cost: subsets x seeds trainings, each on its share of the examples.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.subset_retraining import SubsetRetrainingSettings, retrain_subsets
+from tda.steps.subset_retraining import SubsetRetrainingSettings, retrain_subsets
+from tda.system.command_line import run_script
 
 
 @dataclass

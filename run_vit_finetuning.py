@@ -9,10 +9,10 @@ Cost on two CPU cores for digits3 at 10 per class: at most four and a half minut
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.fine_tuning import EMBEDDED_BASE, FineTuning
-from tda.paths import Experiment
-from tda.training import TrainingSettings, train_experiment
+from tda.experiments.folders import Experiment
+from tda.models.fine_tuning import EMBEDDED_BASE, FineTuning
+from tda.steps.training import TrainingSettings, train_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

@@ -47,7 +47,7 @@ class Settings:
 
 
 def _loaded(device: str, prepared: bool, fast_layout: bool):
-    from tda.devices import prepare_process
+    from tda.system.devices import prepare_process
 
     if prepared:
         prepare_process()
@@ -73,7 +73,7 @@ def float64_reference(device: str) -> Outcome:
 @contender
 def our_kernel(device: str, repeats: int) -> Outcome:
     """Inner products and norms of all pairs."""
-    from tda.gradient_kernel import gradient_kernel
+    from tda.gradients.gradient_kernel import gradient_kernel
 
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
     work = lambda: gradient_kernel(member.model, (train.images, train.labels), (test.images, test.labels))  # noqa: E731
@@ -84,8 +84,8 @@ def our_kernel(device: str, repeats: int) -> Outcome:
 @contender
 def our_margin_scores(device: str, repeats: int) -> Outcome:
     """TRAK's scores without projection, Q (K + ridge)^-1 K_test of margins, from one kernel; ridge: K's mean diagonal."""
-    from tda.gradient_kernel import gradient_kernel
-    from tda.quantities import margin
+    from tda.gradients.gradient_kernel import gradient_kernel
+    from tda.gradients.quantities import margin
 
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
 
@@ -170,7 +170,7 @@ def dattri_influence(device: str, repeats: int, prepared: bool, columns: int, ma
     """IFAttributorCG with the damping of this project, all training examples in one batch, as its Hessian needs."""
     from dattri.algorithm.influence_function import IFAttributorCG
 
-    from tda.curvature import hessian_products
+    from tda.curvature.products import hessian_products
 
     member, train, test = _loaded(device, prepared, fast_layout=False)
     task = _dattri_task(member, batched=True)

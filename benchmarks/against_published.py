@@ -16,7 +16,7 @@ from common import Measured, Outcome, contender, in_child, load, relative_error,
 from surroundings import STYLES, Surroundings
 from torch.utils.data import DataLoader
 
-from tda.devices import prepare_process
+from tda.system.devices import prepare_process
 
 
 @dataclass
@@ -78,7 +78,7 @@ def _first(split, count: int | None):
 
 
 def _batch_order(member, batch_size: int, num_train: int) -> list[list[int]]:
-    from tda.seeds import stream
+    from tda.experiments.seeds import stream
 
     order = torch.randperm(num_train, generator=stream(member.seed, "lissa batches"))
     return [batch.tolist() for batch in order.split(batch_size)]

@@ -35,7 +35,7 @@ class Settings:
 
 
 def _loaded(device: str, prepared: bool, fast_layout: bool):
-    from tda.devices import prepare_process
+    from tda.system.devices import prepare_process
 
     if prepared:
         prepare_process()

@@ -65,7 +65,7 @@ def run(settings_class: type, main: Callable[..., str]) -> None:
     if sys.argv[1:2] == ["--contender"]:
         _serve(*sys.argv[2:])
         return
-    from tda.command_line import run_script
+    from tda.system.command_line import run_script
 
     run_script(settings_class, main)
 
@@ -206,7 +206,7 @@ def write_result(name: str, device: str, content: dict, packages: tuple[str, ...
 
 def default_device() -> str:
     """cuda where there is one, else cpu."""
-    from tda.devices import pick_device
+    from tda.system.devices import pick_device
 
     return str(pick_device())
 
@@ -236,10 +236,10 @@ def trained_members(task: str, num_per_class: int, device: str) -> Outcome:
     """Train seed 0 of the two-layer CNN into the root, as the training script does."""
     import torch
 
-    from tda.devices import prepare_process
-    from tda.ensembles import train_ensemble
-    from tda.paths import Experiment
-    from tda.subsets import load_split
+    from tda.data.splits import load_split
+    from tda.experiments.folders import Experiment
+    from tda.system.devices import prepare_process
+    from tda.training.ensembles import train_ensemble
 
     prepare_process()
     experiment = Experiment("cnn", task, num_per_class)
@@ -253,12 +253,12 @@ def load(task: str, num_per_class: int, device: str, fast_layout: bool):
     """Seed 0's members, train and test split on the device; the layout of the library or the one that torch starts with."""
     import torch
 
-    from tda.ensembles import load_members
-    from tda.many_models import resident_split
+    from tda.data.splits import load_split
+    from tda.data.tasks import task_named
+    from tda.experiments.folders import Experiment
     from tda.models.families import family_named
-    from tda.paths import Experiment
-    from tda.subsets import load_split
-    from tda.tasks import task_named
+    from tda.training.ensembles import load_members
+    from tda.training.many_models import resident_split
 
     target = torch.device(device)
     experiment, train, test = (

@@ -49,7 +49,7 @@ def looped_maps(model: nn.Module, pairs: list[tuple[tuple[Tensor, Tensor], tuple
 
 def _pairs(members: list, train, test, num_pairs: int):
     from tda.features.influence_maps import Pairs
-    from tda.gradient_kernel import gradient_kernel
+    from tda.gradients.gradient_kernel import gradient_kernel
 
     count = num_pairs // 10
     kernel = gradient_kernel(members[-1].model, (train.images, train.labels), (test.images[:count], test.labels[:count]))
@@ -60,8 +60,8 @@ def _pairs(members: list, train, test, num_pairs: int):
 @contender
 def batched(num_per_class: int, num_pairs: int, device: str) -> Outcome:
     """This project's maps, test gradients included."""
-    from tda.devices import prepare_process
     from tda.features.seed_maps import MapSettings, maps_of_model
+    from tda.system.devices import prepare_process
 
     prepare_process()
     members, train, test = common.load("cifar10", num_per_class, device, fast_layout=True)
@@ -74,7 +74,7 @@ def batched(num_per_class: int, num_pairs: int, device: str) -> Outcome:
 @contender
 def looped(num_per_class: int, num_pairs: int, sampled_pairs: int, prepared: bool, device: str) -> Outcome:
     """The loop over evenly spaced pairs."""
-    from tda.devices import prepare_process
+    from tda.system.devices import prepare_process
 
     if prepared:
         prepare_process()

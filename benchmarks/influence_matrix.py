@@ -16,17 +16,17 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from tda.devices import pick_device, prepare_process
-from tda.ensembles import load_members
-from tda.inverse_curvature import Solver, bilinear_scores, iterative_inverse
-from tda.manifest import experiment_of
-from tda.many_models import resident_split
-from tda.members import Member
+from tda.curvature.inverses import Solver, bilinear_scores, iterative_inverse
+from tda.data.splits import Split, load_split
+from tda.experiments.folders import ResultsFolder
+from tda.experiments.manifest import experiment_of
 from tda.methods.gradient_similarity import loss_kernel
 from tda.methods.influence import dual_influence
-from tda.paths import ResultsFolder
-from tda.scores import load_scores
-from tda.subsets import Split, load_split
+from tda.scores.score_files import load_scores
+from tda.system.devices import pick_device, prepare_process
+from tda.training.ensembles import load_members
+from tda.training.many_models import resident_split
+from tda.training.members import Member
 
 DAMPINGS = (5e-3, 5e-2, 5e-1, 5.0)
 HESSIAN_DAMPINGS = (5e-3, 5e-1)

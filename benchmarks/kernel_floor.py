@@ -69,8 +69,8 @@ def float64_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> Tenso
 @contender
 def floor_and_kernel(task: str, num_per_class: int, device: str, repeats: int, vmap_block: int) -> Outcome:
     """All contenders in one process, in turns."""
-    from tda.devices import prepare_process
-    from tda.gradient_kernel import gradient_kernel
+    from tda.gradients.gradient_kernel import gradient_kernel
+    from tda.system.devices import prepare_process
 
     prepare_process()
     members, train, test = load(task, num_per_class, device, fast_layout=True)
@@ -114,9 +114,9 @@ def floor_and_kernel(task: str, num_per_class: int, device: str, repeats: int, v
 @contender
 def large_kernel(device: str, num_train: int, num_test: int) -> Outcome:
     """All inner products of MNIST's first training and test examples on the two-layer CNN trained on ten classes' digits."""
-    from tda.data_sources import mnist
-    from tda.devices import image_format, pick_device, prepare_process
-    from tda.gradient_kernel import gradient_kernel
+    from tda.data.downloads import mnist
+    from tda.gradients.gradient_kernel import gradient_kernel
+    from tda.system.devices import image_format, pick_device, prepare_process
 
     prepare_process()
     target = pick_device(device)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tda.features.shortcut_figures import map_title
+from tda.figures.shortcut import map_title
 
 
 def shortcut_table(reference: Path) -> pd.DataFrame:

@@ -79,8 +79,8 @@ def resnet18_scores(
     """Scores of a ResNet-18 with random weights for the first images of cifar10."""
     from torchvision.models import resnet18
 
-    from tda.data_sources import cifar10
-    from tda.devices import prepare_process
+    from tda.data.downloads import cifar10
+    from tda.system.devices import prepare_process
 
     prepare_process()
     torch.manual_seed(0)
@@ -103,7 +103,7 @@ def member_scores(
     package: str, device: str, num_per_class: int, batch_size: int, dimension: int, repeats: int, seed: int, ridge: float
 ) -> Outcome:
     """Scores of the last member of seed 0; ridge: that of the exact kernel."""
-    from tda.devices import prepare_process
+    from tda.system.devices import prepare_process
 
     prepare_process()
     (*_, member), train, test = load(TASK, num_per_class, device, fast_layout=False)
@@ -120,9 +120,9 @@ def member_scores(
 @contender
 def exact_scores(device: str, num_per_class: int, repeats: int) -> Outcome:
     """The same without projection, in the dual of the margin kernel; ridge: the mean of its diagonal."""
-    from tda.devices import prepare_process
-    from tda.gradient_kernel import gradient_kernel
-    from tda.quantities import margin
+    from tda.gradients.gradient_kernel import gradient_kernel
+    from tda.gradients.quantities import margin
+    from tda.system.devices import prepare_process
 
     prepare_process()
     (*_, member), train, test = load(TASK, num_per_class, device, fast_layout=True)

@@ -40,10 +40,10 @@ def widened_cnn(width: float) -> nn.Module:
 @contender
 def kernel_at(num_train: int, num_test: int, width: float, device: str) -> Outcome:
     """Seconds of the kernel at one size; three runs where they are short."""
-    from tda.data_sources import mnist
-    from tda.devices import pick_device, prepare_process
-    from tda.gradient_kernel import gradient_kernel
-    from tda.many_models import image_format, on_device
+    from tda.data.downloads import mnist
+    from tda.gradients.gradient_kernel import gradient_kernel
+    from tda.system.devices import pick_device, prepare_process
+    from tda.training.many_models import image_format, on_device
 
     prepare_process()
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 from common import load
 from torch.utils.data import Dataset
 
-from tda.devices import prepare_process
+from tda.system.devices import prepare_process
 
 STYLES = {
     "scripts": "plain, as the published scripts work",
@@ -36,7 +36,7 @@ class Surroundings:
 
     @classmethod
     def of(cls, task: str, num_per_class: int, device: str, style: str) -> "Surroundings":
-        from tda.paths import data_folder
+        from tda.experiments.folders import data_folder
 
         if style == "tuned":
             prepare_process()

@@ -47,13 +47,13 @@ def write_base(folder: str) -> None:
 
 def member_and_splits(folder: str, device: str, num_train: int, num_test: int, whole_images: bool):
     """The model, and the first training and test images as it takes them: embedded tokens, or pixel values."""
-    from tda.fine_tuning import FineTuning
-    from tda.members import model_inputs
-    from tda.model_state import trained_parameters
+    from tda.data.splits import Split, load_split
+    from tda.data.tasks import task_named
+    from tda.experiments.folders import Experiment
     from tda.models.families import family_of, new_model
-    from tda.paths import Experiment
-    from tda.subsets import Split, load_split
-    from tda.tasks import task_named
+    from tda.models.fine_tuning import FineTuning
+    from tda.models.model_state import trained_parameters
+    from tda.training.members import model_inputs
 
     task, target = task_named("cifar10"), torch.device(device)
     family = family_of(Experiment("vit", task.name, 50, FineTuning(base=folder, random_crop=whole_images)))
@@ -77,8 +77,8 @@ def member_and_splits(folder: str, device: str, num_train: int, num_test: int, w
 @contender
 def this_project(folder: str, device: str, num_train: int, num_test: int, sample_train: int, sample_test: int) -> Outcome:
     """Inputs, then inner products and norms of all pairs."""
-    from tda.devices import prepare_process
-    from tda.gradient_kernel import gradient_kernel
+    from tda.gradients.gradient_kernel import gradient_kernel
+    from tda.system.devices import prepare_process
 
     prepare_process()
     model, train_inputs, test_inputs = member_and_splits(folder, device, num_train, num_test, whole_images=False)

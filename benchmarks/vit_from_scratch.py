@@ -14,23 +14,23 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tda.command_line import run_script
-from tda.devices import pick_device, prepare_process
-from tda.files import write_text
-from tda.fine_tuning import FineTuning
-from tda.manifest import experiment_of
-from tda.many_models import train_many
-from tda.members import load_member
-from tda.model_state import read_state
+from tda.data.splits import Split, load_split
+from tda.data.tasks import task_named
+from tda.experiments.folders import ResultsFolder
+from tda.experiments.manifest import experiment_of
+from tda.experiments.seeds import load_seeds, stream_seed
 from tda.models.families import family_named
+from tda.models.fine_tuning import FineTuning
+from tda.models.model_state import read_state
+from tda.models.training_plan import TrainingPlan
 from tda.models.vit import NUM_LOGITS
 from tda.models.vit_pretraining import new_network
-from tda.paths import ResultsFolder
-from tda.records import Run
-from tda.seeds import load_seeds, stream_seed
-from tda.subsets import Split, load_split
-from tda.tasks import task_named
-from tda.training_plan import TrainingPlan
+from tda.system.command_line import run_script
+from tda.system.devices import pick_device, prepare_process
+from tda.system.files import write_text
+from tda.training.many_models import train_many
+from tda.training.members import load_member
+from tda.training.runs import Run
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -71,14 +71,14 @@ def machine(device: str) -> Outcome:
 @contender
 def steps(device: str, repeats: int) -> Outcome:
     """Every step for the five checkpoints of a seed, as the scripts do it: seconds, arithmetic, traffic, operators."""
-    from tda.devices import prepare_process
-    from tda.ensembles import seed_run
-    from tda.gradient_kernel import gradient_kernel
-    from tda.many_models import evaluate, make_optimizer, on_device, train_many, training_step
+    from tda.gradients.gradient_kernel import gradient_kernel
     from tda.methods import METHODS
     from tda.methods.influence import dual_influence
-    from tda.model_state import write_state
     from tda.models.families import new_model
+    from tda.models.model_state import write_state
+    from tda.system.devices import prepare_process
+    from tda.training.ensembles import seed_run
+    from tda.training.many_models import evaluate, make_optimizer, on_device, train_many, training_step
 
     prepare_process()
     members, train, test = load(TASK, NUM_PER_CLASS, device, fast_layout=True)

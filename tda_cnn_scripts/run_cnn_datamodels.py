@@ -8,8 +8,8 @@ Cost: a cross-validated regression for each test example and seed, after the ret
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.scoring import ScoringSettings, score_experiment
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

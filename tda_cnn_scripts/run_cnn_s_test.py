@@ -8,8 +8,8 @@ Cost on two CPU cores: seconds for each checkpoint of digits3, a minute for mnis
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.s_test_step import STestSettings, keep_s_test
+from tda.steps.s_test import STestSettings, keep_s_test
+from tda.system.command_line import run_script
 
 
 @dataclass

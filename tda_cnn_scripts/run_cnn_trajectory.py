@@ -7,9 +7,9 @@ Cost: for each seed and kept epoch a gradient kernel and a regression (trak_traj
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
 from tda.methods import method_named
-from tda.scoring import ScoringSettings, score_experiment
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

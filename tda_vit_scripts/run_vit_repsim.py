@@ -8,8 +8,8 @@ Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 10 s.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.scoring import ScoringSettings, score_experiment
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

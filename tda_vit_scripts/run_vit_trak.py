@@ -9,9 +9,9 @@ Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 25 s.
 
 from dataclasses import dataclass
 
-from tda.command_line import run_script
-from tda.ensemble_scores import write_ensemble_scores
-from tda.scoring import ScoringSettings, score_experiment
+from tda.scores.ensemble_scores import write_ensemble_scores
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.system.command_line import run_script
 
 
 @dataclass

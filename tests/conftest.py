@@ -14,14 +14,14 @@ from types import ModuleType
 import pytest
 import torch
 
-from tda.ensembles import load_members
-from tda.members import Member, model_inputs
+from tda.data.splits import Split, load_split, write_subset
+from tda.data.tasks import task_named
+from tda.experiments.folders import Experiment
 from tda.models import vit_pretraining
 from tda.models.families import family_named
-from tda.paths import Experiment
-from tda.subsets import Split, load_split, write_subset
-from tda.tasks import task_named
-from tda.training import TrainingSettings, train_experiment
+from tda.steps.training import TrainingSettings, train_experiment
+from tda.training.ensembles import load_members
+from tda.training.members import Member, model_inputs
 
 pytest_plugins = ["tiny_model"]
 

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from tda.ensembles import seed_run
-from tda.many_models import train_many
-from tda.members import Member
+from tda.data.splits import Split, load_split
+from tda.data.tasks import Task, task_named
+from tda.experiments.folders import Experiment
 from tda.methods import METHODS
-from tda.model_state import trained_parameters
 from tda.models.families import FAMILIES, ModelFamily, new_model
 from tda.models.lora import adapted
+from tda.models.model_state import trained_parameters
+from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import load_base, silence_transformers
-from tda.paths import Experiment
-from tda.subsets import Split, load_split
-from tda.tasks import Task, task_named
-from tda.training_plan import TrainingPlan
+from tda.training.ensembles import seed_run
+from tda.training.many_models import train_many
+from tda.training.members import Member
 
 TINY = Experiment("tiny", "digits3", 3)
 NUM_PARAMETERS = {"cnn": 2 * 25 + 2 + 50 * 4 + 4 + 4 * 3 + 3, "vit": 2 * 2 * 2 * 2 * 8 + 8 * 3 + 3}

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tda.errors import UserError
-from tda.quantities import Quantity, cross_entropy_loss
+from tda.gradients.quantities import Quantity, cross_entropy_loss
+from tda.system.errors import UserError
 
 
 def input_gradients(model: nn.Module, images: Tensor, labels: Tensor, quantity: Quantity = cross_entropy_loss) -> Tensor:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from tda.features.directions import Directions, Outer
-from tda.gradient_pass import ModuleCall
-from tda.layer_gradients import Layer, layer_rows
-from tda.model_state import trained_parameters
-from tda.quantities import Quantity
+from tda.gradients.layer_rows import Layer, layer_rows
+from tda.gradients.quantities import Quantity
+from tda.gradients.recorded_pass import ModuleCall
+from tda.models.model_state import trained_parameters
 
 _LINEAR_IN_PARAMETERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tda.data.splits import Split
+from tda.experiments.seeds import stream
 from tda.features.directions import Directions, combined, concatenated, inner, rows_of, spread_out
 from tda.features.image_passes import PassMaker, pass_maker
-from tda.model_state import trained_parameters
-from tda.quantities import Quantity, cross_entropy_loss
-from tda.seeds import stream
-from tda.subsets import Split
-from tda.workers import in_order
+from tda.gradients.quantities import Quantity, cross_entropy_loss
+from tda.models.model_state import trained_parameters
+from tda.system.workers import in_order
 
 SCORES = ("grad_cos", "grad_dot", "if")
 """Scores whose maps can be taken; `if` is Gauss-Newton influence with the curvature held fixed."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tda.files import write_atomically
+from tda.system.files import write_atomically
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -9,12 +9,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from tda.errors import UserError
+from tda.data.splits import Split
+from tda.experiments.folders import data_folder
 from tda.features.subjects import Subject, results_folder
-from tda.many_models import on_device, resident_split
-from tda.paths import data_folder
-from tda.quantities import binary_cross_entropy_loss
-from tda.subsets import Split
+from tda.gradients.quantities import binary_cross_entropy_loss
+from tda.system.errors import UserError
+from tda.training.many_models import on_device, resident_split
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the inputs that torchvision's classifiers are trained on."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tda.errors import UserError
+from tda.system.errors import UserError
 
 _SIGNED: dict[str, Callable[[Tensor], Tensor]] = {
     "largest": lambda maps: maps.gather(-3, maps.abs().argmax(-3, keepdim=True)).squeeze(-3),

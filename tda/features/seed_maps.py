@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tda.curvature import gauss_newton_products, unflatten
-from tda.errors import UserError
+from tda.curvature.minres import minres
+from tda.curvature.products import gauss_newton_products, unflatten
+from tda.data.splits import Split
 from tda.features.directions import Directions
 from tda.features.influence_maps import SCORES, Pairs, Smoothing, gradients_of, influence_maps
-from tda.gradient_kernel import gradient_rows
-from tda.gradient_plan import plan_gradients
-from tda.minres import minres
-from tda.quantities import Quantity, cross_entropy_loss
-from tda.statistics import mean_and_std, signal_to_noise
-from tda.subsets import Split
+from tda.gradients.gradient_kernel import gradient_rows
+from tda.gradients.gradient_plan import plan_gradients
+from tda.gradients.quantities import Quantity, cross_entropy_loss
+from tda.statistics.pair_statistics import mean_and_std, signal_to_noise
+from tda.system.errors import UserError
 
 Models = Sequence[Callable[[], nn.Module]]
 """The checkpoints of one seed, each made when it is needed."""

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tda.errors import UserError
 from tda.features.influence_maps import Pairs
-from tda.statistics import mean_and_std, signal_to_noise
+from tda.statistics.pair_statistics import mean_and_std, signal_to_noise
+from tda.system.errors import UserError
 
 RULES = ("misclassified", "reliable", "spread")
 

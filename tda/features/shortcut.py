@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tda.errors import UserError
-from tda.paths import Experiment
-from tda.subsets import Split
-from tda.tasks import Task
+from tda.data.splits import Split
+from tda.data.tasks import Task
+from tda.experiments.folders import Experiment
+from tda.system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tda.ensembles import load_members, train_ensemble
-from tda.errors import UserError
+from tda.data.splits import Split
+from tda.data.tasks import Task, task_named
+from tda.experiments.folders import Experiment
 from tda.features.influence_maps import Pairs
 from tda.features.shortcut import Patch, ShortcutExperiment, plant
-from tda.many_models import evaluate, resident_split
-from tda.members import Member
 from tda.methods import method_named
 from tda.models.families import family_named
-from tda.paths import Experiment
-from tda.subsets import Split
-from tda.tasks import Task, task_named
+from tda.system.errors import UserError
+from tda.training.ensembles import load_members, train_ensemble
+from tda.training.many_models import evaluate, resident_split
+from tda.training.members import Member
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tda.ensembles import load_members
-from tda.errors import UserError
+from tda.data.splits import Split, load_split
+from tda.data.tasks import task_named
+from tda.experiments.folders import Experiment, ResultsFolder
+from tda.experiments.seeds import chosen_seed_ids
 from tda.features.seed_maps import Models
-from tda.gradient_kernel import gradient_kernel
-from tda.many_models import EVALUATION_BATCH, resident_split
-from tda.members import Member
+from tda.gradients.gradient_kernel import gradient_kernel
+from tda.gradients.quantities import Quantity, cross_entropy_loss
 from tda.models.families import family_named
-from tda.paths import Experiment, ResultsFolder
-from tda.quantities import Quantity, cross_entropy_loss
-from tda.scores import load_scores
-from tda.seeds import chosen_seed_ids
-from tda.statistics import seed_scores
-from tda.subsets import Split, load_split
-from tda.tasks import task_named
+from tda.scores.score_files import load_scores
+from tda.statistics.pair_statistics import seed_scores
+from tda.system.errors import UserError
+from tda.training.ensembles import load_members
+from tda.training.many_models import EVALUATION_BATCH, resident_split
+from tda.training.members import Member
 
 
 @dataclass(frozen=True)

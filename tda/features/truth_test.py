@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tda.data.splits import Split
+from tda.experiments.seeds import stream
 from tda.features.influence_maps import Pairs
-from tda.features.intervals import over_seeds
-from tda.many_models import evaluate, train_many
-from tda.members import Member
-from tda.records import Run
-from tda.seeds import stream
-from tda.subsets import Split
+from tda.statistics.intervals import over_seeds
+from tda.training.many_models import evaluate, train_many
+from tda.training.members import Member
+from tda.training.runs import Run
 
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 PROTOCOLS = ("keep", "delete")

@@ -2,13 +2,13 @@
 
 import torch
 
-from tda.errors import UserError
-from tda.many_models import evaluate, train_many
-from tda.members import Member
+from tda.data.splits import Split
 from tda.methods.registry import Attribution, per_member, register
-from tda.model_state import ModelState
-from tda.records import Run
-from tda.subsets import Split
+from tda.models.model_state import ModelState
+from tda.system.errors import UserError
+from tda.training.many_models import evaluate, train_many
+from tda.training.members import Member
+from tda.training.runs import Run
 
 
 @register("ats", "ATS", "Nguyen, Seo and Oh 2023, section 2", optimizer_state="checkpoint")

@@ -8,14 +8,14 @@ needed, and an eigenvalue near 0 is never inverted, unless more are kept than th
 import torch
 from torch import Tensor
 
-from tda.curvature import Products, hessian_product, unflatten
-from tda.errors import UserError
-from tda.inverse_curvature import blocks_of_gradients
-from tda.members import Member
+from tda.curvature.inverses import blocks_of_gradients
+from tda.curvature.products import Products, hessian_product, unflatten
+from tda.data.splits import Split
+from tda.experiments.seeds import stream
 from tda.methods.registry import Attribution, per_member, register
-from tda.model_state import trained_parameters
-from tda.seeds import stream
-from tda.subsets import Split
+from tda.models.model_state import trained_parameters
+from tda.system.errors import UserError
+from tda.training.members import Member
 
 
 @register("if_arnoldi", "IF (Arnoldi)", "Schioppa et al. 2022", iterations=20, num_eigenvalues=10)

@@ -6,13 +6,13 @@ embeddings) are left out. The Fisher matrix's expectation over the model's own l
 
 import torch
 
-from tda.errors import UserError
-from tda.gradient_plan import plan_gradients
-from tda.kronecker_factors import blocks_of_rows, factored_plan, kronecker_factors
-from tda.members import Member
+from tda.curvature.kronecker_factors import blocks_of_rows, factored_plan, kronecker_factors
+from tda.data.splits import Split
+from tda.gradients.gradient_plan import plan_gradients
+from tda.gradients.quantities import cross_entropy_loss, curvature_roots
 from tda.methods.registry import Attribution, per_member, register
-from tda.quantities import cross_entropy_loss, curvature_roots
-from tda.subsets import Split
+from tda.system.errors import UserError
+from tda.training.members import Member
 
 # Damping in units of a layer's mean eigenvalue, as in Grosse et al. 2023.
 RELATIVE_DAMPING = 0.1

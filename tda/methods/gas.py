@@ -4,11 +4,11 @@ GAS(z, z') = sum over kept checkpoints of eta cos(g(z), g(z')), so that no examp
 large. Score files relate to the sum as in tracin.py; under a constant learning rate a file is Grad-Cos times a constant.
 """
 
-from tda.members import Member
+from tda.data.splits import Split
 from tda.methods.gradient_similarity import cosines, loss_kernel
 from tda.methods.registry import Attribution, per_member, register
 from tda.methods.tracin import checkpoint_weight
-from tda.subsets import Split
+from tda.training.members import Member
 
 
 @register("gas", "GAS", "Hammoudeh and Lowd 2022")

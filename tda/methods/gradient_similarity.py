@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from tda.gradient_kernel import GradientKernel, gradient_kernel
-from tda.members import Member
+from tda.data.splits import Split
+from tda.gradients.gradient_kernel import GradientKernel, gradient_kernel
 from tda.methods.registry import Attribution, per_member, register
-from tda.subsets import Split
+from tda.training.members import Member
 
 
 def loss_kernel(member: Member, train: Split, test: Split) -> GradientKernel:

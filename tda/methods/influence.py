@@ -13,14 +13,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from tda.errors import UserError
-from tda.gradient_kernel import gradient_rows
-from tda.gradient_plan import plan_gradients
-from tda.inverse_curvature import Solver, bilinear_scores, blocks_of_gradients, iterative_inverse, primal_inverse
-from tda.members import Member
+from tda.curvature.inverses import Solver, bilinear_scores, blocks_of_gradients, iterative_inverse, primal_inverse
+from tda.data.splits import Split
+from tda.gradients.gradient_kernel import gradient_rows
+from tda.gradients.gradient_plan import plan_gradients
+from tda.gradients.quantities import cross_entropy_loss, curvature_roots
 from tda.methods.registry import Attribution, one_after_another, register
-from tda.quantities import cross_entropy_loss, curvature_roots
-from tda.subsets import Split
+from tda.system.errors import UserError
+from tda.training.members import Member
 
 # Rows of the dual kernel, or parameters, above which the iterative solver needs less time and memory.
 DUAL_LIMIT = 8000

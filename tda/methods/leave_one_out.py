@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tda.ensembles import seed_run
-from tda.files import sha256, write_bytes
-from tda.many_models import on_device, train_many
-from tda.members import Member
+from tda.data.splits import Split
 from tda.methods.registry import Attribution, register
 from tda.models.families import new_model
-from tda.subsets import Split
+from tda.system.files import sha256, write_bytes
+from tda.training.ensembles import seed_run
+from tda.training.many_models import on_device, train_many
+from tda.training.members import Member
 
 # Retrainings between two intermediate files; what a killed run loses at most.
 PART_SIZE = 100

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tda.curvature import Products, hessian_products
-from tda.errors import UserError
-from tda.inverse_curvature import Inverse, bilinear_scores
-from tda.members import Member
+from tda.curvature.inverses import Inverse, bilinear_scores
+from tda.curvature.products import Products, hessian_products
+from tda.data.splits import Split
+from tda.experiments.seeds import stream
 from tda.methods.registry import Attribution, one_after_another, register
-from tda.seeds import stream
-from tda.subsets import Split
+from tda.system.errors import UserError
+from tda.training.members import Member
 
 
 @register(

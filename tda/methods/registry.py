@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from tda.errors import UserError
-from tda.members import Member
-from tda.scores import SIGN
-from tda.subsets import Split
-from tda.workers import in_order
+from tda.data.splits import Split
+from tda.scores.score_files import SIGN
+from tda.system.errors import UserError
+from tda.system.workers import in_order
+from tda.training.members import Member
 
 METHODS: dict[str, "Method"] = {}
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tda.members import Member
+from tda.data.splits import Split
+from tda.gradients.representations import penultimate_representations
 from tda.methods.registry import Attribution, per_member, register
-from tda.representations import penultimate_representations
-from tda.subsets import Split
+from tda.training.members import Member
 
 _SIGN = "positive = alike; labels are not seen"
 

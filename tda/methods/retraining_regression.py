@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from tda.errors import UserError
-from tda.members import Member
+from tda.data.splits import Split
 from tda.methods.registry import Attribution, Scorer, register
-from tda.retraining import RetrainingStore
-from tda.subset_retraining import SubsetDraw, load_subset_outputs
-from tda.subsets import Split
+from tda.steps.subset_retraining import SubsetDraw, load_subset_outputs
+from tda.system.errors import UserError
+from tda.training.members import Member
+from tda.training.retrainings import RetrainingStore
 
 _PENALTIES = np.logspace(0, 5, 11)
 

@@ -9,10 +9,10 @@ checkpoints, which analysis takes of every method.
 
 from statistics import fmean
 
-from tda.members import Member
+from tda.data.splits import Split
 from tda.methods.gradient_similarity import loss_kernel
 from tda.methods.registry import Attribution, per_member, register
-from tda.subsets import Split
+from tda.training.members import Member
 
 
 def checkpoint_weight(member: Member, num_train: int) -> float:

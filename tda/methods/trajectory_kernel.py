@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from tda.errors import UserError
-from tda.many_models import EVALUATION_BATCH
-from tda.members import Member, load_member
+from tda.data.splits import Split
+from tda.gradients.quantities import margin
 from tda.methods.influence import influence
 from tda.methods.registry import METHODS, Attribution, one_after_another, register
 from tda.methods.trak import SMALLEST_FACTOR, trak
 from tda.methods.trak_kernels import trak_kernels
-from tda.quantities import margin
-from tda.subsets import Split
-from tda.training_plan import parse_epochs
+from tda.models.training_plan import parse_epochs
+from tda.system.errors import UserError
+from tda.training.many_models import EVALUATION_BATCH
+from tda.training.members import Member, load_member
 
 Term = Callable[[Member], Attribution]
 

@@ -11,13 +11,13 @@ Q, as "train_factor", so that ensemble_scores.py can take the two means.
 import torch
 from torch import Tensor
 
-from tda.errors import UserError
-from tda.gradient_kernel import gradient_kernel
-from tda.many_models import EVALUATION_BATCH
-from tda.members import Member
+from tda.data.splits import Split
+from tda.gradients.gradient_kernel import gradient_kernel
+from tda.gradients.quantities import margin
 from tda.methods.registry import Attribution, per_member, register
-from tda.quantities import margin
-from tda.subsets import Split
+from tda.system.errors import UserError
+from tda.training.many_models import EVALUATION_BATCH
+from tda.training.members import Member
 
 # Keeps the rest recoverable from a float32 score where the model is sure beyond all measure.
 SMALLEST_FACTOR = 1e-30

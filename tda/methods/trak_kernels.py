@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tda.errors import UserError
-from tda.gradient_kernel import examples_at_once, gradient_kernel, gradient_rows
-from tda.gradient_plan import GradientPlan, plan_gradients
-from tda.gradient_rows import GradientRows
-from tda.many_models import EVALUATION_BATCH
-from tda.members import Member
+from tda.data.splits import Split
+from tda.gradients.gradient_kernel import examples_at_once, gradient_kernel, gradient_rows
+from tda.gradients.gradient_plan import GradientPlan, plan_gradients
+from tda.gradients.gradient_rows import GradientRows
+from tda.gradients.quantities import all_logits, margin
 from tda.methods.registry import Attribution, per_member, register
 from tda.methods.trak import solve_with_ridge
-from tda.quantities import all_logits, margin
-from tda.subsets import Split
+from tda.system.errors import UserError
+from tda.training.many_models import EVALUATION_BATCH
+from tda.training.members import Member
 
 # Of the mean; keeps the weight of an example whose label the model is sure of above rounding.
 _SMALLEST_WEIGHT = 1e-6

@@ -7,15 +7,15 @@ is n_train * dimension numbers and the smaller of n_train^2 and dimension^2.
 import torch
 from torch import Tensor
 
-from tda.gradient_kernel import examples_at_once
-from tda.gradient_plan import GradientPlan, plan_gradients
-from tda.members import Member
+from tda.data.splits import Split
+from tda.experiments.seeds import stream_seed
+from tda.gradients.gradient_kernel import examples_at_once
+from tda.gradients.gradient_plan import GradientPlan, plan_gradients
+from tda.gradients.projections import Projection
+from tda.gradients.quantities import margin
 from tda.methods.registry import Attribution, per_member, register
 from tda.methods.trak import checked_ridge, regression_scores, solve_with_ridge
-from tda.projections import Projection
-from tda.quantities import margin
-from tda.seeds import stream_seed
-from tda.subsets import Split
+from tda.training.members import Member
 
 
 @register(

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tda.tasks import Task
+from tda.data.tasks import Task
 
 NUM_LOGITS = 10
 

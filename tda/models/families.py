@@ -7,16 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tda.errors import UserError
-from tda.fine_tuning import FineTuning
+from tda.data.tasks import Task
+from tda.experiments.folders import Experiment
+from tda.experiments.seeds import stream_seed
 from tda.models import vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
+from tda.models.fine_tuning import FineTuning
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
 from tda.models.resnet import residual_network
-from tda.paths import Experiment
-from tda.seeds import stream_seed
-from tda.tasks import Task
-from tda.training_plan import TrainingPlan
+from tda.models.training_plan import TrainingPlan
+from tda.system.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tda.tasks import Task
+from tda.data.tasks import Task
 
 
 def _inputs(task: Task) -> int:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tda.tasks import Task
+from tda.data.tasks import Task
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

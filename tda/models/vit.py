@@ -10,12 +10,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from tda.fine_tuning import EMBEDDED_BASE, FineTuning
+from tda.data.tasks import Task
+from tda.models.fine_tuning import EMBEDDED_BASE, FineTuning
 from tda.models.lora import LowRankClassifier, adapted
+from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import Base, load_base, normalisation, pixel_values
 from tda.models.vit_pretraining import embedded_base
-from tda.tasks import Task
-from tda.training_plan import TrainingPlan
 
 NUM_LOGITS = 10
 _IMAGES_AT_ONCE = 64

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from tda.errors import UserError
+from tda.system.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel

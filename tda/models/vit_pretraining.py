@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from tda.errors import UserError
-from tda.files import locked, write_folder
+from tda.data.splits import normalised
+from tda.data.tasks import Task
+from tda.experiments.folders import embedded_base_folder
+from tda.experiments.seeds import stream, stream_seed
 from tda.models.vit_base import silence_transformers
-from tda.paths import embedded_base_folder
-from tda.seeds import stream, stream_seed
-from tda.subsets import normalised
-from tda.tasks import Task
+from tda.system.errors import UserError
+from tda.system.files import locked, write_folder
 
 SEED = 0
 STEPS = 800

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.errors import UserError
-from tda.gradient_kernel import BLOCK_SIZE
-from tda.gradient_pass import evaluation
-from tda.gradient_plan import GradientPlan, plan_gradients, refuse_batch_statistics, selected_shapes
-from tda.projections import Projection
+from tda.gradients.gradient_kernel import BLOCK_SIZE
+from tda.gradients.gradient_plan import GradientPlan, plan_gradients, refuse_batch_statistics, selected_shapes
+from tda.gradients.projections import Projection
+from tda.gradients.recorded_pass import evaluation
+from tda.system.errors import UserError
 from tda.trak.modelout_functions import AbstractModelOutput, LogitsModelOutput, logits_of
 
 _MEMORY_BUDGET = 2**29

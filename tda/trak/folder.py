@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tda.errors import UserError
-from tda.files import write_text
+from tda.system.errors import UserError
+from tda.system.files import write_text
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from tda.errors import UserError
-from tda.quantities import margin
-from tda.seeds import stream
+from tda.experiments.seeds import stream
+from tda.gradients.quantities import margin
+from tda.system.errors import UserError
 
 
 class AbstractModelOutput(ABC):

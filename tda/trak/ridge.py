@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tda.errors import UserError
+from tda.system.errors import UserError
 
 _BLOCK_ENTRIES = 2**25
 """Entries of a matrix that are in memory as float64 at once."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from tda.errors import UserError
-from tda.files import write_atomically
+from tda.system.errors import UserError
+from tda.system.files import write_atomically
 
 
 def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[tuple[slice, np.ndarray]] = ()) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda.devices import pick_device
-from tda.errors import UserError
-from tda.files import sha256
-from tda.projections import Projection
-from tda.seeds import stream_seed
+from tda.experiments.seeds import stream_seed
+from tda.gradients.projections import Projection
+from tda.system.devices import pick_device
+from tda.system.errors import UserError
+from tda.system.files import sha256
 from tda.trak.example_gradients import gradients_of
 from tda.trak.folder import SaveFolder
 from tda.trak.modelout_functions import AbstractModelOutput, task_output

@@ -1,0 +1,1 @@
+"""Products with a loss's curvature, solvers, and factors of it."""

@@ -1,0 +1,74 @@
+"""The figure of one explained test image: its most helpful training images, their maps, and what the seeds agree on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from tda.features.influence_maps import Pairs
+from tda.features.reductions import reduce_channels
+from tda.features.seed_maps import PixelStatistics
+from tda.features.subjects import Subject
+from tda.figures.panels import grid, pixels, show_image, show_overlay, show_signed, title
+
+_ROWS = ("training\nimage", "mean map\nover seeds", "std\nover seeds", "|mean| / std\n(yellow: 5)")
+_ROWS_OF_ONE_SEED = ("training\nimage", "map")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One test image: its pairs' positions, what the seeds say of their pixels, its Grad-CAM (h, w) and predicted label."""
+
+    subject: Subject
+    pairs: Pairs
+    rows: Tensor
+    statistics: PixelStatistics
+    table: pd.DataFrame
+    cam: np.ndarray
+    predicted: int
+
+
+def draw_explained(explained: Explained, reduction: str, absolute: bool) -> Figure:
+    """On the left the test image and its Grad-CAM; then a column a training image: it, its map, the spread, their ratio."""
+    subject = explained.subject
+    rows = _ROWS if explained.statistics.std is not None else _ROWS_OF_ONE_SEED
+    figure, panels = grid(len(rows), 1 + len(explained.rows))
+    test = int(explained.pairs.test[explained.rows[0]])
+    image = pixels(subject.test.images[test], subject.mean, subject.std)
+    show_image(panels[0, 0], image)
+    label, read_as = subject.label_name(int(subject.test.labels[test])), subject.label_name(explained.predicted)
+    title(panels[0, 0], f"test #{int(subject.test.indices[test])}: {label}\nread as {read_as}")
+    show_overlay(panels[1, 0], image, explained.cam)
+    title(panels[1, 0], "Grad-CAM")
+    for column, row in zip(panels.T[1:], explained.rows.tolist(), strict=True):
+        _draw_training_image(column, explained, row, reduction, absolute)
+    for panel, name in zip(panels[:, 1], rows, strict=True):
+        panel.text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=panel.transAxes, fontsize=8)
+    return figure
+
+
+def _draw_training_image(column: np.ndarray, explained: Explained, row: int, reduction: str, absolute: bool) -> None:
+    subject, entry = explained.subject, explained.table.iloc[row]
+    image = pixels(subject.train.images[int(explained.pairs.train[row])], subject.mean, subject.std)
+    show_image(column[0], image)
+    spread = f" ± {entry.score_std:.3f}" if len(column) > 2 else ""
+    title(column[0], f"{entry.train_class} #{entry.train_idx}\n{entry.score_mean:.3f}{spread}")
+    mean = torch.from_numpy(explained.statistics.mean[row])
+    if absolute:
+        show_overlay(column[1], image, reduce_channels(mean, reduction).numpy())
+    else:
+        show_signed(column[1], image, reduce_channels(mean, reduction, absolute=False).numpy())
+    if len(column) == 2:
+        return
+    spread = reduce_channels(torch.from_numpy(explained.statistics.std[row]), reduction)
+    show_overlay(column[2], image, spread.numpy())
+    _draw_ratio(column[3], explained.statistics.signal_to_noise[row].max(axis=0))
+
+
+def _draw_ratio(panel: Axes, ratio: np.ndarray) -> None:
+    panel.imshow(np.minimum(ratio, 5), cmap="viridis", vmin=0, vmax=5, interpolation="nearest")
+    title(panel, f"{(ratio > 2).mean():.0%} above 2")

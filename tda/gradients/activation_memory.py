@@ -1,0 +1,33 @@
+"""How much a model's passes keep in memory, so that what runs at once fits: a large transformer keeps 150 MB for each image."""
+
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from tda.gradients.recorded_pass import evaluation
+
+ACTIVATION_BUDGET = 2**30
+"""Bytes of activations that passes over many examples or vectors keep near."""
+
+
+def activation_bytes(model: nn.Module, images: Tensor) -> int:
+    """Bytes that a forward pass over one of the images (n, ...) keeps for the backward pass, weights aside."""
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    # The pass is alive until all is counted, so that no storage is counted under another's address.
+    with evaluation(model, trained), saved_tensors_hooks(count, lambda tensor: tensor):
+        logits = model(images[:1].clone())
+    del logits
+    return sum(kept.values())
+
+
+def fitting(per_item: int, most: int) -> int:
+    """How many items of so many bytes fit the budget: at least 1, and `most` at most."""
+    return max(1, min(most, ACTIVATION_BUDGET // max(1, per_item)))

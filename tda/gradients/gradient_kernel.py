@@ -1,0 +1,112 @@
+"""Exact inner products of per-example parameter gradients, by one forward and one backward pass over the examples.
+
+A linear layer's gradient is the outer product of its input a and its output gradient d, so that two of them have the inner
+product (a . a') (d . d') without being formed; other layers are formed where that costs less.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tda.gradients.activation_memory import activation_bytes, fitting
+from tda.gradients.gradient_plan import GradientPlan, plan_gradients
+from tda.gradients.gradient_rows import GradientRows, joined
+from tda.gradients.quantities import Quantity, cross_entropy_loss
+
+Examples = tuple[Tensor, Tensor]
+"""Images (n, ...) and labels (n,) int64."""
+
+BLOCK_SIZE = 128
+"""Examples in a pass, where their gradients fit: enough for the processor's kernels, few enough for its cache."""
+
+
+@dataclass(frozen=True)
+class GradientKernel:
+    """Inner products of gradients of left and right examples' quantities.
+
+    cross: (left rows, right rows); left_norms, right_norms: Euclidean norms (rows,); left_gram: (left rows, left rows) where it
+    was asked for. With R quantities, rows i * R to i * R + R - 1 belong to example i. All are in the model's precision.
+    """
+
+    cross: Tensor
+    left_norms: Tensor
+    right_norms: Tensor
+    left_gram: Tensor | None
+
+
+def gradient_rows(
+    images: Tensor, labels: Tensor, quantity: Quantity, plan: GradientPlan, block_size: int = BLOCK_SIZE
+) -> GradientRows:
+    """Gradients of the quantity for images (n, ...) and labels (n,), all held at once, block_size examples in a pass."""
+    return joined(list(_streamed(plan, (images, labels), quantity, block_size)))
+
+
+def gradient_kernel(
+    model: nn.Module,
+    left: Examples,
+    right: Examples,
+    quantity: Quantity = cross_entropy_loss,
+    left_quantity: Quantity | None = None,
+    parameters: Collection[str] | None = None,
+    left_gram: bool = False,
+    memory_budget: int = 3 * 2**29,
+    block_size: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    plan: GradientPlan | None = None,
+) -> GradientKernel:
+    """Inner products between all left and right examples' gradients.
+
+    The left rows are held in chunks of memory_budget bytes, and the right examples stream by once for each chunk: put the
+    smaller set on the left. left_quantity: the left examples' quantity if it is another; parameters: names, by default all
+    that the model trains; block_size: examples in a pass, by default what suits the budget; progress: called with the number
+    of right examples just finished, each counted once for each chunk; plan: that of an earlier call for the same model, which
+    replaces parameters. The model runs in evaluation mode.
+
+    Raises UserError if a parameter is unknown or batch normalisation is in training mode.
+    """
+    plan = plan or plan_gradients(model, left[0], parameters, len(left[0]), len(right[0]))
+    left_quantity = left_quantity or quantity
+    example_bytes = plan.block_rows(left[0][:1], left[1][:1], left_quantity).size_in_bytes()
+    block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
+    chunks = list(_blocks(len(left[0]), max(1, memory_budget // (example_bytes + 1))))
+    cross, left_norms, grams = [], [], []
+    for held in (gradient_rows(left[0][chunk], left[1][chunk], left_quantity, plan, block_size) for chunk in chunks):
+        left_norms.append(held.squared_norms().sqrt())
+        products, right_norms = _products(held, _streamed(plan, right, quantity, block_size), progress)
+        cross.append(products)
+        if left_gram and len(chunks) == 1:
+            grams.append(held.gram())
+        elif left_gram:
+            grams.append(_products(held, _streamed(plan, left, left_quantity, block_size))[0])
+    return GradientKernel(torch.cat(cross), torch.cat(left_norms), right_norms, torch.cat(grams) if left_gram else None)
+
+
+def examples_at_once(plan: GradientPlan, images: Tensor, example_bytes: int, memory_budget: int = 2**30) -> int:
+    """How many examples a pass takes whose gradients have example_bytes each, for what it holds to fit the budget."""
+    # A pass holds activations, unfolded patches and gradients at once.
+    by_gradients = max(1, min(BLOCK_SIZE, memory_budget // (4 * example_bytes + 1)))
+    return fitting(activation_bytes(plan.model, images), by_gradients)
+
+
+def _products(
+    held: GradientRows, blocks: Iterator[GradientRows], progress: Callable[[int], object] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Inner products (held rows, rows of all blocks) and the norms of the blocks' rows."""
+    products, norms = [], []
+    for rows in blocks:
+        products.append(held.inner(rows))
+        norms.append(rows.squared_norms().sqrt())
+        if progress is not None:
+            progress(len(rows.values))
+    return torch.cat(products, dim=1), torch.cat(norms)
+
+
+def _streamed(plan: GradientPlan, examples: Examples, quantity: Quantity, block_size: int) -> Iterator[GradientRows]:
+    images, labels = examples
+    return (plan.block_rows(images[block], labels[block], quantity) for block in _blocks(len(images), block_size))
+
+
+def _blocks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -1,0 +1,90 @@
+"""How a model is trained: optimizer, rates, batches, and which epochs are kept."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+
+from tda.experiments.seeds import stream
+from tda.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Adam, or SGD with momentum, with coupled weight decay on the mean cross-entropy of shuffled batches.
+
+    momentum: None trains by Adam, a number by SGD with that momentum.
+    early_epochs: epochs kept besides the last ones, for methods that follow the training; no other method scores them.
+    linear_decay: the rate falls to 0 over the training, without warm-up; random_crop: a training step sees a random crop of
+    each image, resized; mixed_precision: a training step computes in bfloat16 where that is safe. All three concern whole
+    trainings only: a single step that a score takes is at the full rate, on whole images, in float32.
+    """
+
+    epochs: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-3
+    batch_size: int = 32
+    num_kept_epochs: int = 5
+    momentum: float | None = None
+    early_epochs: tuple[int, ...] = ()
+    linear_decay: bool = False
+    random_crop: bool = False
+    mixed_precision: bool = False
+
+    @property
+    def same_step_throughout(self) -> bool:
+        """Whether every training step is the plain one, whatever its place in the training."""
+        return not (self.linear_decay or self.random_crop or self.mixed_precision)
+
+    def rate(self, step: int, num_steps: int) -> float:
+        """Learning rate of a training's step, counted from 1."""
+        return self.learning_rate * (1 - (step - 1) / num_steps) if self.linear_decay else self.learning_rate
+
+    def optimizer(self, parameters: Iterable[torch.Tensor], **options) -> torch.optim.Optimizer:
+        """The optimizer over the parameters; fused, since steps of small models are overhead.
+
+        capturable: for Adam in a captured graph; SGD always is.
+        """
+        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": True}
+        if self.momentum is None:
+            return torch.optim.Adam(parameters, **shared, **options)
+        options.pop("capturable", None)
+        return torch.optim.SGD(parameters, momentum=self.momentum, **shared, **options)
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """The last epochs, counted from 1, whose checkpoints are kept and scored."""
+        return list(range(self.epochs + 1 - min(self.num_kept_epochs, self.epochs), self.epochs + 1))
+
+    @property
+    def checkpoint_epochs(self) -> list[int]:
+        """Every epoch whose checkpoint is kept, ascending."""
+        return sorted({*self.early_epochs, *self.kept_epochs})
+
+    def steps_per_epoch(self, num_train: int) -> int:
+        """Batches in an epoch; the last may be smaller."""
+        return -(-num_train // self.batch_size)
+
+    def batches(self, seed: int, num_train: int) -> list[torch.Tensor]:
+        """Indices of every batch of the whole training, in the order that the seed's own stream fixes."""
+        generator = stream(seed, "batch order")
+        order = [torch.randperm(num_train, generator=generator) for _ in range(self.epochs)]
+        return [batch for epoch in order for batch in epoch.split(self.batch_size)]
+
+    def as_dict(self) -> dict:
+        """Plain values for metadata: all that numbers depend on, hence not the early epochs.
+
+        What came later than the study's plan is left out where it is not used, so that what was trained before it came still
+        counts as trained by this plan.
+        """
+        later = ("momentum", "linear_decay", "random_crop", "mixed_precision")
+        unused = {name for name in later if getattr(self, name) is None or getattr(self, name) is False} | {"early_epochs"}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
+
+
+def parse_epochs(text: str) -> tuple[int, ...]:
+    """Epochs from text such as "1,2,5", ascending; empty text is none. Raises UserError if a part is not a positive number."""
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UserError(f"epochs are numbers from 1, separated by commas, such as 1,2,5, not {text!r}")
+    return tuple(sorted({int(part) for part in parts}))

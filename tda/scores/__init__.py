@@ -1,0 +1,1 @@
+"""Score files, and the one score of an ensemble."""

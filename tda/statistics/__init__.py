@@ -1,0 +1,1 @@
+"""What score arrays say: p-values, correlations, the linear datamodeling score, intervals."""

@@ -1,0 +1,1 @@
+"""One file for each kind of script: what the step reads, computes and writes."""

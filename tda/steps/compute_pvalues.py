@@ -1,0 +1,150 @@
+"""Step 4: p-values of every (train, test) pair as CSV files, their summary, and the figures that show them."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tda.data.splits import load_split
+from tda.data.tasks import task_named
+from tda.experiments.folders import ResultsFolder
+from tda.experiments.manifest import experiment_of, step
+from tda.figures.analysis import draw_histograms, save_figure
+from tda.figures.examples import Gallery, choose_examples, draw_example, majority
+from tda.scores.score_files import Scores, load_scores, methods_on_disk
+from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics
+from tda.system.errors import UserError
+from tda.system.files import write_text
+from tda.training.ensembles import predicted_labels
+
+MOST_CHECKPOINTS = 5
+_DIGITS = "%.6g"
+
+
+def compute_pvalues(folder: ResultsFolder, arguments: dict) -> str:
+    """Write all tables and figures of the step; returns the closing line. `arguments` go into the manifest.
+
+    Raises UserError if the experiment or its scores are missing, damaged, of fewer than three seeds, or of other data.
+    """
+    experiment = experiment_of(folder)
+    train, test = load_split(experiment.task, "train", experiment.num_per_class), load_split(experiment.task, "test")
+    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
+    with step(experiment, "p-values", arguments, hashes, torch.device("cpu")):
+        most_averaged, rows, seed_ids = [], [], set()
+        for name in methods_on_disk(folder):
+            scores = load_scores(folder, name)
+            check_data(scores, hashes)
+            for statistics in statistics_by_checkpoints(scores):
+                _write_pair_tables(folder, scores, statistics)
+                rows.append(summary_row(statistics))
+            most_averaged.append(statistics)
+            seed_ids |= set(scores.seed_ids)
+        _write_summaries(folder, rows)
+        histograms = folder.path / "pvalue_histograms.png"
+        save_figure(draw_histograms(most_averaged), histograms, histograms.with_suffix(".pdf"))
+        predicted = majority(predicted_labels(experiment, sorted(seed_ids), test))
+        pictures = _write_pictures(folder, Gallery(task_named(experiment.task), train, test, predicted), most_averaged)
+    return (
+        f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms.png and .pdf, "
+        f"and {', '.join(pictures)} to {folder.path}"
+    )
+
+
+def check_data(scores: Scores, hashes: dict[str, str]) -> None:
+    """Raise UserError unless a method's scores are of the splits with these fingerprints ("train" and "test")."""
+    for split, fingerprint in hashes.items():
+        if scores.metadata["data"][split] != fingerprint:
+            raise UserError(
+                f"the scores of method {scores.method} are of another {split} subset than the one in data/; "
+                f"restore its index file, or train and score again"
+            )
+
+
+def statistics_by_checkpoints(scores: Scores) -> Iterator[PairStatistics]:
+    """Statistics over the last 1, 2, ... checkpoints, up to five or as many as there are."""
+    for num_checkpoints in range(1, min(MOST_CHECKPOINTS, len(scores.epochs)) + 1):
+        yield pair_statistics(scores, num_checkpoints)
+
+
+def pair_table(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray) -> str:
+    """CSV text of values (n_train, n_test) with six digits: a row a training index, a column a test index.
+
+    pandas.read_csv(file, index_col="train_idx") reads it. Formatting a row at once is five times as fast as pandas.
+    """
+    row_format = ",".join(["%d"] + [_DIGITS] * len(test_indices))
+    lines = [",".join(["train_idx", *map(str, test_indices.tolist())])]
+    lines += [row_format % (index, *row) for index, row in zip(train_indices.tolist(), values.tolist(), strict=True)]
+    return "\n".join(lines) + "\n"
+
+
+def _write_pair_tables(folder: ResultsFolder, scores: Scores, statistics: PairStatistics) -> None:
+    tables = {
+        "pvalues": statistics.p_value,
+        "qvalues": statistics.q_value,
+        "pvalues_single_draw": statistics.single_draw_p_value,
+    }
+    for kind, values in tables.items():
+        path = folder.path / f"{kind}_{scores.method}_across_{statistics.num_checkpoints}_ckpts.csv"
+        write_text(path, pair_table(values, scores.train_indices, scores.test_indices))
+
+
+def summary_row(statistics: PairStatistics) -> dict[str, str | int | float]:
+    """One line of summary.csv. Shares are of all pairs and lie in [0, 1].
+
+    Signal to noise is |mean / std|. A few pairs with next to no spread over seeds rule its mean, and one without any, and
+    a score other than 0, makes it infinite; the median withstands them.
+    share_same_verdict: pairs that the t-test and the single-draw test put on the same side of the significance level.
+    """
+    significant = statistics.p_value < SIGNIFICANCE_LEVEL
+    return {
+        "method": statistics.method,
+        "checkpoints": statistics.num_checkpoints,
+        "seeds": statistics.num_seeds,
+        "pairs": statistics.p_value.size,
+        "mean_p_value": statistics.p_value.mean(),
+        "mean_single_draw_p_value": statistics.single_draw_p_value.mean(),
+        "share_p_below_level": significant.mean(),
+        "share_q_below_level": (statistics.q_value < SIGNIFICANCE_LEVEL).mean(),
+        "mean_signal_to_noise": statistics.signal_to_noise.mean(),
+        "median_signal_to_noise": np.median(statistics.signal_to_noise),
+        "share_same_verdict": (significant == (statistics.single_draw_p_value < SIGNIFICANCE_LEVEL)).mean(),
+    }
+
+
+def _write_summaries(folder: ResultsFolder, rows: list[dict]) -> None:
+    summary = pd.DataFrame(rows)
+    for column, name in (("mean_p_value", "mean_p_values"), ("mean_single_draw_p_value", "mean_single_draw_p_values")):
+        table = summary.pivot(index="checkpoints", columns="method", values=column)
+        write_text(folder.path / f"{name}.csv", table.to_csv(float_format=_DIGITS))
+    summary = summary.drop(columns="mean_single_draw_p_value")
+    write_text(folder.path / "summary.csv", summary.to_csv(index=False, float_format=_DIGITS))
+
+
+def _write_pictures(folder: ResultsFolder, gallery: Gallery, methods: Sequence[PairStatistics]) -> list[str]:
+    """Draw the chosen test images and remove pictures of ones that earlier scores chose; returns the file names."""
+    written = []
+    for position in choose_examples(methods, gallery.predicted != gallery.test.labels.numpy()):
+        name = f"attributions_test_{int(gallery.test.indices[position])}.png"
+        save_figure(draw_example(gallery, methods, position), folder.path / name)
+        written.append(name)
+    for path in folder.path.glob("attributions_test_*.png"):
+        if path.name not in written:
+            path.unlink()
+    return written
+
+
+def summary_text(folder: ResultsFolder) -> str:
+    """The final table, to be printed: summary.csv at each method's largest number of checkpoints.
+
+    Raises UserError if summary.csv is missing or damaged.
+    """
+    path = folder.path / "summary.csv"
+    try:
+        summary = pd.read_csv(path)
+        final = summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run run_compute_pvalues.py --experiment {folder.name} first") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged; run run_compute_pvalues.py --experiment {folder.name} again") from error
+    return final.to_string(index=False, float_format="{:.3f}".format)

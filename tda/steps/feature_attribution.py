@@ -1,0 +1,207 @@
+"""The feature attribution step: which pairs, their maps over the ensemble, and what is written of them."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tda.experiments.folders import Experiment
+from tda.experiments.manifest import step
+from tda.features.baselines import grad_cam
+from tda.features.influence_maps import Pairs, Smoothing
+from tda.features.map_files import save_arrays
+from tda.features.photographs import folder_subject, voc_subject
+from tda.features.reductions import centre_of_mass, reduce_channels
+from tda.features.seed_maps import MapSettings, PixelStatistics, maps_of_seeds, pixel_statistics
+from tda.features.selection import chosen_tests, most_helpful
+from tda.features.subjects import Subject, experiment_subject, gradient_scores, predictions, scores_on_disk
+from tda.figures.analysis import save_figure
+from tda.figures.examples import majority
+from tda.figures.feature_attribution import Explained, draw_explained
+from tda.system.devices import pick_device, prepare_process
+from tda.system.errors import UserError
+from tda.system.files import write_text
+
+_TOP_SHARE = 0.1
+
+
+@dataclass
+class FeatureSettings:
+    """The constants to edit."""
+
+    source: str = "experiment"
+    """Where models and images come from: experiment (a trained ensemble), folders (class folders) or voc2012."""
+    model: str = "cnn"
+    """Model family of the experiment."""
+    task: str = "digits3"
+    """Task of the experiment: digits3, mnist3 or cifar10."""
+    num_per_class: int = 10
+    """Training examples per class of the experiment."""
+    folder: str = ""
+    """With folders: the folder that holds train/<class>/ and test/<class>/ with images."""
+    network: str = "resnet18"
+    """With folders or voc2012: torchvision's name of the classifier."""
+    checkpoints: str = ""
+    """With folders or voc2012: files of its trained parameters, one a seed, with commas."""
+    parameters: str = ""
+    """With folders or voc2012: attribute to parameters whose names begin so, with commas; empty for all."""
+    explained_class: str = "person"
+    """With voc2012: the class whose logit is explained."""
+    image_size: int = 224
+    """With folders or voc2012: side that images are brought to."""
+    images_per_class: int = 50
+    """With folders or voc2012: images of each class at most."""
+    name: str = "photographs"
+    """With folders or voc2012: folder below results/ to write into."""
+    tests: str = "misclassified"
+    """Test examples to explain: misclassified, reliable, spread, or indices with commas."""
+    num_test: int = 5
+    """How many test examples, where a rule picks them."""
+    num_train: int = 4
+    """Most helpful training examples of each."""
+    chosen_by: str = "gradients"
+    """Score that picks them: a scored method's short name, or gradients (Grad-Cos, or Grad-Dot for the other maps)."""
+    score: str = "grad_cos"
+    """Score whose maps are taken: grad_cos, grad_dot or if (Gauss-Newton influence)."""
+    damping: float = 0.5
+    """Number added to the diagonal of the curvature of if."""
+    smoothing_copies: int = 10
+    """Noisy copies of the training image that a map averages over; 0 for the image itself."""
+    smoothing_deviation: float = 0.1
+    """Standard deviation of their noise, as a share of the range of the image's values."""
+    channel_reduction: str = "largest"
+    """How the channels of a map become one: largest, sum, or norm (of absolute maps)."""
+    absolute: bool = True
+    """Draw absolute maps; --no-absolute draws signed ones, red where a larger pixel value makes the example more helpful."""
+    num_checkpoints: int = 5
+    """A seed's map and score are the mean over this many of its last checkpoints."""
+    num_seeds: int | None = None
+    """Use only so many of random_seeds.pt; without it all."""
+    device: str = "auto"
+    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
+
+    def map_settings(self) -> MapSettings:
+        """The map that is taken; raises UserError for unusable numbers."""
+        return MapSettings(self.score, Smoothing(self.smoothing_copies, self.smoothing_deviation), self.damping)
+
+
+def run_feature_attribution(settings: FeatureSettings) -> str:
+    """Choose the pairs, take the maps, write .npz, CSV and figures; returns the closing line.
+
+    Raises UserError for unusable settings or missing inputs.
+    """
+    prepare_process()
+    chosen_map = settings.map_settings()
+    reduce_channels(torch.zeros(1, 1, 1), settings.channel_reduction, settings.absolute)
+    device = pick_device(settings.device)
+    subject = subject_of(settings, device)
+    with _recorded(settings, subject, device):
+        return _attribute(settings, chosen_map, subject)
+
+
+def _recorded(settings: FeatureSettings, subject: Subject, device: torch.device) -> AbstractContextManager:
+    """An experiment's manifest tells of the step; photographs have none."""
+    if settings.source != "experiment":
+        return nullcontext()
+    hashes = {"train": subject.train.fingerprint(), "test": subject.test.fingerprint()}
+    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
+    return step(experiment, f"feature attribution of {settings.score}", vars(settings), hashes, device)
+
+
+def _attribute(settings: FeatureSettings, chosen_map: MapSettings, subject: Subject) -> str:
+    scores = _scores(settings, subject)
+    predicted = majority(predictions(subject))
+    wrong = predicted != subject.test.labels.cpu().numpy()
+    tests = chosen_tests(settings.tests, settings.num_test, subject.test.indices, wrong, scores)
+    pairs = most_helpful(scores.mean(0), tests, settings.num_train)
+    maps = maps_of_seeds(subject.seeds, subject.train, subject.test, pairs, chosen_map, subject.quantity)
+    statistics = pixel_statistics(torch.stack(list(maps)))
+    folder = subject.folder.path / "feature_attribution"
+    save_arrays(folder / f"maps_{settings.score}.npz", _arrays(subject, pairs, statistics))
+    table = pair_table(subject, pairs, scores, predicted, statistics, settings.channel_reduction)
+    write_text(folder / f"pairs_{settings.score}.csv", table.to_csv(index=False, float_format="%.6g"))
+    cams = _test_cams(subject, tests)
+    for number, test in enumerate(tests.tolist()):
+        rows = torch.nonzero(pairs.test == test).flatten()
+        explained = Explained(subject, pairs, rows, statistics, table, cams[number], int(predicted[test]))
+        figure = draw_explained(explained, settings.channel_reduction, settings.absolute)
+        path = folder / f"maps_{settings.score}_test_{int(subject.test.indices[test])}.png"
+        save_figure(figure, path, path.with_suffix(".pdf"))
+    return f"wrote maps of {len(pairs)} pairs over {len(subject.seeds)} seeds, their CSV and {len(tests)} figures to {folder}"
+
+
+def subject_of(settings: FeatureSettings, device: torch.device) -> Subject:
+    """The models and examples that the settings name; raises UserError for an unknown source."""
+    options = (settings.network, settings.checkpoints, settings.parameters, settings.image_size, settings.images_per_class)
+    if settings.source == "experiment":
+        experiment = Experiment(settings.model, settings.task, settings.num_per_class)
+        return experiment_subject(experiment, settings.num_checkpoints, settings.num_seeds, device)
+    if settings.source == "folders":
+        return folder_subject(settings.name, Path(settings.folder), *options, device)
+    if settings.source == "voc2012":
+        return voc_subject(settings.name, settings.explained_class, *options, device)
+    raise UserError(f"unknown source {settings.source}; known ones are experiment, folders and voc2012")
+
+
+def _scores(settings: FeatureSettings, subject: Subject) -> np.ndarray:
+    if settings.chosen_by == "gradients":
+        return gradient_scores(subject, cosine=settings.score == "grad_cos")
+    return scores_on_disk(subject, settings.chosen_by, settings.num_checkpoints)
+
+
+def _test_cams(subject: Subject, tests: Tensor) -> np.ndarray:
+    """Grad-CAM (k, h, w) of the test images for their own classes, averaged over the seeds' last checkpoints."""
+    images, classes = subject.test.images[tests], subject.logit_classes(subject.test)[tests]
+    found = [grad_cam(checkpoints[-1](), images, classes).cpu() for checkpoints in subject.seeds]
+    return torch.stack(found).mean(0).numpy()
+
+
+def _arrays(subject: Subject, pairs: Pairs, statistics: PixelStatistics) -> dict[str, np.ndarray]:
+    arrays = {
+        "train_idx": subject.train.indices[pairs.train].numpy(),
+        "test_idx": subject.test.indices[pairs.test].numpy(),
+    }
+    found = {name: values for name, values in vars(statistics).items() if values is not None}
+    return arrays | {name: values.astype(np.float32) for name, values in found.items()}
+
+
+def pair_table(
+    subject: Subject, pairs: Pairs, scores: np.ndarray, predicted: np.ndarray, statistics: PixelStatistics, reduction: str
+) -> pd.DataFrame:
+    """A row for each pair: who they are, the score's mean and std over seeds, and where the mean absolute map's mass lies.
+
+    centre_row, centre_column: its centre, in pixels from the upper left; top_tenth: the share that its largest tenth of pixels
+    hold (0.1 if it is flat); reliable_mass: the share on pixels of which a channel has |mean| > 2 std over the seeds. With one
+    seed, what needs two is NaN.
+    """
+    train, test = pairs.train.numpy(), pairs.test.numpy()
+    absolute = reduce_channels(torch.from_numpy(statistics.mean), reduction, absolute=True)
+    total = absolute.sum((1, 2)).clamp(min=torch.finfo(absolute.dtype).tiny)
+    largest = absolute.flatten(1).sort(dim=1, descending=True).values
+    count = max(1, round(_TOP_SHARE * largest.shape[1]))
+    several, reliable_mass = statistics.signal_to_noise is not None, np.full(len(pairs), np.nan)
+    if several:
+        steady = torch.from_numpy((statistics.signal_to_noise > 2).any(axis=1))
+        reliable_mass = ((absolute * steady).sum((1, 2)) / total).numpy()
+    centre = centre_of_mass(absolute).numpy()
+    name = partial(map, subject.label_name)
+    return pd.DataFrame(
+        {
+            "test_idx": subject.test.indices.numpy()[test],
+            "test_class": list(name(subject.test.labels.cpu().numpy()[test].tolist())),
+            "predicted": list(name(predicted[test].tolist())),
+            "train_idx": subject.train.indices.numpy()[train],
+            "train_class": list(name(subject.train.labels.cpu().numpy()[train].tolist())),
+            "score_mean": scores.mean(0)[train, test],
+            "score_std": scores.std(0, ddof=1)[train, test] if several else np.nan,
+            "centre_row": centre[:, 0],
+            "centre_column": centre[:, 1],
+            "top_tenth": (largest[:, :count].sum(1) / total).numpy(),
+            "reliable_mass": reliable_mass,
+        }
+    )

@@ -1,0 +1,250 @@
+"""The shortcut study: do influence maps lie on a planted patch, and only where the models have learned it?"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tda.data.splits import load_split
+from tda.experiments.folders import Experiment
+from tda.experiments.manifest import step
+from tda.experiments.seeds import chosen_seed_ids, stream
+from tda.features.baselines import grad_cam, input_gradients
+from tda.features.influence_maps import Pairs, Smoothing
+from tda.features.map_files import save_arrays
+from tda.features.reductions import area_under_curve, largest_inside, mass_share, reduce_channels
+from tda.features.seed_maps import MapSettings, maps_of_seeds
+from tda.features.shortcut import Patch, ShortcutExperiment
+from tda.features.shortcut_models import (
+    Planted,
+    influential_pairs,
+    misread_by_most,
+    predicted_as_patch,
+    trained_with_and_without,
+)
+from tda.figures.analysis import save_figure
+from tda.figures.shortcut import ShortcutExamples, draw_merits, draw_shortcut_maps, map_title
+from tda.statistics.intervals import Estimate, jackknife, over_seeds
+from tda.system.devices import pick_device, prepare_process
+from tda.system.files import write_text
+from tda.training.members import Member
+
+MERITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "area_under_curve": area_under_curve,
+    "mass_share": mass_share,
+    "largest_inside": largest_inside,
+}
+
+
+@dataclass
+class ShortcutSettings:
+    """The constants to edit."""
+
+    model: str = "cnn"
+    """Family of the models that are trained: cnn or cnn3."""
+    task: str = "digits3"
+    """Task: digits3, mnist3 or cifar10."""
+    num_per_class: int = 10
+    """Training examples per class; the index file must have been drawn."""
+    red: float = 1.0
+    """Red of the patch, from 0 to 1; images with one channel get the largest of the three."""
+    green: float = 0.0
+    """Green of the patch, from 0 to 1."""
+    blue: float = 0.0
+    """Blue of the patch, from 0 to 1."""
+    patch_size: int = 5
+    """Side of the patch in pixels."""
+    patch_row: int = 2
+    """Row of its upper left pixel; negative ones count from the lower edge."""
+    patch_column: int = 2
+    """Column of its upper left pixel; negative ones count from the right edge."""
+    patched_class: int = 0
+    """Class whose training images carry the patch, counted from 0."""
+    patched_share: float = 0.5
+    """Share of that class's training images that carry it."""
+    num_test: int = 20
+    """Misread test images whose maps are taken, at most."""
+    num_train: int = 3
+    """Most influential patched training images of each."""
+    scores: str = "grad_cos,grad_dot"
+    """Scores whose maps are taken: some of grad_cos, grad_dot and if (slow where training images are many), with commas."""
+    smoothing_copies: int = 10
+    """Noisy copies of the training image that a smoothed map averages over."""
+    smoothing_deviation: float = 0.1
+    """Standard deviation of their noise, as a share of the range of the image's values."""
+    channel_reduction: str = "largest"
+    """How the channels of a map become one: largest, sum or norm."""
+    num_checkpoints: int = 1
+    """A seed's map is the mean over this many of its last checkpoints."""
+    num_seeds: int | None = None
+    """Use only so many of random_seeds.pt; without it all."""
+    device: str = "auto"
+    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
+    force: bool = False
+    """Train the models with the patch again; needed after the patch was changed."""
+
+    def patch(self) -> Patch:
+        """What is planted."""
+        colour = (self.red, self.green, self.blue)
+        return Patch(colour, self.patch_size, self.patch_row, self.patch_column, self.patched_class, self.patched_share)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A row of the table: which maps of which training images under which models, and how to take them, seed by seed."""
+
+    models: str
+    map: str
+    images: str
+    smoothed: bool
+    take: Callable[[], Iterable[Tensor]]
+
+
+def run_shortcut_study(settings: ShortcutSettings) -> str:
+    """Train both ensembles as far as they are missing, take the maps, write table and figures; returns the closing line.
+
+    Raises UserError for unusable settings, or if no test image is misread.
+    """
+    prepare_process()
+    device = pick_device(settings.device)
+    experiment = ShortcutExperiment(settings.model, settings.task, settings.num_per_class)
+    train, test = load_split(settings.task, "train", settings.num_per_class), load_split(settings.task, "test")
+    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
+    with step(experiment, "shortcut study", vars(settings), hashes, device):
+        seed_ids, checkpoints = chosen_seed_ids(None)[: settings.num_seeds], settings.num_checkpoints
+        planted = trained_with_and_without(
+            experiment, settings.patch(), seed_ids, checkpoints, train, test, device, settings.force
+        )
+        misread = predicted_as_patch(planted)
+        shown = misread_by_most(planted, misread, settings.num_test)
+        pairs = influential_pairs(planted, shown, settings.num_train)
+        rows, kept = [], {}
+        for condition in tqdm(conditions(settings, planted, pairs), desc="maps", delay=2):
+            maps = torch.stack(list(condition.take()))
+            kept[condition] = maps.mean(0)
+            rows += _table_rows(condition, maps, planted.region, settings.channel_reduction)
+        table, shares = pd.DataFrame(rows), _misread_table(planted, misread)
+        _write_results(experiment, settings, planted, pairs, kept, table, shares)
+    first = table[table.seeds_averaged].iloc[0]
+    return (
+        f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {experiment.results.path}; "
+        f"{len(shown)} misread test images, area under the curve of the first map's mean {first.area_under_curve:.3f}"
+    )
+
+
+def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> list[Condition]:
+    """All rows of the table, the smoothed map of the first score first."""
+    smoothing = Smoothing(settings.smoothing_copies, settings.smoothing_deviation)
+    unpatched = torch.tensor(sorted(set(range(len(planted.train))) - set(planted.chosen.tolist())))
+    drawn = torch.randint(len(unpatched), (len(pairs),), generator=stream(0, "random training images"))
+    random_pairs = Pairs(unpatched[drawn], pairs.test)
+
+    def of_pairs(models: list[list[Member]], pairs: Pairs, score: str, smoothed: bool) -> Callable[[], Iterable[Tensor]]:
+        chosen = MapSettings(score, smoothing if smoothed else Smoothing())
+        makers = [[partial(getattr, member, "model") for member in seed] for seed in models]
+        return lambda: maps_of_seeds(makers, planted.train, planted.test, pairs, chosen)
+
+    kinds = (
+        ("with the patch", planted.with_patch, "influential", pairs),
+        ("without the patch", planted.without, "influential", pairs),
+        ("with the patch", planted.with_patch, "random", random_pairs),
+    )
+    found = []
+    for score in settings.scores.replace(" ", "").split(","):
+        for models, members, images, chosen in kinds:
+            for smoothed in (True, False):
+                take = of_pairs(members, chosen, score, smoothed)
+                found.append(Condition(models, score, images, smoothed, take))
+    for name, method in _OF_ONE_IMAGE.items():
+        take = partial(_of_images, method, planted, pairs)
+        found.append(Condition("with the patch", name, "influential", False, take))
+    return found
+
+
+def _of_images(method: Callable[[nn.Module, Tensor, Tensor], Tensor], planted: Planted, pairs: Pairs) -> Iterator[Tensor]:
+    images, labels = planted.train.images[pairs.train], planted.train.labels[pairs.train]
+    for seed in planted.with_patch:
+        yield torch.stack([method(member.model, images, labels).cpu() for member in seed]).mean(0)
+
+
+def _grad_cam(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    return grad_cam(model, images, labels)[:, None]
+
+
+_OF_ONE_IMAGE = {"input_gradient": input_gradients, "grad_cam": _grad_cam}
+
+
+def _table_rows(condition: Condition, maps: Tensor, region: Tensor, reduction: str) -> list[dict]:
+    """The figures of merit of single seeds' maps and of their mean, from maps (seeds, m, c, h, w)."""
+    described = {"models": condition.models, "map": condition.map, "training_images": condition.images}
+    described |= {"smoothed": condition.smoothed, "pairs": maps.shape[1], "seeds": len(maps)}
+    single, averaged = dict(described, seeds_averaged=False), dict(described, seeds_averaged=True)
+    for name, merit in MERITS.items():
+
+        def mean_merit(found: Tensor, merit: Callable[[Tensor, Tensor], Tensor] = merit) -> Tensor:
+            return merit(reduce_channels(found, reduction), region).double().mean()
+
+        for row, estimate in (
+            (single, over_seeds(np.array([float(mean_merit(own)) for own in maps]))),
+            (averaged, jackknife(maps, mean_merit)),
+        ):
+            row |= _columns(name, estimate)
+    return [single, averaged]
+
+
+def _columns(name: str, estimate: Estimate) -> dict[str, float]:
+    """A share and its interval, whose formula does not know that a share lies between 0 and 1."""
+    low, high = np.clip([estimate.low, estimate.high], 0, 1)
+    return {name: estimate.value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _misread_table(planted: Planted, misread: dict[str, np.ndarray]) -> pd.DataFrame:
+    rows = []
+    for models, wrong in misread.items():
+        rows.append({"models": models, **_columns("misread", over_seeds(wrong.mean(1)))})
+    return pd.DataFrame(rows).assign(test_images=len(planted.test), patched_training_images=len(planted.chosen))
+
+
+def _write_results(
+    experiment: Experiment,
+    settings: ShortcutSettings,
+    planted: Planted,
+    pairs: Pairs,
+    kept: dict[Condition, Tensor],
+    table: pd.DataFrame,
+    shares: pd.DataFrame,
+) -> None:
+    folder = experiment.results.path
+    write_text(folder / "shortcut_merits.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_text(folder / "shortcut_misread.csv", shares.to_csv(index=False, float_format="%.6g"))
+    save_arrays(folder / "shortcut_maps.npz", _named_arrays(pairs, planted, kept))
+    save_figure(draw_merits(table, planted.region), folder / "shortcut_merits.png", folder / "shortcut_merits.pdf")
+    examples = ShortcutExamples(planted.task, planted.train, planted.test, planted.true_labels, planted.region, pairs)
+    columns = {
+        _column_title(condition): reduce_channels(maps, settings.channel_reduction).numpy()
+        for condition, maps in kept.items()
+        if condition.images == "influential" and (condition.smoothed or condition.map in _OF_ONE_IMAGE)
+    }
+    save_figure(draw_shortcut_maps(examples, columns), folder / "shortcut_maps.png", folder / "shortcut_maps.pdf")
+
+
+def _column_title(condition: Condition) -> str:
+    name = map_title(condition.map) + (",\nsmoothed" if condition.smoothed else "\n")
+    return name if condition.models == "with the patch" else f"{name.rstrip()},\nno patch learned"
+
+
+def _named_arrays(pairs: Pairs, planted: Planted, kept: dict[Condition, Tensor]) -> dict[str, np.ndarray]:
+    arrays = {
+        "train_idx": planted.train.indices[pairs.train].numpy(),
+        "test_idx": planted.test.indices[pairs.test].numpy(),
+        "patch": planted.region.numpy(),
+    }
+    for condition, maps in kept.items():
+        smoothed = "smoothed" if condition.smoothed else "plain"
+        arrays[f"{condition.map}, {smoothed}, {condition.images} images, models {condition.models}"] = maps.numpy()
+    return arrays

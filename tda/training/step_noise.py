@@ -1,0 +1,77 @@
+"""What one training step draws at random: dropout masks and crops, from streams that a seed and the step's number fix.
+
+Torch's own dropout draws from a generator that all threads of a process share, so that models trained beside each other would
+depend on each other. Here the same step of the same seed draws the same, in whatever company and whichever example is removed.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2.functional import resized_crop
+
+from tda.experiments.seeds import stream, stream_seed
+
+_CROP_AREA = (0.08, 1.0)
+_CROP_ASPECT = (3 / 4, 4 / 3)
+
+
+class SeededDropout(nn.Module):
+    """Dropout with probability `p`, its masks drawn from a generator that StepNoise sets; the identity in evaluation mode."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Zero a share of the inputs and scale the others up, shapes unchanged."""
+        if not self.training or self.p == 0:
+            return inputs
+        drawn = torch.rand(inputs.shape, generator=self.generator, device=inputs.device)
+        return inputs * (drawn >= self.p) / (1 - self.p)
+
+
+@dataclass(frozen=True)
+class StepNoise:
+    """What the step of this number in a training of this seed draws, and whether it computes in mixed precision."""
+
+    seed: int
+    step: int
+    random_crop: bool = False
+    mixed_precision: bool = False
+
+    @contextlib.contextmanager
+    def applied_to(self, model: nn.Module, device: torch.device) -> Iterator[None]:
+        """Let the model's dropout draw from this step's stream, and the forward pass run in the step's precision."""
+        generator = torch.Generator(device).manual_seed(stream_seed(self.seed, f"dropout of step {self.step}"))
+        layers = [module for module in model.modules() if isinstance(module, SeededDropout)]
+        for layer in layers:
+            layer.generator = generator
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision):
+                yield
+        finally:
+            for layer in layers:
+                layer.generator = None
+
+    def cropped(self, images: Tensor) -> Tensor:
+        """Images (b, c, h, w), each replaced by a crop of random area (8 to 100 %) and aspect, resized, if crops are wanted."""
+        if not self.random_crop:
+            return images
+        generator = stream(self.seed, f"crops of step {self.step}")
+        return torch.stack([_random_crop(image, generator) for image in images])
+
+
+def _random_crop(image: Tensor, generator: torch.Generator) -> Tensor:
+    height, width = image.shape[-2:]
+    area, aspect, top, left = torch.rand(4, generator=generator).tolist()
+    area = height * width * (_CROP_AREA[0] + area * (_CROP_AREA[1] - _CROP_AREA[0]))
+    aspect = math.exp(math.log(_CROP_ASPECT[0]) + aspect * math.log(_CROP_ASPECT[1] / _CROP_ASPECT[0]))
+    crop_width = max(1, min(width, round(math.sqrt(area * aspect))))
+    crop_height = max(1, min(height, round(math.sqrt(area / aspect))))
+    corner = int(top * (height - crop_height + 1)), int(left * (width - crop_width + 1))
+    return resized_crop(image, *corner, crop_height, crop_width, [height, width], antialias=True)

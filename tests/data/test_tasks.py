@@ -1,0 +1,31 @@
+"""The registry of tasks."""
+
+import pytest
+
+from tda.data.tasks import TASKS, task_named
+from tda.system.errors import UserError
+
+
+def test_tasks_of_the_study():
+    assert list(TASKS) == ["digits3", "mnist3", "mnist", "cifar10", "cifar2", "mnist3_hub", "cifar10_hub", "own_images"]
+    fields = ("channels", "image_size", "epochs", "test_per_class")
+    found = {name: (len(task.classes), *(getattr(task, field) for field in fields)) for name, task in TASKS.items()}
+    expected = {"digits3": (3, 1, 28, 15, 50), "mnist3": (3, 1, 28, 15, 300), "cifar10": (10, 3, 32, 30, 50)}
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_entry_is_consistent(task):
+    assert len(task.classes) == len(task.class_names)
+    assert len(task.mean) == len(task.std) == task.channels
+    assert TASKS[task.name] is task is task_named(task.name)
+
+
+def test_only_cifar10_is_centred():
+    assert TASKS["digits3"].mean == TASKS["mnist3"].mean == (0.0,) and TASKS["mnist3"].std == (1.0,)
+    assert TASKS["cifar10"].mean == TASKS["cifar10"].std == (0.5, 0.5, 0.5)
+
+
+def test_unknown_task_lists_the_known_ones():
+    with pytest.raises(UserError, match="unknown task imagenet; known tasks are digits3, mnist3"):
+        task_named("imagenet")

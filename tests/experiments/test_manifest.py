@@ -1,0 +1,91 @@
+"""The record of what was computed."""
+
+import json
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import torch
+from conftest import CPU, EXPERIMENT, SEEDS
+
+from tda.experiments import manifest
+from tda.experiments.manifest import experiment_of, read_manifest, step, versions
+from tda.system.errors import UserError
+
+RESULTS = EXPERIMENT.results
+
+
+def record(name: str, keep_earlier: bool = False, **arguments) -> None:
+    with step(EXPERIMENT, name, arguments, {"train": "a", "test": "b"}, CPU) as found:
+        found.keep_earlier = keep_earlier
+
+
+def test_step_is_recorded(root: Path):
+    record("training", num_per_class=2)
+    content = read_manifest(RESULTS)
+    assert content["experiment"] == {"model": "cnn", "task": "digits3", "num_per_class": 2}
+    assert experiment_of(RESULTS) == EXPERIMENT
+    entry = content["steps"]["training"]
+    assert entry["arguments"] == {"num_per_class": 2} and entry["seeds"] == list(SEEDS)
+    assert entry["input_sha256"] == {"train": "a", "test": "b"} and entry["device"].startswith("cpu, ")
+    assert entry["versions"] == versions() and entry["wall_seconds"] >= 0 and entry["peak_memory_mib"] > 50
+    assert entry["git_commit"] is None or len(entry["git_commit"]) == 40
+    assert versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_steps_stand_beside_each_other_and_a_repeated_one_is_replaced(root: Path):
+    record("training", run=1)
+    record("scoring loo", run=1)
+    record("training", run=2)
+    steps = read_manifest(RESULTS)["steps"]
+    assert set(steps) == {"training", "scoring loo"} and steps["training"]["arguments"] == {"run": 2}
+
+
+def test_step_that_found_everything_finished_leaves_the_earlier_record(root: Path):
+    record("training", keep_earlier=True, run=1)
+    record("training", keep_earlier=True, run=2)
+    assert read_manifest(RESULTS)["steps"]["training"]["arguments"] == {"run": 1}
+
+
+def test_failed_step_is_not_recorded(root: Path):
+    with pytest.raises(UserError), step(EXPERIMENT, "training", {}, {}, CPU):
+        raise UserError("a mistake")
+    assert not RESULTS.manifest.exists()
+
+
+def test_steps_that_end_at_once_are_all_recorded(root: Path):
+    threads = [Thread(target=record, args=(f"step {number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(read_manifest(RESULTS)["steps"]) == {f"step {number}" for number in range(8)}
+
+
+def test_other_torch_version_is_refused_before_anything_is_computed(root: Path, monkeypatch: pytest.MonkeyPatch):
+    record("training")
+    monkeypatch.setattr(manifest.metadata, "version", lambda name: "1.0")
+    with pytest.raises(UserError, match="manifest.json says that training ran with torch 2.* but this is torch 1.0"):
+        record("scoring loo")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"steps": {}}', '{"experiment": {}, "steps": {}}'])
+def test_damaged_manifest_is_refused(root: Path, content: str):
+    RESULTS.path.mkdir(parents=True)
+    RESULTS.manifest.write_text(content)
+    with pytest.raises(UserError, match="manifest.json is damaged; delete it"):
+        read_manifest(RESULTS)
+    with pytest.raises(UserError, match="manifest.json is damaged; delete it"):
+        record("training")
+    assert RESULTS.manifest.read_text() == content
+
+
+def test_unknown_experiment_is_refused(root: Path):
+    with pytest.raises(UserError, match="there is no experiment cnn_digits3_2pc: .*manifest.json is missing"):
+        experiment_of(RESULTS)
+
+
+def test_manifest_is_readable_text(root: Path):
+    record("training")
+    text = RESULTS.manifest.read_text()
+    assert text.endswith("}\n") and json.loads(text) and text.count("\n") > 20

@@ -1,0 +1,122 @@
+"""Maps over seeds and checkpoints, the maps of one image, and which examples are chosen."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import explicit_gauss_newton, naive_gradients
+
+from tda.curvature.products import unflatten
+from tda.data.splits import Split
+from tda.features.baselines import grad_cam, input_gradients
+from tda.features.influence_maps import Pairs, Smoothing, influence_maps
+from tda.features.seed_maps import MapSettings, maps_of_model, maps_of_seeds, pixel_statistics
+from tda.features.selection import chosen_tests, most_helpful
+from tda.system.errors import UserError
+
+PAIRS = Pairs(torch.tensor([0, 4, 8]), torch.tensor([11, 2, 11]))
+
+
+def test_a_seeds_map_is_the_mean_over_its_checkpoints(tiny):
+    train, test, members = tiny
+    settings = MapSettings("grad_dot")
+    each = [maps_of_model(member.model, train, test, PAIRS, settings) for member in members]
+    (found,) = maps_of_seeds([[lambda member=member: member.model for member in members]], train, test, PAIRS, settings)
+    torch.testing.assert_close(found, sum(each) / len(each))
+
+
+def test_gauss_newton_influence_multiplies_with_the_solved_test_gradient(tiny):
+    train, test, members = tiny
+    model = members[-1].model
+    matrix = explicit_gauss_newton(model, train) + 0.1 * torch.eye(271, dtype=torch.float64)
+    solved = torch.linalg.solve(matrix, naive_gradients(model, test).T).T
+    settings = MapSettings("if", damping=0.1, tolerance=1e-10, max_iterations=400)
+    found = maps_of_model(model, train, test, PAIRS, settings)
+    torch.testing.assert_close(
+        found, influence_maps(model, train, unflatten(solved, model), PAIRS, cosine=False), rtol=1e-5, atol=1e-9
+    )
+
+
+def test_maps_of_grad_cos_are_right_where_a_network_is_sure(tiny):
+    train, test, members = tiny
+    model = deepcopy(members[-1].model)
+    with torch.no_grad():
+        model[-1].weight.mul_(100)
+    single = [Split(split.images.float(), split.labels, split.indices) for split in (train, test)]
+    double = [Split(split.images.double(), split.labels, split.indices) for split in single]
+    pairs = Pairs(torch.arange(9), torch.arange(9))
+    expected = maps_of_model(deepcopy(model).float().double(), *double, pairs, MapSettings())
+    found = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-9)
+    imprecise = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings(precise=False))
+    assert (imprecise - expected).norm() > 10 * (found - expected).norm()
+
+
+def test_statistics_over_seeds():
+    maps = torch.randn(4, 2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    found = pixel_statistics(maps)
+    np.testing.assert_allclose(found.mean, maps.double().mean(0))
+    np.testing.assert_allclose(found.std, maps.double().std(0))
+    np.testing.assert_allclose(found.signal_to_noise, (maps.double().mean(0) / maps.double().std(0)).abs())
+    alone = pixel_statistics(maps[:1])
+    np.testing.assert_allclose(alone.mean, maps[0].double())
+    assert alone.std is None and alone.signal_to_noise is None
+
+
+def test_unusable_settings_are_refused():
+    with pytest.raises(UserError, match="grad_cos, grad_dot, if"):
+        MapSettings("loo")
+    with pytest.raises(UserError, match="negative"):
+        MapSettings(smoothing=Smoothing(-1))
+    with pytest.raises(UserError, match="damping"):
+        MapSettings("if", damping=0)
+
+
+def test_a_map_that_is_not_a_number_is_refused(tiny):
+    train, test, members = tiny
+    train.images[4, 0, 0, 0] = torch.nan
+    with pytest.raises(UserError, match="not finite"):
+        list(maps_of_seeds([[lambda: members[0].model]], train, test, PAIRS, MapSettings()))
+
+
+def test_input_gradients_are_those_of_each_image_alone(tiny):
+    _, test, members = tiny
+    found = input_gradients(members[0].model, test.images, test.labels)
+    for position in (0, 7):
+        alone = input_gradients(members[0].model, test.images[position : position + 1], test.labels[position : position + 1])
+        torch.testing.assert_close(found[position], alone[0])
+
+
+def test_grad_cam_is_the_weighted_sum_of_the_last_convolutions_channels(tiny):
+    pytest.importorskip("captum")
+    _, test, members = tiny
+    model = members[0].model
+    found = grad_cam(model, test.images[:2], test.labels[:2])
+    activations = model[0](test.images[:2]).detach().requires_grad_()
+    logits = model[1:](activations).gather(1, test.labels[:2, None])
+    weights = torch.autograd.grad(logits.sum(), activations)[0].mean((2, 3), keepdim=True)
+    small = (weights * activations.detach()).sum(1, keepdim=True).relu()
+    expected = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(found, expected)
+
+
+def test_rules_choose_test_examples():
+    indices, wrong = torch.tensor([5, 9, 2, 7]), np.array([False, True, False, True])
+    scores = np.stack([np.array([[1.0, 1, 1, 1]]), np.array([[1.1, 3, 2, 1.01]])])
+    assert chosen_tests("misclassified", 1, indices, wrong, scores).tolist() == [1]
+    assert chosen_tests("reliable", 2, indices, wrong, scores).tolist() == [3, 0]
+    assert chosen_tests("spread", 2, indices, wrong, scores).tolist() == [0, 3]
+    assert chosen_tests("2,5", 9, indices, wrong, scores).tolist() == [2, 0]
+    for rule, words in (("best", "unknown rule best"), ("2,4", "test example 4 is not")):
+        with pytest.raises(UserError, match=words):
+            chosen_tests(rule, 1, indices, wrong, scores)
+    with pytest.raises(UserError, match="misclassified"):
+        chosen_tests("misclassified", 1, indices, np.zeros(4, bool), scores)
+
+
+def test_the_most_helpful_training_examples_come_first():
+    mean = np.array([[0.1, 5.0], [0.3, -1.0], [0.2, 6.0]])
+    pairs = most_helpful(mean, torch.tensor([1, 0]), 2)
+    assert pairs.train.tolist() == [2, 0, 1, 2] and pairs.test.tolist() == [1, 1, 0, 0]

@@ -1,0 +1,80 @@
+"""The added training step against one step of torch's plain Adam."""
+
+import copy
+
+import pytest
+import torch
+from conftest import Ensemble
+from tiny_model import losses, score
+from torch.nn import functional
+
+from tda.data.splits import Split
+from tda.models.model_state import trained_parameters
+from tda.system.errors import UserError
+from tda.training.members import Member
+
+EVERY_FAMILY = True
+
+
+def plain_scores(member: Member, train: Split, test: Split, state_of_checkpoint: bool) -> torch.Tensor:
+    """The loss before minus the loss after one step on each training example alone."""
+    rows = []
+    for example in range(len(train)):
+        model = copy.deepcopy(member.model)
+        parameters = trained_parameters(model)
+        rates = {"lr": member.plan.learning_rate, "weight_decay": member.plan.weight_decay}
+        optimizer = torch.optim.Adam(parameters.values(), **rates)
+        if state_of_checkpoint:
+            remembered = {
+                position: {quantity: tensors[name].clone() for quantity, tensors in member.state.optimizer.items()}
+                for position, (name, _) in enumerate(parameters.items())
+            }
+            optimizer.load_state_dict({"state": remembered, "param_groups": optimizer.state_dict()["param_groups"]})
+        functional.cross_entropy(model(train.images[example : example + 1]), train.labels[example : example + 1]).backward()
+        optimizer.step()
+        rows.append(losses(member.model, test) - losses(model, test))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("state", ["checkpoint", "fresh"])
+def test_scores_are_those_of_one_plain_step(tiny, state: str):
+    train, test, members = tiny
+    for member, found in zip(members, score("ats", members, train, test, optimizer_state=state), strict=True):
+        expected = plain_scores(member, train, test, state == "checkpoint")
+        assert expected.abs().max() > 1e-3
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_state_of_the_optimizer_matters(tiny):
+    train, test, members = tiny
+    (kept,), (fresh,) = (score("ats", members[:1], train, test, optimizer_state=state) for state in ("checkpoint", "fresh"))
+    assert (kept - fresh).abs().max() > 1e-3
+    assert members[0].plan.learning_rate == 1e-2
+
+
+def test_example_helps_itself_when_adam_starts_afresh(ensemble: Ensemble):
+    (found,) = score("ats", ensemble.members(11), ensemble.train, ensemble.train, optimizer_state="fresh")
+    assert (found.diagonal() > 0).all()
+
+
+def test_members_are_left_as_they_were(ensemble: Ensemble):
+    (member,) = ensemble.members(15)
+    before = copy.deepcopy(member.model.state_dict())
+    state = copy.deepcopy(member.state)
+    score("ats", [member], ensemble.train, ensemble.test)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in member.model.state_dict().items())
+    for quantity, tensors in state.optimizer.items():
+        assert all(torch.equal(tensor, member.state.optimizer[quantity][name]) for name, tensor in tensors.items())
+
+
+def test_unknown_optimizer_state_is_refused(ensemble: Ensemble):
+    with pytest.raises(UserError, match="optimizer_state new.*checkpoint.*fresh"):
+        score("ats", ensemble.members(15), ensemble.train, ensemble.test, optimizer_state="new")
+
+
+def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
+    order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
+    test = ensemble.test
+    permuted = Split(test.images[order], test.labels[order], test.indices[order])
+    (first,), (second,) = (score("ats", ensemble.members(15), ensemble.train, split) for split in (test, permuted))
+    torch.testing.assert_close(first[:, order], second, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,62 @@
+"""Arnoldi's influence functions against the explicit Hessian's dominant eigenvectors, in float64."""
+
+import pytest
+import torch
+from conftest import Ensemble
+from tiny_model import explicit_hessian, naive_gradients, score
+
+from tda.methods import METHODS
+from tda.methods.arnoldi import dominant_eigenpairs
+from tda.system.errors import UserError
+
+EVERY_FAMILY = True
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_scores_match_the_explicit_eigenvectors(tiny, count: int):
+    train, test, members = tiny
+    settings = {"iterations": 120, "num_eigenvalues": count}
+    for member, found in zip(members, METHODS["if_arnoldi"].score(members, train, test, settings), strict=True):
+        values, vectors = torch.linalg.eigh(explicit_hessian(member.model, train))
+        dominant = values.abs().argsort(descending=True)[:count]
+        left = naive_gradients(member.model, train) @ vectors[:, dominant]
+        right = naive_gradients(member.model, test) @ vectors[:, dominant]
+        expected = left / values[dominant] @ right.T
+        torch.testing.assert_close(found.scores.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+        torch.testing.assert_close(found.report["eigenvalues"], values[dominant].tolist(), rtol=1e-6, atol=0)
+        assert max(found.report["relative_residuals"]) < 1e-4
+
+
+def test_residuals_are_those_of_the_pairs():
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(40, 40, generator=generator, dtype=torch.float64)
+    matrix = matrix + matrix.T
+    start = torch.randn(1, 40, generator=generator, dtype=torch.float64)
+    values, vectors, residuals = dominant_eigenpairs(lambda v: v @ matrix, start, 12, 5)
+    expected = (vectors @ matrix - values[:, None] * vectors).norm(dim=1) / values.abs()
+    assert float(expected.max()) > 1e-3
+    torch.testing.assert_close(residuals, expected, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(vectors @ vectors.T, torch.eye(5, dtype=torch.float64), rtol=0, atol=1e-10)
+
+
+def test_operator_of_low_rank_ends_the_iteration():
+    """A rank of 3 leaves a Krylov space of dimension 4."""
+    diagonal = torch.tensor([5.0, -3.0, 1.0] + [0.0] * 17, dtype=torch.float64)
+    start = torch.ones(1, 20, dtype=torch.float64)
+    values, vectors, residuals = dominant_eigenpairs(lambda v: v * diagonal, start, 15, 3)
+    torch.testing.assert_close(values, torch.tensor([5.0, -3.0, 1.0], dtype=torch.float64))
+    torch.testing.assert_close(vectors[:, :3].abs(), torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-9)
+    assert residuals.max() < 1e-9
+
+
+def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch):
+    (whole,) = score("if_arnoldi", ensemble.members(15), ensemble.train, ensemble.test, num_eigenvalues=2)
+    monkeypatch.setattr("tda.curvature.inverses._BLOCK", 4)
+    (blocks,) = score("if_arnoldi", ensemble.members(15), ensemble.train, ensemble.test, num_eigenvalues=2)
+    torch.testing.assert_close(whole, blocks, rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
+
+
+@pytest.mark.parametrize("kept", [0, 6])
+def test_number_of_eigenvalues_must_fit(ensemble: Ensemble, kept: int):
+    with pytest.raises(UserError, match="1 to 5 eigenvalues can be kept"):
+        score("if_arnoldi", ensemble.members(15), ensemble.train, ensemble.test, iterations=5, num_eigenvalues=kept)

@@ -1,0 +1,145 @@
+"""Influence functions against the closed form with explicit matrices, in float64."""
+
+import pytest
+import torch
+from conftest import Ensemble
+from tiny_model import explicit_gauss_newton, explicit_hessian, naive_gradients, score
+
+from tda.data.splits import Split
+from tda.gradients import gradient_kernel
+from tda.gradients.quantities import curvature_roots
+from tda.methods import METHODS
+from tda.methods import influence as module
+from tda.system.errors import UserError
+
+EVERY_FAMILY = True
+
+EXPLICIT = {"gauss_newton": explicit_gauss_newton, "hessian": explicit_hessian}
+
+
+def closed_form(model: torch.nn.Module, train: Split, test: Split, matrix: str, damping: float) -> torch.Tensor:
+    curvature = EXPLICIT[matrix](model, train)
+    inverse = torch.linalg.inv(curvature + damping * torch.eye(len(curvature), dtype=curvature.dtype))
+    return naive_gradients(model, train) @ inverse @ naive_gradients(model, test).T
+
+
+@pytest.mark.parametrize("damping", [5e-3, 0.1])
+def test_gauss_newton_dual_matches_the_closed_form(tiny, damping: float):
+    train, test, members = tiny
+    found = list(METHODS["if"].score(members, train, test, METHODS["if"].settings | {"damping": damping}))
+    for member, attribution in zip(members, found, strict=True):
+        expected = closed_form(member.model, train, test, "gauss_newton", damping)
+        torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+        assert attribution.report["solver"].startswith("dual")
+        assert 0 <= attribution.report["largest_relative_residual"] < 1e-10
+
+
+@pytest.mark.parametrize("matrix", ["gauss_newton", "hessian"])
+@pytest.mark.parametrize("more_training_examples", [False, True])
+def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str, more_training_examples: bool):
+    train, test, members = tiny
+    if more_training_examples:
+        test = Split(test.images[:4], test.labels[:4], test.indices[:4])
+    monkeypatch.setattr(module, "DUAL_LIMIT", 0)
+    monkeypatch.setattr(module, "PRIMAL_LIMIT", 0)
+    settings = METHODS["if"].settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
+    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    expected = closed_form(members[0].model, train, test, matrix, 0.05)
+    torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    assert attribution.report["solver"] == "MINRES"
+    assert 0 < attribution.report["largest_relative_residual"] < 1e-6
+
+
+def test_few_parameters_are_solved_in_their_own_space(tiny, monkeypatch):
+    train, test, members = tiny
+    monkeypatch.setattr(module, "DUAL_LIMIT", 0)
+    settings = METHODS["if"].settings | {"damping": 0.05}
+    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    expected = closed_form(members[0].model, train, test, "gauss_newton", 0.05)
+    torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    assert attribution.report["solver"] == "primal"
+    assert 0 <= attribution.report["largest_relative_residual"] < 1e-10
+
+
+@pytest.mark.parametrize("limit", [5, 1000])
+def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypatch, limit: int):
+    train, test, members = tiny
+    model = members[0].model
+    monkeypatch.setattr(module, "DUAL_LIMIT", limit)
+    (attribution,) = METHODS["if"].score(
+        members[:1], train, test, METHODS["if"].settings | {"matrix": "heaviest_rows", "damping": 0.05}
+    )
+    gradients = []
+    for image, label in zip(train.images, train.labels, strict=True):
+        for quantity in curvature_roots(model(image[None]), label[None])[0]:
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            found = torch.autograd.grad(quantity, trained, retain_graph=True)
+            gradients.append(torch.cat([gradient.flatten() for gradient in found]))
+    rows = torch.stack(gradients).double()
+    longest = rows.norm(dim=1).argsort(descending=True)[:limit]
+    curvature = rows[longest].T @ rows[longest] / len(train)
+    inverse = torch.linalg.inv(curvature + 0.05 * torch.eye(len(curvature), dtype=curvature.dtype))
+    expected = naive_gradients(model, train) @ inverse @ naive_gradients(model, test).T
+    torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+    share = rows[longest].square().sum() / rows.square().sum()
+    assert attribution.report["kept_share_of_trace"] == pytest.approx(float(share))
+
+
+def test_hessian_of_the_tiny_model_is_indefinite(tiny):
+    """Otherwise the comparison above would say nothing about networks."""
+    train, _, members = tiny
+    values = torch.linalg.eigvalsh(explicit_hessian(members[0].model, train))
+    assert values[0] < -1e-4 < 1e-4 < values[-1]
+
+
+def test_residual_tells_of_a_solver_that_was_stopped(tiny, monkeypatch):
+    train, test, members = tiny
+    settings = METHODS["if"].settings | {"matrix": "hessian", "max_iterations": 2}
+    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    assert attribution.report["largest_relative_residual"] > 1e-2
+
+
+def test_dual_and_iterative_agree_on_a_real_member(ensemble: Ensemble, monkeypatch):
+    members = ensemble.members(15)
+    (dual,) = score("if", members, ensemble.train, ensemble.test)
+    monkeypatch.setattr(module, "DUAL_LIMIT", 0)
+    (iterative,) = score("if", members, ensemble.train, ensemble.test, tolerance=1e-5)
+    torch.testing.assert_close(dual, iterative, rtol=1e-2, atol=1e-3 * float(dual.abs().max()))
+
+
+def test_large_damping_gives_grad_dot(ensemble: Ensemble):
+    members = ensemble.members(15)
+    (influence,) = score("if", members, ensemble.train, ensemble.test, damping=1e6)
+    (dot,) = score("grad_dot", members, ensemble.train, ensemble.test)
+    torch.testing.assert_close(influence * 1e6, dot, rtol=1e-3, atol=1e-4 * float(dot.abs().max()))
+
+
+def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch):
+    members = ensemble.members(15)
+    for limit in (module.DUAL_LIMIT, 0):
+        monkeypatch.setattr(module, "DUAL_LIMIT", limit)
+        monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", 128)
+        (whole,) = score("if", members, ensemble.train, ensemble.test)
+        monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", 5)
+        monkeypatch.setattr("tda.curvature.inverses._BLOCK", 4)
+        (blocks,) = score("if", members, ensemble.train, ensemble.test)
+        torch.testing.assert_close(whole, blocks, rtol=1e-2, atol=1e-3 * float(whole.abs().max()))
+
+
+def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
+    order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
+    test = ensemble.test
+    permuted = Split(test.images[order], test.labels[order], test.indices[order])
+    (first,), (second,) = (score("if", ensemble.members(15), ensemble.train, split) for split in (test, permuted))
+    torch.testing.assert_close(first[:, order], second, rtol=1e-4, atol=1e-6 * float(first.abs().max()))
+
+
+@pytest.mark.parametrize("damping", [0.0, -1.0])
+def test_damping_must_be_positive(ensemble: Ensemble, damping: float):
+    with pytest.raises(UserError, match="damping.*must be positive"):
+        score("if", ensemble.members(15), ensemble.train, ensemble.test, damping=damping)
+
+
+def test_unknown_matrix_is_refused(ensemble: Ensemble):
+    with pytest.raises(UserError, match="unknown curvature matrix fisher; known ones are gauss_newton, hessian"):
+        score("if", ensemble.members(15), ensemble.train, ensemble.test, matrix="fisher")

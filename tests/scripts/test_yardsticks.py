@@ -1,0 +1,58 @@
+"""The yardsticks from nothing to tables on a small setting: logistic regression on digits, every step as its script does it."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import script_module
+
+from tda.data.splits import write_subset
+from tda.data.tasks import task_named
+from tda.experiments.folders import Experiment
+
+CHOSEN = {"model": "lr", "task": "digits3", "num_per_class": 20}
+EXPERIMENT = Experiment(**CHOSEN)
+
+
+def run(script: str, **settings) -> str:
+    """A script's main with its defaults otherwise; run_script's callee, without a process of its own."""
+    module = script_module(script)
+    main = {"run_mlp_training.py": "train_experiment", "run_subset_retraining.py": "retrain_subsets"}.get(script, "main")
+    main = {"run_damping_choice.py": "choose_damping", "run_removal_evaluation.py": "evaluate_removal"}.get(script, main)
+    return getattr(module, main)(module.Settings(**settings))
+
+
+@pytest.fixture
+def judged(root: Path) -> pd.DataFrame:
+    write_subset(task_named("digits3"), "train", 20, draw_seed=0, force=False)
+    run("run_mlp_training.py", **CHOSEN)
+    run("run_subset_retraining.py", **CHOSEN, num_subsets=30, num_seeds=4)
+    run("run_subset_retraining.py", **CHOSEN, purpose="fitting", num_subsets=300, num_seeds=1)
+    run("run_damping_choice.py", **CHOSEN, method="if", setting="damping", candidates="0.01,10", num_subsets=30)
+    for script, settings in {
+        "gd_and_gc": {},
+        "if": {"damping": 0.01, "published": False},
+        "trak": {},
+        "trajectory": {"methods": "kernel_trajectory,if_trajectory"},
+        "datamodels": {"num_subsets": 100},
+    }.items():
+        run(f"tda_cnn_scripts/run_cnn_{script}.py", **CHOSEN, **settings)
+    run("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=30, num_seeds=4)
+    removal = {"shares": "0.1", "num_test": 6, "num_seeds": 1, "methods": "kernel_trajectory"}
+    run("run_removal_evaluation.py", experiment=EXPERIMENT.name, **removal)
+    return pd.read_csv(EXPERIMENT.results.path / "lds.csv").set_index(["method", "members"])
+
+
+def test_from_nothing_to_tables(judged: pd.DataFrame):
+    """Attribution predicts retraining far better than chance, and no better than retraining itself."""
+    ceiling, random = judged.loc["retraining", 0], judged.loc["random", 0]
+    assert random["low"] < 0 < random["high"]
+    for method in ("if", "kernel_trajectory", "datamodels"):
+        for members in (1, 2):
+            row = judged.loc[method, members]
+            assert random["high"] < row["low"] and row["lds"] < ceiling["lds"]
+    choice = pd.read_csv(EXPERIMENT.results.path / "damping_choice_if.csv").set_index("value")
+    assert choice.loc[0.01, "lds"] != choice.loc[10, "lds"]
+    removal = pd.read_csv(EXPERIMENT.results.path / "removal.csv").set_index("method")
+    assert removal.loc["kernel_trajectory", "margin_fall"] > removal.loc["random", "margin_fall"]
+    assert (EXPERIMENT.results.path / "lds_by_reliability.csv").exists()

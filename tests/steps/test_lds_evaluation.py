@@ -1,0 +1,83 @@
+"""The LDS tables: rows against plain formulas, and the script as a user runs it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CPU, EXPERIMENT, Ensemble, assert_refused, run_script
+from scipy.stats import spearmanr
+
+from tda.experiments.manifest import read_manifest
+from tda.scores.score_files import load_scores
+from tda.steps.lds_evaluation import draw_lds, evaluate_lds, seconds_of_member
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.steps.subset_retraining import SubsetDraw, load_subset_outputs
+from tda.training.retrainings import RetrainingStore
+
+DRAW = SubsetDraw("evaluation", 0.5, 12, 2)
+
+
+@pytest.fixture
+def judged(ensemble: Ensemble) -> Ensemble:
+    """The tiny ensemble scored by three methods and judged."""
+    score_experiment(ScoringSettings(num_per_class=2, device="cpu"), {"grad_dot": {}, "grad_cos": {}, "trak": {}})
+    RetrainingStore.of_splits(EXPERIMENT).fill(DRAW.retrainings(6), CPU, "test")
+    evaluate_lds(EXPERIMENT.results, DRAW, 5, {})
+    return ensemble
+
+
+def plain_lds(masks: np.ndarray, scores: np.ndarray, outputs: np.ndarray) -> float:
+    found = []
+    for test in range(scores.shape[1]):
+        predicted = masks @ scores[:, test]
+        found.append(0.0 if np.ptp(predicted) == 0 else spearmanr(predicted, outputs[:, test]).statistic)
+    return float(np.mean(found))
+
+
+def test_tables_and_figure(judged: Ensemble):
+    folder = EXPERIMENT.results
+    table = pd.read_csv(folder.path / "lds.csv").set_index(["method", "members"])
+    outputs = load_subset_outputs(RetrainingStore.of_splits(EXPERIMENT), DRAW)
+    masks, margins = outputs.masks.double().numpy(), outputs.margins.numpy()
+    values = load_scores(folder, "grad_cos").values.astype(float).mean(axis=1)
+    single = table.loc["grad_cos", 1]
+    expected = np.mean([plain_lds(masks, values[seed], margins.mean(axis=0)) for seed in range(3)])
+    assert single["lds"] == pytest.approx(expected, abs=1e-5) and single["ensembles"] == 3
+    expected = np.mean([plain_lds(masks, values[seed], margins[number]) for seed in range(3) for number in range(2)])
+    assert single["lds_single_retraining"] == pytest.approx(expected, abs=1e-5)
+    pair = plain_lds(masks, values[:2].mean(axis=0), margins.mean(axis=0))
+    assert table.loc["grad_cos", 2]["lds"] == pytest.approx(pair, abs=1e-5)
+    assert table.loc["grad_cos", 2]["seconds"] == pytest.approx(2 * single["seconds"], rel=1e-4)
+    ceiling = np.mean([spearmanr(margins[0, :, test], margins[1, :, test]).statistic for test in range(150)])
+    assert table.loc["retraining", 0]["lds"] == pytest.approx(ceiling, abs=1e-5)
+    assert table.loc["random", 0]["low"] < 0.1 and table.loc["random", 0]["high"] > -0.1
+    assert ((table["low"] <= table["lds"]) & (table["lds"] <= table["high"])).all()
+    assert set(table.index.get_level_values("method")) == {"grad_cos", "grad_dot", "trak", "random", "retraining"}
+    assert (folder.path / "lds.png").exists() and (folder.path / "lds.pdf").exists()
+    assert (folder.path / "lds_by_reliability.png").exists()
+    for name in ("lds_by_reliability", "lds_by_test_reliability"):
+        assert set(pd.read_csv(folder.path / f"{name}.csv")["method"]) == {"grad_cos", "grad_dot", "trak"}
+    assert "LDS" in read_manifest(folder)["steps"]
+
+
+def test_seconds_come_from_the_manifest(judged: Ensemble):
+    steps = read_manifest(EXPERIMENT.results)["steps"]
+    scoring = steps["scoring grad_dot and grad_cos and trak"]["wall_seconds"]
+    assert seconds_of_member(EXPERIMENT.results, "trak") == pytest.approx((steps["training"]["wall_seconds"] + scoring) / 3)
+    assert np.isnan(seconds_of_member(EXPERIMENT.results, "nobody"))
+
+
+def test_figure_of_members_whose_training_is_not_in_the_manifest():
+    rows = [{"method": "trak", "members": size, "lds": 0.4, "low": 0.3, "high": 0.5, "seconds": np.nan} for size in (1, 2)]
+    figure = draw_lds(pd.DataFrame(rows))
+    figure.canvas.draw()
+    assert figure.axes[0].get_xlabel() == "members"
+
+
+def test_script(judged: Ensemble):
+    arguments = ["--experiment", EXPERIMENT.name, "--num_subsets", 12, "--num_seeds", 2]
+    before = (EXPERIMENT.results.path / "lds.csv").read_bytes()
+    done = run_script("run_lds_evaluation.py", *arguments, root=judged.root)
+    assert done.returncode == 0 and "highest LDS" in done.stdout, done.stderr
+    assert (EXPERIMENT.results.path / "lds.csv").read_bytes() == before
+    refused = run_script("run_lds_evaluation.py", *arguments[:2], root=judged.root)
+    assert_refused(refused, "retrainings", "run_subset_retraining.py")

@@ -1,0 +1,72 @@
+"""Removal with retraining: which examples go, what is measured, and what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import EXPERIMENT, Ensemble
+
+from tda.experiments.seeds import stream_seed
+from tda.scores.score_files import load_scores
+from tda.steps.removal_evaluation import RemovalSettings, evaluate_removal
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.system.errors import UserError
+from tda.training.retrainings import Retraining, RetrainingStore, without
+
+
+@pytest.fixture
+def scored(ensemble: Ensemble) -> Ensemble:
+    score_experiment(ScoringSettings(num_per_class=2, device="cpu"), {"grad_cos": {}, "grad_dot": {}})
+    return ensemble
+
+
+def remove(**changed) -> str:
+    return evaluate_removal(
+        RemovalSettings(**({"experiment": EXPERIMENT.name, "shares": "0.34", "num_test": 4, "num_seeds": 2} | changed))
+    )
+
+
+def test_fall_of_the_margin_without_the_most_helpful_two_of_six(scored: Ensemble):
+    remove()
+    table = pd.read_csv(EXPERIMENT.results.path / "removal.csv").set_index("method")
+    assert set(table.index) == {"grad_cos", "grad_dot", "random"} and (table["removed"] == 2).all()
+    scores = load_scores(EXPERIMENT.results, "grad_cos").values.mean(axis=(0, 1), dtype=np.float64)
+    store = RetrainingStore.of_splits(EXPERIMENT)
+    seeds = [stream_seed(number, "removal retraining") for number in range(2)]
+    base = store.load([Retraining(torch.arange(6), seed) for seed in seeds], "")
+    falls, flips = [], []
+    for test in range(4):
+        helpful = sorted(range(6), key=lambda example, test=test: -scores[example, test])[:2]
+        after = store.load([Retraining(without(6, helpful), seed) for seed in seeds], "")
+        falls += [float(base.margins[k, test] - after.margins[k, test]) for k in range(2)]
+        flips += [bool(base.predictions[k, test] != after.predictions[k, test]) for k in range(2)]
+    row = table.loc["grad_cos"]
+    assert row["margin_fall"] == pytest.approx(np.mean(falls), rel=1e-4)
+    assert row["flips"] == pytest.approx(np.mean(flips))
+    assert row["low"] <= row["margin_fall"] <= row["high"]
+    assert row["margin_fall"] > table.loc["random", "margin_fall"]
+    assert row["times_random"] == pytest.approx(row["margin_fall"] / table.loc["random", "margin_fall"], rel=1e-3)
+    assert (EXPERIMENT.results.path / "removal.png").exists()
+
+
+def test_second_run_retrains_nothing_and_writes_the_same(scored: Ensemble, monkeypatch: pytest.MonkeyPatch):
+    remove(methods="grad_cos")
+    before = (EXPERIMENT.results.path / "removal.csv").read_bytes()
+    monkeypatch.setattr("tda.training.retrainings.train_many", None)
+    remove(methods="grad_cos")
+    assert (EXPERIMENT.results.path / "removal.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"shares": "few"}, "--shares are numbers between 0 and 1"),
+        ({"shares": "0.01"}, "remove none or all"),
+        ({"num_test": 1}, "--num_test must lie in 2 to 150"),
+        ({"num_seeds": 0}, "--num_seeds must be 1 or more"),
+        ({"experiment": "cnn_digits3_9pc"}, "there is no experiment cnn_digits3_9pc"),
+    ],
+)
+def test_unusable_settings_are_refused(scored: Ensemble, changed: dict, words: str):
+    with pytest.raises(UserError, match=words):
+        remove(**changed)

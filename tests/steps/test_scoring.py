@@ -1,0 +1,207 @@
+"""Scoring an experiment: what is finished is kept, and what does not belong is refused."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import CPU, EXPERIMENT, Ensemble, contents, temporary_files
+
+from tda.data.splits import load_split, write_subset
+from tda.data.tasks import task_named
+from tda.experiments.manifest import read_manifest
+from tda.methods import METHODS
+from tda.methods.registry import Attribution, Method
+from tda.scores.score_files import load_score_file, load_scores
+from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.steps.training import TrainingSettings, train_experiment
+from tda.system.errors import UserError
+from tda.training.ensembles import load_members
+
+RESULTS = EXPERIMENT.results
+
+
+def score(methods: dict[str, dict] | None = None, **settings) -> str:
+    chosen = {"num_per_class": 2, "device": "cpu", "seed_id": 0} | settings
+    return score_experiment(ScoringSettings(**chosen), methods or {"grad_dot": {}})
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+
+
+def test_files_hold_what_the_method_returns(ensemble: Ensemble):
+    line = score({"grad_dot": {}, "grad_cos": {}}, seed_id=None)
+    assert "wrote 30 score files, kept 0" in line and str(RESULTS.score_folder("grad_cos")) in line
+    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
+    for name in ("grad_dot", "grad_cos"):
+        scores = load_scores(RESULTS, name)
+        assert scores.values.shape == (3, 5, 6, 150)
+        assert scores.train_indices.tolist() == train.indices.tolist()
+        assert scores.test_indices.tolist() == test.indices.tolist()
+        for seed_id in range(3):
+            members = load_members(EXPERIMENT, seed_id, [11, 15], train, CPU)
+            for member, found in zip(members, METHODS[name].score(members, train, test, {}), strict=True):
+                stored = scores.values[seed_id, member.epoch - 11]
+                np.testing.assert_allclose(stored, found.scores.numpy(), rtol=1e-3, atol=1e-4 * np.abs(stored).max())
+        metadata = scores.metadata
+        assert metadata["method"] == name and metadata["citation"] == METHODS[name].citation
+        assert metadata["data"] == {"train": train.fingerprint(), "test": test.fingerprint()}
+    assert "scoring grad_dot and grad_cos" in read_manifest(RESULTS)["steps"]
+
+
+def test_residual_and_settings_are_in_the_metadata(ensemble: Ensemble):
+    score({"if": {"damping": 0.1}})
+    *_, metadata = load_score_file(RESULTS.score_file("if", 0, 15))
+    assert metadata["settings"] == METHODS["if"].settings | {"damping": 0.1}
+    assert 0 <= metadata["report"]["largest_relative_residual"] < 1e-3
+
+
+def test_finished_files_are_kept_and_missing_ones_are_made(ensemble: Ensemble):
+    assert "wrote 5 score files, kept 0" in score()
+    before, bytes_before = times(RESULTS.path), contents(RESULTS.path, "**/*.parquet")
+    record = read_manifest(RESULTS)["steps"]["scoring grad_dot, seed 0"]
+    assert "wrote 0 score files, kept 5" in score()
+    assert times(RESULTS.path) == before and read_manifest(RESULTS)["steps"]["scoring grad_dot, seed 0"] == record
+    RESULTS.score_file("grad_dot", 0, 13).unlink()
+    assert "wrote 1 score files, kept 4" in score()
+    assert contents(RESULTS.path, "**/*.parquet") == bytes_before
+    rewritten = [path for path, time in times(RESULTS.path).items() if before[path] != time]
+    assert rewritten == [RESULTS.score_file("grad_dot", 0, 13)]
+
+
+@pytest.mark.parametrize("missing", ["grad_dot", "grad_cos"])
+def test_one_of_two_methods_is_finished(ensemble: Ensemble, missing: str):
+    """What a kill between two methods of one script leaves."""
+    both = {"grad_dot": {}, "grad_cos": {}}
+    score(both)
+    before = contents(RESULTS.path, "**/*.parquet")
+    shutil.rmtree(RESULTS.score_folder(missing))
+    assert "wrote 5 score files, kept 5" in score(both)
+    assert contents(RESULTS.path, "**/*.parquet") == before
+
+
+def test_force_computes_everything_again(ensemble: Ensemble):
+    score()
+    before, bytes_before = times(RESULTS.path), contents(RESULTS.path, "**/*.parquet")
+    assert "wrote 5 score files, kept 0" in score(force=True)
+    assert all(time != before[path] for path, time in times(RESULTS.path).items())
+    assert contents(RESULTS.path, "**/*.parquet") == bytes_before
+
+
+def test_finished_scores_do_not_need_the_members(ensemble: Ensemble):
+    score()
+    shutil.rmtree(ensemble.root / "models")
+    assert "kept 5" in score()
+
+
+def test_files_of_other_settings_are_refused(ensemble: Ensemble):
+    score({"ats": {"optimizer_state": "fresh"}})
+    before = contents(RESULTS.path, "**/*.parquet")
+    with pytest.raises(UserError, match=r"attribution_epoch_11.parquet does not belong here: its settings is .*--force"):
+        score({"ats": {}})
+    assert contents(RESULTS.path, "**/*.parquet") == before
+    assert "wrote 5" in score({"ats": {}}, force=True)
+    assert contents(RESULTS.path, "**/*.parquet") != before
+
+
+def test_files_of_other_data_are_refused(ensemble: Ensemble):
+    score()
+    write_subset(task_named("digits3"), "test", 50, draw_seed=4, force=True)
+    with pytest.raises(UserError, match="does not belong here: its data is"):
+        score()
+
+
+@pytest.mark.parametrize("size", [0, 500])
+def test_damaged_score_file_is_refused(ensemble: Ensemble, size: int):
+    score()
+    os.truncate(RESULTS.score_file("grad_dot", 0, 12), size)
+    with pytest.raises(UserError, match="attribution_epoch_12.parquet is not a whole score file.*; delete it"):
+        score()
+    RESULTS.score_file("grad_dot", 0, 12).unlink()
+    assert "wrote 1 score files" in score()
+
+
+def test_swapped_score_files_are_refused(ensemble: Ensemble):
+    score()
+    shutil.copy(RESULTS.score_file("grad_dot", 0, 11), RESULTS.score_file("grad_dot", 0, 12))
+    with pytest.raises(UserError, match="attribution_epoch_12.parquet does not belong here: its epoch is 11, not 12"):
+        score()
+
+
+def test_foreign_checkpoint_is_refused_and_finished_files_stay(ensemble: Ensemble):
+    score()
+    before = contents(RESULTS.path, "**/*.parquet")
+    shutil.copy(EXPERIMENT.checkpoint_file(2, 14), EXPERIMENT.checkpoint_file(1, 14))
+    with pytest.raises(UserError, match="ckpt_epoch_14.safetensors is foreign: its seed_id is 2, not 1"):
+        score(seed_id=None)
+    assert contents(RESULTS.path, "**/*.parquet") == before
+
+
+def test_missing_ensemble_names_the_training_script(root: Path):
+    with pytest.raises(UserError, match="ckpt_epoch_11.safetensors is missing; train the ensemble first with run_cnn"):
+        score()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, value: float):
+    def spoilt(members, train, test, settings):
+        for member in members:
+            scores = torch.zeros(len(train), len(test))
+            if member.epoch == 13:
+                scores[4, 7] = value
+            yield Attribution(scores)
+
+    monkeypatch.setitem(METHODS, "spoilt", Method("spoilt", "Spoilt", "", "", {}, spoilt))
+    with pytest.raises(UserError) as caught:
+        score({"spoilt": {}})
+    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
+    pair = f"training example {train.indices[4]} and test example {test.indices[7]}"
+    assert f"method spoilt, seed 0, epoch 13 for {pair} is not a finite number" in str(caught.value)
+    assert not RESULTS.score_file("spoilt", 0, 13).exists() and temporary_files(ensemble.root) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"task": "digits4"}, "unknown task digits4"),
+        ({"model": "resnet"}, "unknown model resnet"),
+        ({"seed_id": 3}, "seed_id 3 is out of range"),
+        ({"seed_id": -1}, "seed_id -1 is out of range"),
+        ({"num_per_class": 8}, "train_8pc.txt is missing"),
+        ({"device": "abacus"}, "device abacus cannot be used on this machine"),
+    ],
+)
+def test_unusable_settings_are_refused(root: Path, settings: dict, words: str):
+    with pytest.raises(UserError, match=words):
+        score(**settings)
+
+
+def test_unknown_method_lists_the_known_ones(root: Path):
+    with pytest.raises(UserError, match=f"unknown method magic; known methods are {', '.join(sorted(METHODS))}"):
+        score({"magic": {}})
+
+
+def test_metadata_is_json_that_anyone_can_read(ensemble: Ensemble):
+    for method, sign in (("grad_dot", "positive = helpful"), ("repsim", "positive = alike")):
+        score({method: {}})
+        content = json.loads(pq.read_schema(RESULTS.score_file(method, 0, 15)).metadata[b"tda"])
+        assert content["sign"].startswith(sign) and content["experiment"] == EXPERIMENT.name
+
+
+def test_real_mnist_from_data_to_scores(real_root: Path):
+    """One seed, two examples a class."""
+    write_subset(task_named("mnist3"), "train", 2, draw_seed=0, force=False)
+    line = train_experiment(TrainingSettings("cnn", "mnist3", 2, seed_id=1, device="cpu"))
+    assert "trained 1 seeds, kept 0" in line
+    assert "wrote 5 score files" in score(task="mnist3", seed_id=1)
+    folder = type(EXPERIMENT)("cnn", "mnist3", 2).results
+    values, train, test, metadata = load_score_file(folder.score_file("grad_dot", 1, 15))
+    assert values.shape == (6, 900) and len(set(test)) == 900
+    labels = load_split("mnist3", "train", 2).labels, load_split("mnist3", "test").labels
+    same = (labels[0][:, None] == labels[1]).numpy()
+    assert values[same].mean() > 0 > values[~same].mean()

@@ -1,0 +1,98 @@
+"""Stacked training against training one by one, on the CPU, where both are available."""
+
+import pytest
+import torch
+from torch import nn
+
+from tda.data.splits import Split
+from tda.models.model_state import read_state
+from tda.models.training_plan import TrainingPlan
+from tda.training.many_models import train_many
+from tda.training.runs import Run
+from tda.training.stacked_models import can_be_stacked, train_stacked
+
+PLAN = TrainingPlan(epochs=3, batch_size=4)
+
+
+def small_network(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    layers = (nn.Conv2d(1, 3, 3), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 5), nn.GELU(), nn.Linear(5, 4))
+    return nn.Sequential(*layers)
+
+
+def examples(count: int, seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (count,), generator=generator)
+    return Split(torch.randn(count, 1, 8, 8, generator=generator), labels, torch.arange(count))
+
+
+def runs_without(removed: list[int | None], train: Split, start_seed: int = 1) -> list[Run]:
+    start = read_state(small_network(start_seed))
+    steps = PLAN.steps_per_epoch(len(train))
+    runs = []
+    for example in removed:
+        weights = torch.ones(len(train))
+        if example is not None:
+            weights[example] = 0
+        runs.append(Run(start, PLAN.batches(5, len(train)), [steps, 3 * steps], weights))
+    return runs
+
+
+def test_equals_training_one_by_one() -> None:
+    train, test = examples(10, 0), examples(7, 1)
+    runs = runs_without([None, 0, 3, 9], train)
+    stacked = dict(train_stacked(small_network(2), PLAN, runs, train, test, keep_states=True))
+    single = dict(train_many(small_network(2), PLAN, runs, train, test, keep_states=True))
+    for number in range(len(runs)):
+        for ours, reference in zip(stacked[number], single[number], strict=True):
+            assert ours.step == reference.step
+            torch.testing.assert_close(ours.evaluation.losses, reference.evaluation.losses, rtol=1e-4, atol=1e-5)
+            assert torch.equal(ours.evaluation.predictions, reference.evaluation.predictions)
+            for name, tensor in reference.state.parameters.items():
+                torch.testing.assert_close(ours.state.parameters[name], tensor, rtol=1e-3, atol=1e-5)
+            for quantity, tensors in reference.state.optimizer.items():
+                for name, tensor in tensors.items():
+                    torch.testing.assert_close(ours.state.optimizer[quantity][name], tensor, rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_removing_nothing_changes_nothing(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    train, test = examples(10, 0).to(torch.device(device)), examples(7, 1).to(torch.device(device))
+    runs = runs_without([None, 4, None, 7, None], train)
+    found = dict(train_stacked(small_network(2).to(device), PLAN, runs, train, test, False))
+    # A processor's vector instructions round the last elements of a row differently; a GPU treats all elements alike.
+    tolerance = 1e-6 if device == "cpu" else 0
+    for number in (2, 4):
+        for baseline, same in zip(found[0], found[number], strict=True):
+            torch.testing.assert_close(baseline.evaluation.losses, same.evaluation.losses, rtol=0, atol=tolerance)
+
+
+def test_continues_with_the_optimizer_of_the_start() -> None:
+    train, test = examples(10, 0), examples(7, 1)
+    (_, snapshots), *_ = train_many(small_network(2), PLAN, runs_without([None], train), train, keep_states=True)
+    added = [Run(snapshots[-1].state, [torch.tensor([example])], [1]) for example in range(3)]
+    stacked = dict(train_stacked(small_network(2), PLAN, added, train, test, False))
+    single = dict(train_many(small_network(2), PLAN, added, train, test))
+    for number in range(3):
+        torch.testing.assert_close(
+            stacked[number][0].evaluation.losses, single[number][0].evaluation.losses, rtol=1e-5, atol=1e-6
+        )
+
+
+def test_runs_of_different_length_and_seed_are_grouped() -> None:
+    train, test = examples(10, 0), examples(7, 1)
+    short = [Run(read_state(small_network(seed)), PLAN.batches(seed, 10)[:2], [2]) for seed in (1, 2)]
+    runs = [short[0], *runs_without([None, 2], train), short[1]]
+    stacked = dict(train_stacked(small_network(2), PLAN, runs, train, test, False))
+    single = dict(train_many(small_network(2), PLAN, runs, train, test))
+    assert sorted(stacked) == [0, 1, 2, 3]
+    for number, snapshots in single.items():
+        torch.testing.assert_close(stacked[number][-1].evaluation.losses, snapshots[-1].evaluation.losses, rtol=1e-4, atol=1e-5)
+
+
+def test_models_that_draw_or_count_are_not_stacked() -> None:
+    assert can_be_stacked(small_network(0))
+    assert not can_be_stacked(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))
+    assert not can_be_stacked(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
