@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from tda.experiments.folders import ResultsFolder
 from tda.steps.lds_evaluation import check_draw, evaluate_lds
-from tda.steps.subset_retraining import SubsetDraw
 from tda.system.command_line import run_script
+from tda.training.subset_draws import SubsetDraw
 
 
 @dataclass

@@ -7,7 +7,7 @@ and kept. Cost: seconds.
 
 from dataclasses import dataclass
 
-from tda.data.splits import DRAW_SEED, write_subset
+from tda.data.index_files import DRAW_SEED, write_subset
 from tda.data.tasks import task_named
 from tda.experiments.folders import subset_file
 from tda.system.command_line import run_script

@@ -9,7 +9,6 @@ Cost on two CPU cores for digits3 at 10 per class: at most four and a half minut
 
 from dataclasses import dataclass
 
-from tda.experiments.folders import Experiment
 from tda.models.fine_tuning import EMBEDDED_BASE, FineTuning
 from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.command_line import run_script
@@ -36,10 +35,9 @@ class Settings(TrainingSettings):
     """Fine-tune in bfloat16 where that is safe, for GPUs; scores are taken in float32."""
 
     @property
-    def experiment(self) -> Experiment:
-        """The experiment with its choices of fine-tuning."""
-        choices = FineTuning(self.base, self.rank, self.alpha, self.dropout, self.random_crop, self.mixed_precision)
-        return Experiment(self.model, self.task, self.num_per_class, choices)
+    def fine_tuning(self) -> FineTuning:
+        """The choices of fine-tuning."""
+        return FineTuning(self.base, self.rank, self.alpha, self.dropout, self.random_crop, self.mixed_precision)
 
 
 if __name__ == "__main__":
