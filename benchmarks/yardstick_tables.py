@@ -1,4 +1,4 @@
-"""The README's tables of what predicts retraining, from the CSVs under results/reference/."""
+"""The documents' tables of what predicts retraining, from the CSVs under results/reference/."""
 
 from pathlib import Path
 

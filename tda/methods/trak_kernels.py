@@ -3,7 +3,7 @@
 A training example pulls its own output back with a force that grows with the loss's curvature there, h = p (1 - p) of the
 label: the regression's penalty is ridge / w, w = h / mean h. w = 1 is TRAK; the Gauss-Newton matrix has w itself. Curvature
 falls during the training and differs after a retraining, and its square root, in between, predicts retraining better than
-either (README, "Does attribution predict retraining?").
+either (docs/retraining-yardsticks.md).
 
 Margins: with K the kernel of margin gradients, Q = 1 - p, a score is ridge Q (K W + ridge)^-1 k, entry by entry.
 All logits: with J the Jacobian of all logits, it is w_j^T J_j (J^T J + ridge)^-1 J_i^T r_i, r_i = onehot - p, w_j the
