@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from tda.settings.of_experiment import OfSeeds
 from tda.system.arguments import Choice
 
-ALL = "all"
-"""In place of a method's name: every method that the experiment has all it needs for."""
-
 
 @dataclass(kw_only=True)
 class Scoring(OfSeeds):
