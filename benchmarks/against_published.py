@@ -78,7 +78,7 @@ def _first(split, count: int | None):
 
 
 def _batch_order(member, batch_size: int, num_train: int) -> list[list[int]]:
-    from tda.experiments.seeds import stream
+    from tda.system.random_streams import stream
 
     order = torch.randperm(num_train, generator=stream(member.seed, "lissa batches"))
     return [batch.tolist() for batch in order.split(batch_size)]

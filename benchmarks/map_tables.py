@@ -1,4 +1,4 @@
-"""The README's tables of influence maps, from the CSVs under results/reference/."""
+"""The documents' tables of influence maps, from the CSVs under results/reference/."""
 
 import re
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Keep the small tables of finished experiments under results/reference/ and render the README's tables from them.
+"""Keep the small tables of finished experiments under results/reference/ and render the documents' tables from them.
 
 usage: python benchmarks/reference_results.py [experiment ...]
 
 Copies summary.csv, mean p-values, correlations, and what the yardsticks and the influence maps found, of each named experiment
 from results/, as far as they are there; then rewrites what stands between the markers `<!-- begin ... -->` and
-`<!-- end ... -->` of README.md from everything under results/reference/.
+`<!-- end ... -->` of README.md and docs/*.md from everything under results/reference/. A table lies where its markers are.
 """
 
 import json
@@ -18,11 +18,11 @@ import map_tables
 import pandas as pd
 import yardstick_tables
 
-from tda.figures.analysis import method_title
+from tda.figures.saving import method_title
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 STUDY = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
 YARDSTICKS = ("lds*.csv", "lds*.png", "removal.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
@@ -133,14 +133,24 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def rendered(text: str) -> str:
-    """The README's text with every table between its markers made anew."""
+def rendered(texts: dict[Path, str]) -> dict[Path, str]:
+    """The pages' texts with every table between its markers made anew; raises ValueError unless each has one place."""
+    pages = dict(texts)
     for marker, render in TABLES.items():
         begin, end = f"<!-- begin {marker} -->", f"<!-- end {marker} -->"
-        before, _, rest = text.partition(begin)
+        places = [path for path, text in pages.items() if begin in text]
+        if len(places) != 1 or pages[places[0]].count(begin) != 1 or pages[places[0]].count(end) != 1:
+            raise ValueError(f"{begin} and {end} must stand in one page, once; they are in {[path.name for path in places]}")
+        before, _, rest = pages[places[0]].partition(begin)
         _, _, after = rest.partition(end)
-        text = f"{before}{begin}\n{render()}\n{end}{after}"
-    return text
+        pages[places[0]] = f"{before}{begin}\n{render()}\n{end}{after}"
+    return pages
+
+
+def fill() -> None:
+    """Render every table in its page."""
+    for path, text in rendered({path: path.read_text() for path in PAGES}).items():
+        path.write_text(text)
 
 
 TABLES = {
@@ -168,4 +178,4 @@ TABLES |= {
 if __name__ == "__main__":
     for experiment in sys.argv[1:]:
         keep(experiment)
-    README.write_text(rendered(README.read_text()))
+    fill()

@@ -42,8 +42,8 @@ def kernel_at(num_train: int, num_test: int, width: float, device: str) -> Outco
     """Seconds of the kernel at one size; three runs where they are short."""
     from tda.data.downloads import mnist
     from tda.gradients.gradient_kernel import gradient_kernel
-    from tda.system.devices import pick_device, prepare_process
-    from tda.training.many_models import image_format, on_device
+    from tda.system.devices import on_device, pick_device, prepare_process
+    from tda.training.many_models import image_format
 
     prepare_process()
     torch.manual_seed(0)

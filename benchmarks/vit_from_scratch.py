@@ -18,7 +18,7 @@ from tda.data.splits import Split, load_split
 from tda.data.tasks import task_named
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import experiment_of
-from tda.experiments.seeds import load_seeds, stream_seed
+from tda.experiments.seeds import load_seeds
 from tda.models.families import family_named
 from tda.models.fine_tuning import FineTuning
 from tda.models.model_state import read_state
@@ -28,6 +28,7 @@ from tda.models.vit_pretraining import new_network
 from tda.system.command_line import run_script
 from tda.system.devices import pick_device, prepare_process
 from tda.system.files import write_text
+from tda.system.random_streams import stream_seed
 from tda.training.many_models import train_many
 from tda.training.members import load_member
 from tda.training.runs import Run

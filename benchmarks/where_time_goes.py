@@ -76,9 +76,9 @@ def steps(device: str, repeats: int) -> Outcome:
     from tda.methods.influence import dual_influence
     from tda.models.families import new_model
     from tda.models.model_state import write_state
-    from tda.system.devices import prepare_process
+    from tda.system.devices import on_device, prepare_process
     from tda.training.ensembles import seed_run
-    from tda.training.many_models import evaluate, make_optimizer, on_device, train_many, training_step
+    from tda.training.many_models import evaluate, make_optimizer, train_many, training_step
 
     prepare_process()
     members, train, test = load(TASK, NUM_PER_CLASS, device, fast_layout=True)

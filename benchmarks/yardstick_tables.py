@@ -1,10 +1,10 @@
-"""The README's tables of what predicts retraining, from the CSVs under results/reference/."""
+"""The documents' tables of what predicts retraining, from the CSVs under results/reference/."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from tda.figures.analysis import method_title
+from tda.figures.saving import method_title
 
 LDS_ORDER = ["mlp_mnist_500pc", "lr_mnist_500pc", "cnn_mnist3_50pc", "cnn_cifar10_50pc"]
 PAIR_CHOICES = {

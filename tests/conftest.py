@@ -7,21 +7,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
-from tda.data.splits import Split, load_split, write_subset
+from tda.data.index_files import write_subset
+from tda.data.splits import Split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.models import vit_pretraining
-from tda.models.families import family_named
 from tda.steps.training import TrainingSettings, train_experiment
-from tda.training.ensembles import load_members
-from tda.training.members import Member, model_inputs
+from tda.training.members import Member, load_members
+from tda.training.study import Study, open_study
 
 pytest_plugins = ["tiny_model"]
 
@@ -30,6 +29,7 @@ CPU = torch.device("cpu")
 SEEDS = (11, 22, 33)
 EXPERIMENT = Experiment("cnn", "digits3", 2)
 FAMILIES = ("cnn", "vit")
+MODELS = ("cnn", "vit", "text", "language")
 RAW_FOLDERS = ("MNIST", "cifar-10-batches-py")
 
 
@@ -47,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in ("ensemble", "tiny"):
         alone = metafunc.definition.get_closest_marker("cnn_alone") is not None
         if getattr(metafunc.module, "EVERY_FAMILY", False) and not alone and fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, FAMILIES, indirect=True)
+            metafunc.parametrize(fixture, MODELS if fixture == "tiny" else FAMILIES, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -96,31 +96,28 @@ def trained_vit_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Ensemble:
     """Trained members in a root folder of the test's own.
 
-    train, test: what the models take for the examples; data: the training split as it was read.
+    train, test: what the models take for the examples, of which there are few test ones.
     """
 
     root: Path
-    experiment: Experiment
-    data: Split
+    study: Study
     train: Split
     test: Split
 
     def members(self, *epochs: int, seed_id: int = 0) -> list[Member]:
         """Members of one seed at the given epochs."""
-        return load_members(self.experiment, seed_id, epochs, self.data, CPU)
+        return load_members(self.study, seed_id, epochs)
 
 
 @pytest.fixture
 def ensemble(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
     """A copy of the tiny ensemble, with its splits; 21 test examples keep naive loops short."""
     model = getattr(request, "param", EXPERIMENT.model)
-    experiment, folder = replace(EXPERIMENT, model=model), tmp_path / "root"
+    folder = tmp_path / "root"
     shutil.copytree(request.getfixturevalue("trained_root" if model == "cnn" else "trained_vit_root"), folder)
     monkeypatch.setenv("TDA_ROOT", str(folder))
-    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
-    few = Split(test.images[:21], test.labels[:21], test.indices[:21])
-    as_inputs = partial(model_inputs, family_named(model), task_named("digits3"), device=CPU)
-    return Ensemble(folder, experiment, train, as_inputs(train), as_inputs(few))
+    study = open_study(replace(EXPERIMENT, model=model), "cpu")
+    return Ensemble(folder, study, study.inputs(study.train), study.inputs(study.test[:21]))
 
 
 def start_script(script: str, *arguments: object, root: Path, **options: object) -> subprocess.Popen:

@@ -6,27 +6,35 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import tiny_texts
 import torch
 from conftest import CPU, SEEDS
+from tiny_texts import LanguageModel, TextClassifier
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
+from tda.data.index_files import write_subset
 from tda.data.splits import Split, load_split
 from tda.data.tasks import Task, task_named
 from tda.experiments.folders import Experiment
 from tda.methods import METHODS
-from tda.models.families import FAMILIES, ModelFamily, new_model
+from tda.models.families import ModelFamily
 from tda.models.lora import adapted
 from tda.models.model_state import trained_parameters
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import load_base, silence_transformers
+from tda.system.inputs import Inputs, call, chosen
 from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
 from tda.training.members import Member
+from tda.training.study import Study
 
-TINY = Experiment("tiny", "digits3", 3)
-NUM_PARAMETERS = {"cnn": 2 * 25 + 2 + 50 * 4 + 4 + 4 * 3 + 3, "vit": 2 * 2 * 2 * 2 * 8 + 8 * 3 + 3}
+NUM_PARAMETERS = {
+    "cnn": 2 * 25 + 2 + 50 * 4 + 4 + 4 * 3 + 3,
+    "vit": 2 * 2 * 2 * 2 * 8 + 8 * 3 + 3,
+    "text": 14 * 6 + 6 * 6 + 4 * (6 * 6 + 6) + 2 * 6 + 6 * 3 + 3,
+    "language": 14 * 6 + 6 * 6 + 4 * (6 * 6 + 6) + 2 * 6 + 6 * 14 + 14,
+}
 
 
 def build(task: Task) -> nn.Module:
@@ -68,23 +76,31 @@ def decaying_plan(task: Task) -> TrainingPlan:
     return replace(plan(task), linear_decay=True)
 
 
+MODELS = {"text": (TextClassifier, tiny_texts.CLASSES), "language": (LanguageModel, tiny_texts.TOKENS)}
+
+
 @pytest.fixture
-def tiny(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[Split, Split, list[Member]]:
-    """9 training and 12 test examples in float64, and the trained members of seed 0 at epochs 4, 5 and 6."""
+def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list[Member]]:
+    """9 training and 12 test examples in float64, and the trained members of seed 0 at epochs 4, 5 and 6.
+
+    By parameter: a CNN and a vision transformer on pictures, a classifier of texts, a causal language model.
+    """
     kind = getattr(request, "param", "cnn")
-    how = (build, plan)
+    task, how = task_named("digits3"), (build, plan)
     if kind == "vit":
         how = (partial(build_transformer, request.getfixturevalue("tiny_base")), decaying_plan)
-    monkeypatch.setitem(FAMILIES, "tiny", ModelFamily("tiny", "tiny model", *how, "no script"))
-    train, test = load_split("digits3", "train", 3), load_split("digits3", "test")
-    train = Split(train.images.double(), train.labels, train.indices)
-    test = Split(test.images[:12].double(), test.labels[:12], test.indices[:12])
-    task = task_named("digits3")
-    run = seed_run(TINY, SEEDS[0], len(train))
-    settings = FAMILIES["tiny"].plan(task)
-    ((_, snapshots),) = train_many(new_model(FAMILIES["tiny"], task, 0), settings, [run], train, keep_states=True)
-    info = {"seed": SEEDS[0]}
-    members = [Member(TINY, 0, epoch, found.state, info, CPU) for epoch, found in zip((4, 5, 6), snapshots, strict=True)]
+    elif kind in MODELS:
+        module, task = MODELS[kind]
+        how = (lambda task: module().double(), plan)
+        for part, size in (("train", 3), ("test", task.test_per_class)):
+            write_subset(task, part, size, draw_seed=0, force=True)
+    family = ModelFamily("tiny", "tiny model", *how, "no script")
+    train, test = load_split(task, "train", 3).cast(torch.float64), load_split(task, "test")[:12].cast(torch.float64)
+    experiment = Experiment("tiny", task.name, 3)
+    study = Study(experiment, task, family, SEEDS, train, test, CPU)
+    run = seed_run(study, SEEDS[0])
+    ((_, snapshots),) = train_many(study.new_model(), study.plan, task.objective, [run], train, keep_states=True)
+    members = [Member(study, 0, epoch, found.state, {}) for epoch, found in zip((4, 5, 6), snapshots, strict=True)]
     for member in members:
         assert len(flat_parameters(member.model)) == NUM_PARAMETERS[kind]
     return train, test, members
@@ -96,20 +112,34 @@ def score(method: str, members: list[Member], train: Split, test: Split, **setti
     return [found.scores for found in METHODS[method].score(members, train, test, chosen)]
 
 
+def loss_of_one(logits: Tensor, label: Tensor) -> Tensor:
+    """Cross-entropy of one example, from the logits (1, ...) that the model gives for it alone, as a textbook has it."""
+    if label.dim() == 0:
+        return functional.cross_entropy(logits, label[None])
+    counted = [place for place in range(1, len(label)) if label[place] >= 0]
+    each = [functional.cross_entropy(logits[0, place - 1], label[place]) for place in counted]
+    return torch.stack(each).mean()
+
+
+def examples_of(split: Split) -> list[tuple[Inputs, Tensor]]:
+    """Every example as a batch of one, and its label."""
+    return [(chosen(split.inputs, slice(i, i + 1)), split.labels[i]) for i in range(len(split))]
+
+
 def losses(model: nn.Module, split: Split) -> Tensor:
     """Cross-entropy of each example, one at a time, without gradients."""
     with torch.no_grad():
-        pairs = zip(split.images, split.labels, strict=True)
-        return torch.stack([functional.cross_entropy(model(image[None]), label[None]) for image, label in pairs])
+        return torch.stack([loss_of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
 
 
 def naive_gradients(model: nn.Module, split: Split) -> Tensor:
     """Loss gradients (n, p) by autograd, one example at a time, in the model's precision."""
     parameters = list(trained_parameters(model).values())
     rows = []
-    for image, label in zip(split.images, split.labels, strict=True):
-        loss = functional.cross_entropy(model(image[None].to(parameters[0].dtype)), label[None])
-        rows.append(torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, parameters)]))
+    for inputs, label in examples_of(split.cast(parameters[0].dtype)):
+        loss = loss_of_one(call(model, inputs), label)
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
     return torch.stack(rows)
 
 
@@ -117,19 +147,21 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
     """The Hessian (p, p) of the mean loss."""
 
     def loss(flat: Tensor) -> Tensor:
-        return functional.cross_entropy(logits_of(model, flat, split.images), split.labels)
+        each = [loss_of_one(logits_of(model, flat, inputs), label) for inputs, label in examples_of(split)]
+        return torch.stack(each).mean()
 
     return torch.func.hessian(loss)(flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
-    """The mean of J^T (diag(p) - p p^T) J, (p, p)."""
+    """The mean of J^T C J, (p, p), C the second derivative of the loss by the logits."""
     flat = flat_parameters(model)
-    jacobians = torch.func.jacrev(lambda values: logits_of(model, values, split.images))(flat)
     total = torch.zeros(len(flat), len(flat), dtype=flat.dtype)
-    for jacobian, logits in zip(jacobians, logits_of(model, flat, split.images), strict=True):
-        p = logits.softmax(0)
-        total += jacobian.T @ (torch.diag(p) - torch.outer(p, p)) @ jacobian
+    for inputs, label in examples_of(split):
+        jacobian = torch.func.jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
+        logits = logits_of(model, flat, inputs)
+        curvature = torch.func.hessian(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label))
+        total += jacobian.T @ curvature(logits.flatten()) @ jacobian
     return total / len(split)
 
 
@@ -138,12 +170,12 @@ def flat_parameters(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in trained_parameters(model).values()])
 
 
-def logits_of(model: nn.Module, flat: Tensor, images: Tensor) -> Tensor:
+def logits_of(model: nn.Module, flat: Tensor, inputs: Inputs) -> Tensor:
     """Logits of the model with other parameters (p,)."""
     named = trained_parameters(model)
     pieces = flat.split([parameter.numel() for parameter in named.values()])
     values = {name: piece.view(parameter.shape) for (name, parameter), piece in zip(named.items(), pieces, strict=True)}
-    return functional_call(model, values, (images,))
+    return call(model, inputs, values)
 
 
 def plain_training(
@@ -161,8 +193,8 @@ def plain_training(
         total = sum(0 * parameter.sum() for parameter in parameters)
         for position in batch.tolist():
             if position != removed:
-                logits = model(train.images[position : position + 1])
-                total = total + functional.cross_entropy(logits, train.labels[position : position + 1])
+                logits = call(model, chosen(train.inputs, slice(position, position + 1)))
+                total = total + loss_of_one(logits, train.labels[position])
         (total / len(batch)).backward()
         optimizer.step()
         found.append(copy.deepcopy(model))

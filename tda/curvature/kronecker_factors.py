@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from tda.data.splits import Split
+from tda.gradients.factored_rows import FactoredRows, formed_weight
 from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan
 from tda.gradients.layer_rows import is_linear
 from tda.gradients.quantities import Quantity
-from tda.gradients.row_forms import FactoredRows, formed_weight
 from tda.system.errors import UserError
 
 
@@ -52,10 +52,10 @@ def factored_plan(plan: GradientPlan) -> GradientPlan:
 
 def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iterator[list[FactoredRows]]:
     """Every layer's rows of a factored plan, block after block of the examples."""
-    example_bytes = plan.block_rows(split.images[:1], split.labels[:1], quantity).size_in_bytes()
-    size = examples_at_once(plan, split.images, example_bytes)
-    for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
-        yield plan.block_rows(images, labels, quantity).layers
+    example_bytes = plan.block_rows(*next(split.batches(1)), quantity).size_in_bytes()
+    size = examples_at_once(plan, split.inputs, example_bytes)
+    for rows in plan.streamed(split.inputs, split.labels, quantity, size):
+        yield rows.layers
 
 
 def kronecker_factors(plan: GradientPlan, train: Split, quantity: Quantity) -> list[LayerFactors]:

@@ -8,11 +8,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vjp, vmap
-from torch.nn import functional
+from torch.func import grad, jvp, vjp, vmap
 
+from tda.data.splits import Split
 from tda.gradients.activation_memory import activation_bytes, fitting
+from tda.gradients.objectives import Objective
 from tda.models.model_state import trained_parameters
+from tda.system.inputs import call
 
 Products = Callable[[Tensor], Tensor]
 
@@ -32,20 +34,20 @@ def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:
     return {name: piece.unflatten(1, shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
-def hessian_products(model: nn.Module, images: Tensor, labels: Tensor) -> Products:
-    """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean cross-entropy over the examples."""
+def hessian_products(model: nn.Module, objective: Objective, split: Split) -> Products:
+    """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean loss over the examples."""
     parameters = _detached(model)
 
     def mean_loss(values: dict[str, Tensor]) -> Tensor:
-        return functional.cross_entropy(functional_call(model, values, (images,)), labels)
+        return _mean_loss(model, objective, split, values)
 
     def product(vector: dict[str, Tensor]) -> dict[str, Tensor]:
         return jvp(grad(mean_loss), (parameters,), (vector,))[1]
 
-    return _over_rows(model, images, product)
+    return _over_rows(model, split, product)
 
 
-def hessian_product(model: nn.Module, images: Tensor, labels: Tensor) -> Products:
+def hessian_product(model: nn.Module, objective: Objective, split: Split) -> Products:
     """The map from one vector (1, p) to H v (1, p), by reverse-mode derivatives alone.
 
     The gradient's graph is built once and held, which makes a product cheaper than that of hessian_products, and several
@@ -53,45 +55,50 @@ def hessian_product(model: nn.Module, images: Tensor, labels: Tensor) -> Product
     """
     parameters = {name: value.requires_grad_() for name, value in _detached(model).items()}
     with torch.enable_grad():
-        loss = functional.cross_entropy(functional_call(model, parameters, (images,)), labels)
-        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+        loss = _mean_loss(model, objective, split, parameters)
+        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True, materialize_grads=True)
+    curved = [position for position, piece in enumerate(gradient) if piece.requires_grad]
 
     def product(vector: Tensor) -> Tensor:
         pieces = [piece[0] for piece in unflatten(vector, model).values()]
-        found = torch.autograd.grad(gradient, list(parameters.values()), pieces, retain_graph=True)
+        outputs, along = [gradient[position] for position in curved], [pieces[position] for position in curved]
+        found = torch.autograd.grad(outputs, list(parameters.values()), along, retain_graph=True, materialize_grads=True)
         return torch.cat([piece.flatten() for piece in found])[None]
 
     return product
 
 
-def gauss_newton_products(model: nn.Module, images: Tensor, labels: Tensor) -> Products:
-    """The map from vectors (k, p) to G v (k, p), G = mean of J^T (diag(p) - p p^T) J, J the Jacobian of the logits.
+def gauss_newton_products(model: nn.Module, objective: Objective, split: Split) -> Products:
+    """The map from vectors (k, p) to G v (k, p), G = mean of J^T C J, J the Jacobian of the logits, C the loss's curvature.
 
     It is the Hessian without the curvature of the network itself, positive semi-definite (Schraudolph 2002; Martens 2020).
     """
     parameters = _detached(model)
 
     def logits_of(values: dict[str, Tensor]) -> Tensor:
-        return functional_call(model, values, (images,))
+        return call(model, split.inputs, values)
 
     logits, pull_back = vjp(logits_of, parameters)
-    probabilities = logits.detach().softmax(dim=1)
+    logits = logits.detach()
 
     def product(vector: dict[str, Tensor]) -> dict[str, Tensor]:
         change = jvp(logits_of, (parameters,), (vector,))[1]
-        weighted = probabilities * (change - (probabilities * change).sum(dim=1, keepdim=True))
-        return pull_back(weighted / len(labels))[0]
+        return pull_back(objective.curved(logits, split.labels, change) / len(split))[0]
 
-    return _over_rows(model, images, product)
+    return _over_rows(model, split, product)
+
+
+def _mean_loss(model: nn.Module, objective: Objective, split: Split, values: dict[str, Tensor]) -> Tensor:
+    return objective.loss(call(model, split.inputs, values), split.labels).mean()
 
 
 def _detached(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
 
-def _over_rows(model: nn.Module, images: Tensor, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Products:
+def _over_rows(model: nn.Module, split: Split, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Products:
     mapped = vmap(product)
-    at_once = fitting(activation_bytes(model, images) * len(images), _VECTORS_AT_ONCE)
+    at_once = fitting(activation_bytes(model, split.inputs) * len(split), _VECTORS_AT_ONCE)
 
     def apply(vectors: Tensor) -> Tensor:
         return torch.cat([flatten(mapped(unflatten(rows, model))).detach() for rows in vectors.split(at_once)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tda.data.downloads import Pool
+from tda.data.pools import Pool
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
 

@@ -3,18 +3,18 @@
 import hashlib
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tda.data.pools import Pool
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
 from tda.system.files import locked, make_folder
 
 if TYPE_CHECKING:
-    from tda.data.dataset_library import ImagesOnDemand
+    pass
 
 # md5 of the decompressed files; the archives' own md5 are checked by torchvision when it downloads them.
 MNIST_MD5 = {
@@ -23,34 +23,6 @@ MNIST_MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One part of a data set: images (n, h, w, c) uint8 and the data set's own labels (n,) int64.
-
-    images: an array, or what gives one for an array of positions.
-    """
-
-    images: "np.ndarray | ImagesOnDemand"
-    labels: np.ndarray
-
-
-def bundled_digits(split: str) -> Pool:
-    """scikit-learn's 1,797 handwritten digits, 8x8 with 17 grey levels, brought to 28x28 bilinearly.
-
-    The split is fixed: every third example of the bundle (positions 0, 3, 6, ...) is the test part, the others, in
-    their order, are the training part.
-    """
-    import torch
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    position = np.arange(len(bundle.target))
-    chosen = position % 3 == 0 if split == "test" else position % 3 != 0
-    small = torch.from_numpy(bundle.images[chosen])[:, None] * (255 / 16)
-    large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
-    return Pool(large.round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), bundle.target[chosen].astype(np.int64))
 
 
 def mnist(split: str) -> Pool:

@@ -4,36 +4,38 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tda.data import downloads
+from tda.data.bundled_digits import bundled_digits
 from tda.data.dataset_library import LibrarySource
-from tda.data.downloads import Pool
+from tda.data.kinds import ImageKind, Kind
+from tda.data.pools import Pool
+from tda.gradients.objectives import Classification, Objective
 from tda.system.errors import UserError
 
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task on images.
+    """What models learn, on which examples.
 
     classes: the data set's labels that the task keeps, in the order of the task's own labels 0, 1, ...
-    mean, std: a channel each, of inputs scaled to [0, 1].
-    load: (split) -> Pool, all examples of the data set's "train" or "test" part, of any class.
+    load: (part) -> Pool, all examples of the data set's "train" or "test" part, of any class.
+    kind: of input; it alone knows pixels and tokens. objective: the loss, and what follows from it.
     """
 
     name: str
     title: str
     classes: tuple[int, ...]
     class_names: tuple[str, ...]
-    channels: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     epochs: int
     test_per_class: int
     load: Callable[[str], Pool]
+    kind: Kind
+    objective: Objective = Classification()
 
 
-def _from_library(path: str, image_column: str, label_column: str, **entry) -> Task:
-    """An entry whose images come through the datasets library; class_names are the data set's own (see LibrarySource)."""
-    source = LibrarySource(path, image_column, label_column, entry["class_names"], entry["channels"], entry["image_size"])
+def images_from_library(path: str, image_column: str, label_column: str, **entry) -> Task:
+    """A task whose images come through the datasets library; class_names are the data set's own (see LibrarySource)."""
+    kind: ImageKind = entry["kind"]
+    source = LibrarySource(path, image_column, label_column, entry["class_names"], kind.channels, kind.size)
     return Task(classes=tuple(range(len(source.class_names))), load=source.pool, **entry)
 
 
@@ -45,23 +47,17 @@ _ENTRIES = (
         title="handwritten digits 0-2 (bundled with scikit-learn)",
         classes=(0, 1, 2),
         class_names=("0", "1", "2"),
-        channels=1,
-        image_size=28,
-        mean=(0.0,),
-        std=(1.0,),
+        kind=ImageKind(channels=1, size=28, mean=(0.0,), std=(1.0,)),
         epochs=15,
         test_per_class=50,
-        load=downloads.bundled_digits,
+        load=bundled_digits,
     ),
     Task(
         name="mnist3",
         title="MNIST digits 0-2",
         classes=(0, 1, 2),
         class_names=("0", "1", "2"),
-        channels=1,
-        image_size=28,
-        mean=(0.0,),
-        std=(1.0,),
+        kind=ImageKind(channels=1, size=28, mean=(0.0,), std=(1.0,)),
         epochs=15,
         test_per_class=300,
         load=downloads.mnist,
@@ -71,10 +67,7 @@ _ENTRIES = (
         title="MNIST, all ten digits",
         classes=tuple(range(10)),
         class_names=tuple("0123456789"),
-        channels=1,
-        image_size=28,
-        mean=(0.1307,),
-        std=(0.3081,),
+        kind=ImageKind(channels=1, size=28, mean=(0.1307,), std=(0.3081,)),
         epochs=15,
         test_per_class=50,
         load=downloads.mnist,
@@ -84,10 +77,7 @@ _ENTRIES = (
         title="CIFAR-10",
         classes=tuple(range(10)),
         class_names=_CIFAR10_CLASSES,
-        channels=3,
-        image_size=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        kind=ImageKind(channels=3, size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         epochs=30,
         test_per_class=50,
         load=downloads.cifar10,
@@ -97,53 +87,41 @@ _ENTRIES = (
         title="CIFAR-10, cats and dogs",
         classes=(3, 5),
         class_names=("cat", "dog"),
-        channels=3,
-        image_size=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        kind=ImageKind(channels=3, size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         epochs=50,
         test_per_class=250,
         load=downloads.cifar10,
     ),
-    _from_library(
+    images_from_library(
         path="ylecun/mnist",
         image_column="image",
         label_column="label",
         name="mnist3_hub",
         title="MNIST digits 0-2, from the hub",
         class_names=("0", "1", "2"),
-        channels=1,
-        image_size=28,
-        mean=(0.0,),
-        std=(1.0,),
+        kind=ImageKind(channels=1, size=28, mean=(0.0,), std=(1.0,)),
         epochs=15,
         test_per_class=300,
     ),
-    _from_library(
+    images_from_library(
         path="uoft-cs/cifar10",
         image_column="img",
         label_column="label",
         name="cifar10_hub",
         title="CIFAR-10, from the hub",
         class_names=_CIFAR10_CLASSES,
-        channels=3,
-        image_size=32,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
+        kind=ImageKind(channels=3, size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         epochs=30,
         test_per_class=50,
     ),
-    _from_library(
+    images_from_library(
         path="own_images",
         image_column="image",
         label_column="label",
         name="own_images",
         title="images of one's own, in data/own_images/<train or test>/<class>/",
         class_names=("zero", "one", "two"),
-        channels=1,
-        image_size=28,
-        mean=(0.0,),
-        std=(1.0,),
+        kind=ImageKind(channels=1, size=28, mean=(0.0,), std=(1.0,)),
         epochs=15,
         test_per_class=10,
     ),

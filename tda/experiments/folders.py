@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tda.models.fine_tuning import FineTuning
-
 
 def root() -> Path:
     """Folder that holds data/, models/, results/ and random_seeds.pt: the environment's TDA_ROOT, else this checkout."""
@@ -46,19 +44,19 @@ def subset_file(task: str, split: str, num_per_class: int) -> Path:
 class Experiment:
     """One model family on one training subset of one task; the key of everything under models/ and results/.
 
-    fine_tuning: how members are made from a base model, where they are; no part of the key. Without it a family's default
-    holds for new members, and what a checkpoint says of itself for existing ones.
+    variant: what sets it apart from the plain experiment of the same three, such as "shortcut"; "" for the plain one.
     """
 
     model: str
     task: str
     num_per_class: int
-    fine_tuning: FineTuning | None = None
+    variant: str = ""
 
     @property
     def name(self) -> str:
         """Folder name, for example cnn_digits3_10pc. It is for people: nothing parses it."""
-        return f"{self.model}_{self.task}_{self.num_per_class}pc"
+        plain = f"{self.model}_{self.task}_{self.num_per_class}pc"
+        return f"{plain}_{self.variant}" if self.variant else plain
 
     def seed_folder(self, seed_id: int) -> Path:
         """Folder of one seed's checkpoints."""

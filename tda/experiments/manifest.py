@@ -4,17 +4,14 @@ import contextlib
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
-import torch
-
 from tda.experiments.folders import Experiment, ResultsFolder, root
-from tda.experiments.seeds import load_seeds
-from tda.system.devices import peak_memory_bytes
 from tda.system.errors import UserError
 from tda.system.files import locked, write_text
+from tda.system.memory import peak_memory_bytes
 
 _PACKAGES = ("torch", "torchvision", "transformers", "peft", "numpy", "scipy", "scikit-learn", "pandas")
 
@@ -53,8 +50,15 @@ class Record:
 
 
 @contextlib.contextmanager
-def step(experiment: Experiment, name: str, arguments: dict, hashes: dict[str, str], device: torch.device) -> Iterator[Record]:
-    """Record a step that ends without an error: its arguments, input hashes, versions, wall time and peak memory.
+def step(
+    experiment: Experiment,
+    name: str,
+    arguments: dict,
+    hashes: dict[str, str],
+    device: str = "cpu",
+    seeds: Sequence[int] = (),
+) -> Iterator[Record]:
+    """Record a step that ends without an error: its arguments, input hashes, versions, device, wall time and peak memory.
 
     Raises UserError before anything is computed if the folder's other steps ran with another torch version.
     """
@@ -64,9 +68,9 @@ def step(experiment: Experiment, name: str, arguments: dict, hashes: dict[str, s
     yield record
     entry = {
         "arguments": arguments,
-        "seeds": load_seeds(),
+        "seeds": list(seeds),
         "versions": versions(),
-        "device": _device_name(device),
+        "device": device,
         "git_commit": _git_commit(),
         "input_sha256": hashes,
         "wall_seconds": round(time.perf_counter() - start, 2),
@@ -79,6 +83,7 @@ def step(experiment: Experiment, name: str, arguments: dict, hashes: dict[str, s
             "model": experiment.model,
             "task": experiment.task,
             "num_per_class": experiment.num_per_class,
+            "variant": experiment.variant,
         }
         if not (record.keep_earlier and name in content["steps"]):
             content["steps"][name] = entry
@@ -94,12 +99,6 @@ def _check_version(folder: ResultsFolder) -> None:
                 f"{folder.manifest} says that {name} ran with torch {entry['versions']['torch']}, but this is torch "
                 f"{metadata.version('torch')}; install that version, or move {folder.path} and its models away"
             )
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads"
 
 
 def _git_commit() -> str | None:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.data.splits import Split
-from tda.experiments.seeds import stream
 from tda.features.directions import Directions, combined, concatenated, inner, rows_of, spread_out
 from tda.features.image_passes import PassMaker, pass_maker
 from tda.gradients.quantities import Quantity, cross_entropy_loss
 from tda.models.model_state import trained_parameters
+from tda.system.random_streams import stream
 from tda.system.workers import in_order
 
 SCORES = ("grad_cos", "grad_dot", "if")
@@ -57,9 +57,9 @@ class Pairs:
 def gradients_of(model: nn.Module, examples: Split, quantity: Quantity = cross_entropy_loss) -> Directions:
     """Parameter gradients of n examples, as directions that influence_maps takes for its vectors."""
     with sdpa_kernel(SDPBackend.MATH):
-        make = pass_maker(model, examples.images[:1], examples.labels[:1], quantity)
-        images, labels = (tensor.split(_MOST_IMAGES) for tensor in (examples.images.contiguous(), examples.labels))
-        return concatenated([make(*block).gradients for block in zip(images, labels, strict=True)])
+        make = pass_maker(model, examples.inputs[:1], examples.labels[:1], quantity)
+        blocks = ((images.contiguous(), labels) for images, labels in examples.batches(_MOST_IMAGES))
+        return concatenated([make(*block).gradients for block in blocks])
 
 
 def influence_maps(
@@ -79,16 +79,16 @@ def influence_maps(
     On a CPU several passes run beside each other, each with one thread; the result does not depend on how many.
     """
     jobs = _jobs(pairs, smoothing.copies, images_at_once or _images_at_once(model))
-    maps = train.images.new_zeros(len(pairs), *train.images.shape[1:])
+    maps = train.inputs.new_zeros(len(pairs), *train.inputs.shape[1:])
     own = local()
 
     def work(number: int) -> Tensor:
         if not hasattr(own, "make"):
-            own.make = pass_maker(model, train.images[:1], train.labels[:1], quantity)
+            own.make = pass_maker(model, train.inputs[:1], train.labels[:1], quantity)
         return _maps_of(jobs[number], own.make, vectors, lengths, train, smoothing)
 
     lengths = inner(vectors, vectors).sqrt() if cosine else None
-    on_gpu = train.images.device.type == "cuda"
+    on_gpu = train.device.type == "cuda"
     # Fused attention has no second derivative on a CPU.
     with sdpa_kernel(SDPBackend.MATH):
         results = map(work, range(len(jobs))) if on_gpu else in_order(work, len(jobs))
@@ -142,7 +142,7 @@ def _maps_of(
     job: _Job, make: PassMaker, vectors: Directions, lengths: Tensor | None, train: Split, smoothing: Smoothing
 ) -> Tensor:
     """Maps (k, c, h, w) of all rounds' pairs, one round after another; lengths: of the vectors, for Grad-Cos."""
-    images = train.images[job.train].contiguous()
+    images = train.inputs[job.train].contiguous()
     if smoothing.copies:
         drawn_for = zip(images, train.indices[job.train.cpu()].tolist(), job.copy.tolist(), strict=True)
         images = images + torch.stack([_noise(image, index, copy, smoothing) for image, index, copy in drawn_for])

@@ -13,8 +13,8 @@ from tda.data.splits import Split
 from tda.experiments.folders import data_folder
 from tda.features.subjects import Subject, results_folder
 from tda.gradients.quantities import binary_cross_entropy_loss
+from tda.system.devices import on_device
 from tda.system.errors import UserError
-from tda.training.many_models import on_device, resident_split
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the inputs that torchvision's classifiers are trained on."""
@@ -39,7 +39,7 @@ def folder_subject(
     if test_classes != classes:
         raise UserError(f"{folder / 'train'} and {folder / 'test'} hold different class folders; make them the same")
     models = _models(network, checkpoints, parameters, len(classes), device)
-    resident = (resident_split(split, device) for split in (train, test))
+    resident = (split.to(device) for split in (train, test))
     return Subject(results_folder(name), classes, MEAN, STD, *resident, models)
 
 
@@ -55,7 +55,7 @@ def voc_subject(
     train, test = (_voc(image_set, explained, size, most) for image_set in ("train", "val"))
     models = _models(network, checkpoints, parameters, len(VOC_CLASSES), device)
     chosen = VOC_CLASSES.index(explained)
-    resident = (resident_split(split, device) for split in (train, test))
+    resident = (split.to(device) for split in (train, test))
     quantity = binary_cross_entropy_loss(chosen)
     return Subject(results_folder(name), VOC_CLASSES, MEAN, STD, *resident, models, quantity, chosen)
 

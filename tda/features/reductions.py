@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tda.statistics.area_under_curve import area_under_curve as area_under_roc
 from tda.system.errors import UserError
 
 _SIGNED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -39,11 +40,7 @@ def mass_share(maps: Tensor, region: Tensor) -> Tensor:
 
 def area_under_curve(maps: Tensor, region: Tensor) -> Tensor:
     """Area (m,) under the ROC curve of "this pixel belongs to the region" by each map's (m, h, w) values; ties count half."""
-    flat, inside = maps.flatten(-2).double(), region.flatten()
-    ranks = torch.stack([_mid_ranks(row) for row in flat])
-    positive = int(inside.sum())
-    negative = inside.numel() - positive
-    return (ranks[:, inside].sum(1) - positive * (positive + 1) / 2) / (positive * negative)
+    return torch.from_numpy(area_under_roc(maps.flatten(-2).double().cpu().numpy(), region.flatten().cpu().numpy()))
 
 
 def largest_inside(maps: Tensor, region: Tensor) -> Tensor:
@@ -58,9 +55,3 @@ def centre_of_mass(maps: Tensor) -> Tensor:
     rows = (maps.sum(-1) * torch.arange(height).to(maps)).sum(-1) / total
     columns = (maps.sum(-2) * torch.arange(width).to(maps)).sum(-1) / total
     return torch.stack([rows, columns], dim=1)
-
-
-def _mid_ranks(values: Tensor) -> Tensor:
-    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    last = counts.cumsum(0)
-    return (last.double() - (counts.double() - 1) / 2)[inverse]

@@ -14,8 +14,8 @@ from tda.curvature.products import gauss_newton_products, unflatten
 from tda.data.splits import Split
 from tda.features.directions import Directions
 from tda.features.influence_maps import SCORES, Pairs, Smoothing, gradients_of, influence_maps
-from tda.gradients.gradient_kernel import gradient_rows
 from tda.gradients.gradient_plan import plan_gradients
+from tda.gradients.objectives import Classification
 from tda.gradients.quantities import Quantity, cross_entropy_loss
 from tda.statistics.pair_statistics import mean_and_std, signal_to_noise
 from tda.system.errors import UserError
@@ -66,28 +66,20 @@ def maps_of_model(
 ) -> Tensor:
     """Maps (m, c, h, w) of the pairs under one model, by the score that the settings name."""
     needed, place = torch.unique(pairs.test, return_inverse=True)
-    few = _chosen(test, needed)
+    few = test[needed]
     if settings.score == "grad_cos" and settings.precise:
         own, own_place = torch.unique(pairs.train, return_inverse=True)
-        model, train, few = deepcopy(model).double(), _doubled(_chosen(train, own)), _doubled(few)
+        model, train, few = deepcopy(model).double(), train[own].cast(torch.float64), few.cast(torch.float64)
         pairs = Pairs(own_place, pairs.test)
     vectors = _solved(model, train, few, quantity, settings) if settings.score == "if" else gradients_of(model, few, quantity)
     placed, cosine = Pairs(pairs.train, place), settings.score == "grad_cos"
-    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity).to(test.images.dtype)
-
-
-def _chosen(split: Split, positions: Tensor) -> Split:
-    return Split(split.images[positions], split.labels[positions], split.indices[positions])
-
-
-def _doubled(split: Split) -> Split:
-    return Split(split.images.double(), split.labels, split.indices)
+    return influence_maps(model, train, vectors, placed, cosine, settings.smoothing, quantity).to(test.inputs.dtype)
 
 
 def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
     """(Gauss-Newton matrix + damping)^-1 times the test gradients, for the matrix of the mean training loss."""
-    gradients = gradient_rows(test.images, test.labels, quantity, plan_gradients(model, test.images)).dense()
-    products = gauss_newton_products(model, train.images, train.labels)
+    gradients = plan_gradients(model, test.inputs).rows(test.inputs, test.labels, quantity).dense()
+    products = gauss_newton_products(model, Classification(), train)
     solution = minres(
         lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
     )

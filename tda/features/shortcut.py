@@ -7,18 +7,7 @@ from torch import Tensor
 
 from tda.data.splits import Split
 from tda.data.tasks import Task
-from tda.experiments.folders import Experiment
 from tda.system.errors import UserError
-
-
-@dataclass(frozen=True)
-class ShortcutExperiment(Experiment):
-    """An experiment whose training images carry the patch; its members and results lie beside those of the plain one."""
-
-    @property
-    def name(self) -> str:
-        """Folder name, for example cnn_cifar10_50pc_shortcut."""
-        return f"{super().name}_shortcut"
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class Patch:
 
     def region(self, task: Task) -> Tensor:
         """Where the patch lies, (h, w) bool; raises UserError if it is not wholly inside the image."""
-        side = task.image_size
+        side = task.kind.size
         row, column = (start + side if start < 0 else start for start in (self.row, self.column))
         if not (self.size >= 1 and 0 <= row <= side - self.size and 0 <= column <= side - self.size):
             raise UserError(
@@ -52,8 +41,8 @@ class Patch:
 
     def on(self, images: Tensor, task: Task) -> Tensor:
         """The normalised images (n, c, h, w) with the patch on each."""
-        colour = torch.tensor(self.colour if task.channels == 3 else (max(self.colour),))
-        value = (colour - torch.tensor(task.mean)) / torch.tensor(task.std)
+        colour = torch.tensor(self.colour if task.kind.channels == 3 else (max(self.colour),))
+        value = (colour - torch.tensor(task.kind.mean)) / torch.tensor(task.kind.std)
         return torch.where(self.region(task).to(images.device), value.to(images)[:, None, None], images)
 
 
@@ -68,6 +57,6 @@ def plant(train: Split, patch: Patch, task: Task) -> tuple[Split, Tensor]:
         raise UserError(f"the share of patched training images must lie above 0 and up to 1, not at {patch.share}")
     own = torch.nonzero(train.labels == patch.label).flatten()
     chosen = own[: max(1, round(patch.share * len(own)))]
-    images = train.images.clone()
+    images = train.inputs.clone()
     images[chosen] = patch.on(images[chosen], task)
-    return replace(train, images=images), chosen
+    return replace(train, inputs=images), chosen

@@ -1,23 +1,22 @@
 """The two ensembles of the shortcut study, with and without the patch, and the test images that it misleads."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tda.data.splits import Split
-from tda.data.tasks import Task, task_named
-from tda.experiments.folders import Experiment
+from tda.data.tasks import Task
 from tda.features.influence_maps import Pairs
-from tda.features.shortcut import Patch, ShortcutExperiment, plant
+from tda.features.shortcut import Patch, plant
 from tda.methods import method_named
-from tda.models.families import family_named
 from tda.system.errors import UserError
-from tda.training.ensembles import load_members, train_ensemble
-from tda.training.many_models import evaluate, resident_split
-from tda.training.members import Member
+from tda.training.ensembles import train_ensemble
+from tda.training.evaluation import evaluate
+from tda.training.members import Member, load_members
+from tda.training.study import Study
 
 
 @dataclass(frozen=True)
@@ -39,61 +38,50 @@ class Planted:
     region: Tensor
 
 
-def trained_with_and_without(
-    experiment: ShortcutExperiment,
-    patch: Patch,
-    seed_ids: Sequence[int],
-    num_checkpoints: int,
-    train: Split,
-    test: Split,
-    device: torch.device,
-    force: bool,
-) -> Planted:
+def trained_with_and_without(study: Study, patch: Patch, seed_ids: Sequence[int], num_checkpoints: int, force: bool) -> Planted:
     """Both ensembles' last checkpoints, trained as far as they are missing, and the examples on the device.
 
-    force: train the one with the patch again. Raises UserError for an unusable patch or members of other data.
+    study: the plain one; force: train the ensemble with the patch again. Raises UserError for an unusable patch or members of
+    other data.
     """
-    _require_training_from_scratch(experiment)
-    task = task_named(experiment.task)
-    region = patch.region(task)
-    planted, chosen = plant(train, patch, task)
-    plain = Experiment(experiment.model, experiment.task, experiment.num_per_class)
-    train_ensemble(experiment, seed_ids, planted, test, device, force)
-    train_ensemble(plain, seed_ids, train, test, device, force=False)
-    kept = family_named(experiment.model).plan(task).kept_epochs
-    if not 1 <= num_checkpoints <= len(kept):
-        raise UserError(f"--num_checkpoints {num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept")
-    epochs = kept[-num_checkpoints:]
+    if study.family.fine_tuned is not None:
+        raise UserError(
+            f"--model {study.family.name} cannot be taught a patch: its models are fine-tuned on what a base makes of images; "
+            f"choose a model that is trained on the images themselves, such as cnn"
+        )
+    test, epochs = study.test, study.last_epochs(num_checkpoints)
+    region = patch.region(study.task)
+    planted, chosen = plant(study.train, patch, study.task)
+    patched = shortcut_study(study, planted)
+    train_ensemble(patched, seed_ids, force)
+    train_ensemble(study, seed_ids, force=False)
     others = torch.nonzero(test.labels != patch.label).flatten()
-    images = patch.on(test.images[others], task)
-    misled = Split(images, torch.full_like(others, patch.label), test.indices[others])
+    misled = Split(patch.on(test.inputs[others], study.task), torch.full_like(others, patch.label), test.indices[others])
     return Planted(
-        task,
-        [load_members(experiment, seed_id, epochs, planted, device) for seed_id in seed_ids],
-        [load_members(plain, seed_id, epochs, train, device) for seed_id in seed_ids],
-        resident_split(planted, device),
+        study.task,
+        [load_members(patched, seed_id, epochs) for seed_id in seed_ids],
+        [load_members(study, seed_id, epochs) for seed_id in seed_ids],
+        study.inputs(planted),
         chosen,
-        resident_split(misled, device),
+        study.inputs(misled),
         test.labels[others],
         region,
     )
 
 
-def _require_training_from_scratch(experiment: Experiment) -> None:
-    if family_named(experiment.model).fine_tuned is not None:
-        raise UserError(
-            f"--model {experiment.model} cannot be taught a patch: its models are fine-tuned on what a base makes of images; "
-            f"choose a model that is trained on the images themselves, such as cnn"
-        )
+def shortcut_study(study: Study, planted: Split) -> Study:
+    """The study whose training images carry the patch; its members and results lie beside those of the plain one."""
+    return replace(study, experiment=replace(study.experiment, variant="shortcut"), train=planted)
 
 
 def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:
     """Whether each seed's last member takes each patched test image of another class for the patch's: (seeds, n_test) bool."""
     label = int(planted.test.labels[0])
-    return {
-        name: np.stack([evaluate(seed[-1].model, planted.test).predictions.numpy() == label for seed in seeds])
-        for name, seeds in (("with the patch", planted.with_patch), ("without the patch", planted.without))
-    }
+    objective, found = planted.task.objective, {}
+    for name, seeds in (("with the patch", planted.with_patch), ("without the patch", planted.without)):
+        predicted = (evaluate(seed[-1].model, objective, planted.test).predictions.numpy() for seed in seeds)
+        found[name] = np.stack([labels == label for labels in predicted])
+    return found
 
 
 def misread_by_most(planted: Planted, misread: dict[str, np.ndarray], count: int) -> Tensor:
@@ -108,10 +96,7 @@ def misread_by_most(planted: Planted, misread: dict[str, np.ndarray], count: int
 
 def influential_pairs(planted: Planted, shown: Tensor, num_train: int) -> Pairs:
     """Each shown test image with the patched training images of the largest mean Grad-Cos over the seeds, largest first."""
-    few = Split(planted.test.images[shown], planted.test.labels[shown], planted.test.indices[shown])
-    train = Split(
-        planted.train.images[planted.chosen], planted.train.labels[planted.chosen], planted.train.indices[planted.chosen]
-    )
+    few, train = planted.test[shown], planted.train[planted.chosen]
     scorer = method_named("grad_cos")
     scores = [next(iter(scorer.score([seed[-1]], train, few, scorer.settings))).scores for seed in planted.with_patch]
     mean = torch.stack(scores).double().mean(0)

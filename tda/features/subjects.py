@@ -1,7 +1,7 @@
 """What feature attribution looks at: the models of an ensemble, seed by seed, with their training and test examples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,20 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tda.data.splits import Split, load_split
-from tda.data.tasks import task_named
-from tda.experiments.folders import Experiment, ResultsFolder
-from tda.experiments.seeds import chosen_seed_ids
+from tda.data.kinds import ImageKind
+from tda.data.splits import Split
+from tda.experiments.folders import ResultsFolder
 from tda.features.seed_maps import Models
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.quantities import Quantity, cross_entropy_loss
-from tda.models.families import family_named
 from tda.scores.score_files import load_scores
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.errors import UserError
-from tda.training.ensembles import load_members
-from tda.training.many_models import EVALUATION_BATCH, resident_split
-from tda.training.members import Member
+from tda.training.evaluation import logits_of_split
+from tda.training.members import Member, load_members
+from tda.training.study import Study
 
 
 @dataclass(frozen=True)
@@ -55,42 +53,32 @@ class Subject:
         return name if label else f"no {name}"
 
 
-def experiment_subject(experiment: Experiment, num_checkpoints: int, num_seeds: int | None, device: torch.device) -> Subject:
-    """The trained ensemble of an experiment; raises UserError if a member is missing."""
-    train, test = load_split(experiment.task, "train", experiment.num_per_class), load_split(experiment.task, "test")
-    return ensemble_subject(last_members(experiment, num_checkpoints, num_seeds, train, device), train, test)
+def ensemble_subject(ensemble: Sequence[Sequence[Member]], test: Split | None = None) -> Subject:
+    """Each seed's members, with their study's pictures as their models take pictures; test: other test examples.
 
-
-def ensemble_subject(ensemble: Sequence[Sequence[Member]], train: Split, test: Split) -> Subject:
-    """Each seed's members, with their experiment's images as their models take images."""
-    first, resident = ensemble[0][0], []
-    for split in (train, test):
-        pixels = first.family.pixels(first.task, split.images)
-        resident.append(resident_split(Split(pixels.images, split.labels, split.indices), first.device))
+    Raises UserError where the task has no pictures.
+    """
+    study, resident = ensemble[0][0].study, []
+    if not isinstance(study.task.kind, ImageKind):
+        raise UserError(f"the examples of {study.task.name} are no images, so that there are no pixels to attribute to")
+    for split in (study.train, study.test if test is None else test):
+        pixels = study.family.pixels(study.task, split.inputs)
+        resident.append(replace(split, inputs=pixels.images).to(study.device))
     models = [[partial(getattr, member, "model") for member in members] for members in ensemble]
-    return Subject(first.experiment.results, first.task.class_names, pixels.mean, pixels.std, *resident, models)
+    return Subject(study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models)
 
 
-def last_members(
-    experiment: Experiment, num_checkpoints: int, num_seeds: int | None, train: Split, device: torch.device
-) -> list[list[Member]]:
+def last_members(study: Study, num_checkpoints: int, num_seeds: int | None) -> list[list[Member]]:
     """Each seed's last checkpoints; raises UserError if one is missing, or if fewer are kept than asked for."""
-    if num_seeds is not None and num_seeds < 1:
-        raise UserError(f"--num_seeds {num_seeds} is out of range: at least one seed is needed")
-    kept = family_named(experiment.model).plan(task_named(experiment.task)).kept_epochs
-    if not 1 <= num_checkpoints <= len(kept):
-        raise UserError(f"--num_checkpoints {num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept")
-    epochs = kept[-num_checkpoints:]
-    return [load_members(experiment, seed_id, epochs, train, device) for seed_id in chosen_seed_ids(None)[:num_seeds]]
+    epochs = study.last_epochs(num_checkpoints)
+    return [load_members(study, seed_id, epochs) for seed_id in study.seed_ids(None, num_seeds)]
 
 
 def predictions(subject: Subject) -> np.ndarray:
     """Labels (seeds, n_test) that the last checkpoint of each seed predicts."""
     found = []
     for checkpoints in subject.seeds:
-        model = checkpoints[-1]()
-        with torch.no_grad():
-            logits = torch.cat([model(images) for images in subject.test.images.split(EVALUATION_BATCH)])
+        logits = logits_of_split(checkpoints[-1](), subject.test)
         chosen = subject.explained_class
         found.append((logits.argmax(1) if chosen is None else (logits[:, chosen] > 0).long()).cpu().numpy())
     return np.stack(found)
@@ -115,7 +103,7 @@ def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.nd
 
 def gradient_scores(subject: Subject, cosine: bool) -> np.ndarray:
     """Grad-Cos or Grad-Dot (seeds, n_train, n_test) of each seed's last checkpoint, computed here."""
-    left, right = (subject.train.images, subject.train.labels), (subject.test.images, subject.test.labels)
+    left, right = (subject.train.inputs, subject.train.labels), (subject.test.inputs, subject.test.labels)
     found = []
     for checkpoints in subject.seeds:
         kernel = gradient_kernel(checkpoints[-1](), left, right, subject.quantity)

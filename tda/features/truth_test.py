@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from tda.data.splits import Split
-from tda.experiments.seeds import stream
 from tda.features.influence_maps import Pairs
 from tda.statistics.intervals import over_seeds
+from tda.system.random_streams import stream
 from tda.training.many_models import evaluate, train_many
 from tda.training.members import Member
 from tda.training.runs import Run
@@ -56,7 +56,7 @@ def truth_table(members: Sequence[Member], train: Split, test: Split, importance
 def loss_changes(member: Member, train: Split, test: Split, importance: Importance) -> dict[tuple[str, str, float], Tensor]:
     """(protocol, order, share) -> each test example's loss change (n_test,), the test examples in the order of the pairs."""
     tests = torch.unique_consecutive(importance.pairs.test)
-    few = Split(test.images[tests], test.labels[tests], test.indices[tests])
+    few = test[tests]
     keys, images = [], []
     for key, changed in _changed_images(member, train, importance):
         keys.append(key)
@@ -66,17 +66,17 @@ def loss_changes(member: Member, train: Split, test: Split, importance: Importan
     altered = Split(torch.cat(images), labels, indices)
     batches = torch.arange(len(altered)).split(len(importance.pairs) // len(tests))
     changes = torch.empty(len(keys), len(tests))
-    for number, before in enumerate(evaluate(member.model, few).losses):
-        one = Split(few.images[number : number + 1], few.labels[number : number + 1], few.indices[number : number + 1])
+    for number, before in enumerate(evaluate(member.model, member.objective, few).losses):
+        one = few[number : number + 1]
         runs = [Run(member.state, [batch], [1]) for batch in batches[number :: len(tests)]]
-        for key, (snapshot,) in train_many(member.model, member.plan, runs, altered, evaluate_on=one):
+        for key, (snapshot,) in train_many(member.model, member.plan, member.objective, runs, altered, evaluate_on=one):
             changes[key, number] = before - snapshot.evaluation.losses[0]
     return dict(zip(keys, changes, strict=True))
 
 
 def _changed_images(member: Member, train: Split, importance: Importance) -> Iterator[tuple[tuple[str, str, float], Tensor]]:
-    images = train.images[importance.pairs.train]
-    mean = train.images.mean(dim=(0, 2, 3), keepdim=True)
+    images = train.inputs[importance.pairs.train]
+    mean = train.inputs.mean(dim=(0, 2, 3), keepdim=True)
     generator = stream(member.seed, "random pixels")
     random = torch.stack([torch.randperm(importance.ranks[0].numel(), generator=generator) for _ in images])
     order = {

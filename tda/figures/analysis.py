@@ -5,8 +5,6 @@ Figures are built without pyplot, whose state is global, and carry no date, so t
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,26 +14,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from tda.methods import METHODS
+from tda.figures.saving import method_title
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics
-from tda.system.files import write_atomically
 
-_NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
-_DOTS_PER_INCH = 130
 _UNDEFINED = "–"
 _COLOURS = "RdBu_r"
-
-
-def method_title(name: str) -> str:
-    """The registered title of a method, or its short name where scores on disk are of a method nobody registered."""
-    return METHODS[name].title if name in METHODS else name
-
-
-def save_figure(figure: Figure, *paths: Path) -> None:
-    """Write a figure atomically to each path, in the format that its suffix (.png or .pdf) names."""
-    for path in paths:
-        options = {"format": path.suffix.removeprefix("."), "metadata": _NO_DATE[path.suffix], "dpi": _DOTS_PER_INCH}
-        write_atomically(path, partial(figure.savefig, **options))
 
 
 def draw_histograms(methods: Sequence[PairStatistics]) -> Figure:

@@ -5,61 +5,44 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tda.data.kinds import shown_inputs
 from tda.data.splits import Split
 from tda.data.tasks import Task
-from tda.figures.analysis import method_title
-from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics
+from tda.figures.saving import method_title
+from tda.statistics.extremes import SHOWN, extreme_examples
+from tda.statistics.pair_statistics import PairStatistics
 
-SHOWN = 5
 # Layout in inches, fixed so that rows of all methods line up whatever is written beside them.
 _SIDE, _GAP = 1.15, 0.25
 _PITCH = _SIDE + _GAP
 _TOP, _ROW = 0.6, 1.95
 _BLOCKS = (2.25, 2.25 + SHOWN * _PITCH + 0.35)
+_TEXT_WIDTH, _LONGEST_TEXT = 24, 190
+"""Characters of a text in a line, and in all."""
 _HEADINGS = ("most helpful: the test loss would be higher without it", "most harmful: the test loss would be lower without it")
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """What a picture is drawn from: the task, its examples, and the label (n_test,) that most seeds predict."""
+    """What a picture is drawn from: the task, its examples, and the label (n_test, ...) that most seeds predict."""
 
     task: Task
     train: Split
     test: Split
     predicted: np.ndarray
 
+    @property
+    def wrong(self) -> np.ndarray:
+        """Which test examples (n_test,) bool most seeds get wrong."""
+        return self.task.objective.correct(torch.from_numpy(self.predicted), self.test.labels).numpy() < 1
 
-def majority(predicted: np.ndarray) -> np.ndarray:
-    """The label (n_test,) that most seeds predict, from labels (seeds, n_test); the smallest one on a tie."""
-    votes = np.stack([(predicted == label).sum(axis=0) for label in range(predicted.max() + 1)])
-    return votes.argmax(axis=0)
-
-
-def choose_examples(methods: Sequence[PairStatistics], wrong: np.ndarray) -> list[int]:
-    """Positions of the test images worth a picture: the most and the least reliably attributed, and one that is wrong.
-
-    Reliable means a large share of training examples with q below the significance level, averaged over the methods; on
-    a tie, a large mean |t|. Of the misclassified ones (`wrong`, (n_test,) bool) the most reliable is taken; of equals the
-    first. Every position appears once.
-    """
-    share = np.mean([(method.q_value < SIGNIFICANCE_LEVEL).mean(axis=0) for method in methods], axis=0)
-    size = np.mean([np.sqrt(method.num_seeds) * method.signal_to_noise.mean(axis=0) for method in methods], axis=0)
-    most_reliable_first = np.lexsort((np.arange(len(share)), -size, -share))
-    least_reliable_first = np.lexsort((np.arange(len(share)), size, share))
-    chosen = [most_reliable_first[0], least_reliable_first[0], *most_reliable_first[wrong[most_reliable_first]][:1]]
-    return list(dict.fromkeys(int(position) for position in chosen))
-
-
-def extreme_examples(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the up to five most helpful (mean > 0) and most harmful (mean < 0) training examples, extremes first.
-
-    mean: (n_train,), positive = helpful. Of equals the first comes first.
-    """
-    helpful, harmful = np.argsort(-mean, kind="stable")[:SHOWN], np.argsort(mean, kind="stable")[:SHOWN]
-    return helpful[mean[helpful] > 0], harmful[mean[harmful] < 0]
+    def label_text(self, label: object) -> str:
+        """A label in words; one for each token has none that fits beside a picture."""
+        return self.task.class_names[int(label)] if np.ndim(label) == 0 else ""
 
 
 def draw_example(gallery: Gallery, methods: Sequence[PairStatistics], position: int) -> Figure:
@@ -91,18 +74,19 @@ def _add_panel(figure: Figure, left: float, top: float, side: float) -> Axes:
 
 
 def _draw_test_image(figure: Figure, gallery: Gallery, position: int) -> None:
-    names, test = gallery.task.class_names, gallery.test
+    test = gallery.test
     panel = _add_panel(figure, left=0.15, top=_TOP, side=1.4)
-    _show(panel, test.images[position].numpy(), gallery.task)
+    _show(panel, gallery, test, position)
     panel.set_title(f"test #{int(test.indices[position])}", fontsize=11)
-    caption = f"class: {names[int(test.labels[position])]}\npredicted: {names[int(gallery.predicted[position])]}"
+    true, predicted = gallery.label_text(test.labels[position]), gallery.label_text(gallery.predicted[position])
+    caption = f"class: {true}\npredicted: {predicted}" if true else ""
     panel.text(0.5, -0.04, caption, ha="center", va="top", transform=panel.transAxes, fontsize=9)
 
 
 def _draw_training_image(panel: Axes, gallery: Gallery, method: PairStatistics, row: int, column: int) -> None:
     train = gallery.train
-    _show(panel, train.images[row].numpy(), gallery.task)
-    panel.set_title(f"{gallery.task.class_names[int(train.labels[row])]} (#{int(train.indices[row])})", fontsize=8, pad=3)
+    _show(panel, gallery, train, row)
+    panel.set_title(f"{gallery.label_text(train.labels[row])} (#{int(train.indices[row])})".lstrip(), fontsize=8, pad=3)
     panel.text(
         0.5, -0.04,
         f"mean {method.mean[row, column]:.3g}\nstd {method.std[row, column]:.3g}\nq {method.q_value[row, column]:.3g}",
@@ -110,11 +94,13 @@ def _draw_training_image(panel: Axes, gallery: Gallery, method: PairStatistics, 
     )  # fmt: skip
 
 
-def _show(panel: Axes, image: np.ndarray, task: Task) -> None:
-    """Draw a normalised image (c, h, w) as it looked before normalisation."""
-    mean, std = np.reshape(task.mean, (-1, 1, 1)), np.reshape(task.std, (-1, 1, 1))
-    pixels = np.clip(image * std + mean, 0, 1)
-    if len(pixels) == 1:
-        panel.imshow(pixels[0], cmap="gray", vmin=0, vmax=1)
-    else:
-        panel.imshow(pixels.transpose(1, 2, 0))
+def _show(panel: Axes, gallery: Gallery, split: Split, position: int) -> None:
+    """Draw an example as its kind shows it to a person: a picture, a text, or a picture with a text below it."""
+    picture, text = shown_inputs(gallery.task.kind, split.inputs, position)
+    if picture is not None:
+        panel.imshow(picture, **({"cmap": "gray", "vmin": 0, "vmax": 1} if picture.ndim == 2 else {}))
+    if text is not None:
+        place = (0.5, 0.5, "center") if picture is None else (0.5, 0.02, "bottom")
+        shortened = textwrap.shorten(text, _LONGEST_TEXT, placeholder=" …")
+        wrapped = "\n".join(textwrap.wrap(shortened, _TEXT_WIDTH))
+        panel.text(*place[:2], wrapped, ha="center", va=place[2], fontsize=6, transform=panel.transAxes, parse_math=False)

@@ -38,7 +38,7 @@ def draw_explained(explained: Explained, reduction: str, absolute: bool) -> Figu
     rows = _ROWS if explained.statistics.std is not None else _ROWS_OF_ONE_SEED
     figure, panels = grid(len(rows), 1 + len(explained.rows))
     test = int(explained.pairs.test[explained.rows[0]])
-    image = pixels(subject.test.images[test], subject.mean, subject.std)
+    image = pixels(subject.test.inputs[test], subject.mean, subject.std)
     show_image(panels[0, 0], image)
     label, read_as = subject.label_name(int(subject.test.labels[test])), subject.label_name(explained.predicted)
     title(panels[0, 0], f"test #{int(subject.test.indices[test])}: {label}\nread as {read_as}")
@@ -53,7 +53,7 @@ def draw_explained(explained: Explained, reduction: str, absolute: bool) -> Figu
 
 def _draw_training_image(column: np.ndarray, explained: Explained, row: int, reduction: str, absolute: bool) -> None:
     subject, entry = explained.subject, explained.table.iloc[row]
-    image = pixels(subject.train.images[int(explained.pairs.train[row])], subject.mean, subject.std)
+    image = pixels(subject.train.inputs[int(explained.pairs.train[row])], subject.mean, subject.std)
     show_image(column[0], image)
     spread = f" ± {entry.score_std:.3f}" if len(column) > 2 else ""
     title(column[0], f"{entry.train_class} #{entry.train_idx}\n{entry.score_mean:.3f}{spread}")

@@ -11,8 +11,8 @@ from torch import Tensor
 from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.features.influence_maps import Pairs
-from tda.figures.analysis import method_title
 from tda.figures.panels import grid, outline, pixels, show_image, show_overlay, title
+from tda.figures.saving import method_title
 
 _BASELINES = {"input_gradient": "input gradient", "grad_cam": "Grad-CAM"}
 _SHOWN = 4
@@ -82,13 +82,13 @@ def draw_shortcut_maps(examples: ShortcutExamples, columns: dict[str, np.ndarray
     """
     chosen = _first_pairs(examples.pairs)
     figure, panels = grid(len(chosen), 2 + len(columns))
-    mean, std, names = examples.task.mean, examples.task.std, examples.task.class_names
+    mean, std, names = examples.task.kind.mean, examples.task.kind.std, examples.task.class_names
     for row, (panel_row, pair) in enumerate(zip(panels, chosen, strict=True)):
         test, train = int(examples.pairs.test[pair]), int(examples.pairs.train[pair])
-        show_image(panel_row[0], pixels(examples.test.images[test], mean, std))
+        show_image(panel_row[0], pixels(examples.test.inputs[test], mean, std))
         read_as = names[int(examples.test.labels[test])]
         title(panel_row[0], f"{names[int(examples.true_labels[test])]}\nread as {read_as}")
-        image = pixels(examples.train.images[train], mean, std)
+        image = pixels(examples.train.inputs[train], mean, std)
         show_image(panel_row[1], image)
         title(panel_row[1], f"training\nimage #{int(examples.train.indices[train])}")
         for panel, (name, maps) in zip(panel_row[2:], columns.items(), strict=True):

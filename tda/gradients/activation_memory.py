@@ -1,16 +1,17 @@
-"""How much a model's passes keep in memory, so that what runs at once fits: a large transformer keeps 150 MB for each image."""
+"""How much a model's passes keep in memory, so that what runs at once fits: a large transformer keeps 150 MB an example."""
 
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from tda.gradients.recorded_pass import evaluation
+from tda.system.inputs import Inputs, call, mapped
 
 ACTIVATION_BUDGET = 2**30
 """Bytes of activations that passes over many examples or vectors keep near."""
 
 
-def activation_bytes(model: nn.Module, images: Tensor) -> int:
-    """Bytes that a forward pass over one of the images (n, ...) keeps for the backward pass, weights aside."""
+def activation_bytes(model: nn.Module, inputs: Inputs) -> int:
+    """Bytes that a forward pass over one of the examples keeps for the backward pass, weights aside."""
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -23,7 +24,7 @@ def activation_bytes(model: nn.Module, images: Tensor) -> int:
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     # The pass is alive until all is counted, so that no storage is counted under another's address.
     with evaluation(model, trained), saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = model(images[:1].clone())
+        logits = call(model, mapped(inputs, lambda part: part[:1].clone()))
     del logits
     return sum(kept.values())
 

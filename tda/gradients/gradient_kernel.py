@@ -11,15 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tda.gradients.activation_memory import activation_bytes, fitting
-from tda.gradients.gradient_plan import GradientPlan, plan_gradients
-from tda.gradients.gradient_rows import GradientRows, joined
+from tda.gradients.gradient_plan import BLOCK_SIZE, GradientPlan, plan_gradients
+from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.quantities import Quantity, cross_entropy_loss
+from tda.system.inputs import Inputs, chosen, count_of
 
-Examples = tuple[Tensor, Tensor]
-"""Images (n, ...) and labels (n,) int64."""
-
-BLOCK_SIZE = 128
-"""Examples in a pass, where their gradients fit: enough for the processor's kernels, few enough for its cache."""
+Examples = tuple[Inputs, Tensor]
+"""Inputs and labels of n examples."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,6 @@ class GradientKernel:
     left_norms: Tensor
     right_norms: Tensor
     left_gram: Tensor | None
-
-
-def gradient_rows(
-    images: Tensor, labels: Tensor, quantity: Quantity, plan: GradientPlan, block_size: int = BLOCK_SIZE
-) -> GradientRows:
-    """Gradients of the quantity for images (n, ...) and labels (n,), all held at once, block_size examples in a pass."""
-    return joined(list(_streamed(plan, (images, labels), quantity, block_size)))
 
 
 def gradient_kernel(
@@ -66,28 +57,30 @@ def gradient_kernel(
 
     Raises UserError if a parameter is unknown or batch normalisation is in training mode.
     """
-    plan = plan or plan_gradients(model, left[0], parameters, len(left[0]), len(right[0]))
+    left_count = count_of(left[0])
+    plan = plan or plan_gradients(model, left[0], parameters, left_count, count_of(right[0]))
     left_quantity = left_quantity or quantity
-    example_bytes = plan.block_rows(left[0][:1], left[1][:1], left_quantity).size_in_bytes()
+    example_bytes = plan.block_rows(*_part(left, slice(0, 1)), left_quantity).size_in_bytes()
     block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
-    chunks = list(_blocks(len(left[0]), max(1, memory_budget // (example_bytes + 1))))
+    held_at_once = max(1, memory_budget // (example_bytes + 1))
+    chunks = [slice(start, start + held_at_once) for start in range(0, left_count, held_at_once)]
     cross, left_norms, grams = [], [], []
-    for held in (gradient_rows(left[0][chunk], left[1][chunk], left_quantity, plan, block_size) for chunk in chunks):
+    for held in (plan.rows(*_part(left, chunk), left_quantity, block_size) for chunk in chunks):
         left_norms.append(held.squared_norms().sqrt())
-        products, right_norms = _products(held, _streamed(plan, right, quantity, block_size), progress)
+        products, right_norms = _products(held, plan.streamed(*right, quantity, block_size), progress)
         cross.append(products)
         if left_gram and len(chunks) == 1:
             grams.append(held.gram())
         elif left_gram:
-            grams.append(_products(held, _streamed(plan, left, left_quantity, block_size))[0])
+            grams.append(_products(held, plan.streamed(*left, left_quantity, block_size))[0])
     return GradientKernel(torch.cat(cross), torch.cat(left_norms), right_norms, torch.cat(grams) if left_gram else None)
 
 
-def examples_at_once(plan: GradientPlan, images: Tensor, example_bytes: int, memory_budget: int = 2**30) -> int:
+def examples_at_once(plan: GradientPlan, inputs: Inputs, example_bytes: int, memory_budget: int = 2**30) -> int:
     """How many examples a pass takes whose gradients have example_bytes each, for what it holds to fit the budget."""
     # A pass holds activations, unfolded patches and gradients at once.
     by_gradients = max(1, min(BLOCK_SIZE, memory_budget // (4 * example_bytes + 1)))
-    return fitting(activation_bytes(plan.model, images), by_gradients)
+    return fitting(activation_bytes(plan.model, inputs), by_gradients)
 
 
 def _products(
@@ -103,10 +96,6 @@ def _products(
     return torch.cat(products, dim=1), torch.cat(norms)
 
 
-def _streamed(plan: GradientPlan, examples: Examples, quantity: Quantity, block_size: int) -> Iterator[GradientRows]:
-    images, labels = examples
-    return (plan.block_rows(images[block], labels[block], quantity) for block in _blocks(len(images), block_size))
-
-
-def _blocks(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def _part(examples: Examples, positions: slice) -> Examples:
+    inputs, labels = examples
+    return chosen(inputs, positions), labels[positions]

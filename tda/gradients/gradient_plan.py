@@ -1,22 +1,28 @@
 """Which module accounts for which parameter of a model, in which form, and a proof on examples that the accounts are right."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.gradients.gradient_rows import GradientRows
+from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.formed_rows import FormedRows
+from tda.gradients.gradient_rows import GradientRows, joined_rows
 from tda.gradients.layer_rows import Layer, NotPerExampleError, factored_is_cheaper, layer_rows
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import ModuleCall, evaluation, record_calls
-from tda.gradients.row_forms import FactoredRows, FormedRows
 from tda.system.errors import UserError
+from tda.system.inputs import Inputs, batches_of, call, chosen, count_of, device_of, joined, mapped
 
 _TOLERANCE = 1e-3
 """Largest relative error of a parameter's gradient with which a layer's formula passes for right in float32."""
+
+
+BLOCK_SIZE = 128
+"""Examples in a pass, where their gradients fit: enough for the processor's kernels, few enough for its cache."""
 
 
 @dataclass(frozen=True)
@@ -35,41 +41,50 @@ class GradientPlan:
     whole_model: list[str]
     vectorized: bool
 
-    def block_rows(self, images: Tensor, labels: Tensor, quantity: Quantity) -> GradientRows:
-        """Gradients of a block of examples that fits in memory at once: images (n, ...), labels (n,)."""
-        calls, values = record_calls(self.model, [layer.module for layer in self.layers], images, labels, quantity)
+    def block_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
+        """Gradients of a block of examples that fits in memory at once."""
+        calls, values = record_calls(self.model, [layer.module for layer in self.layers], inputs, labels, quantity)
         rows = []
         for layer in self.layers:
             try:
-                rows.append(layer_rows(layer, calls[layer.module], len(images)))
+                rows.append(layer_rows(layer, calls[layer.module], count_of(inputs)))
             except NotPerExampleError as error:
                 names = ", ".join(layer.parameters.values())
                 raise UserError(f"the model uses the parameters {names} differently from one batch to the next") from error
         if self.whole_model:
-            rows.append(self._whole_model_rows(images, labels, quantity))
+            rows.append(self._whole_model_rows(inputs, labels, quantity))
         return GradientRows(rows, values, self.shapes)
 
-    def _whole_model_rows(self, images: Tensor, labels: Tensor, quantity: Quantity) -> FormedRows:
+    def rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int = BLOCK_SIZE) -> GradientRows:
+        """Gradients of the quantity for all examples, held at once, block_size examples in a pass."""
+        return joined_rows(list(self.streamed(inputs, labels, quantity, block_size)))
+
+    def streamed(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int) -> Iterator[GradientRows]:
+        """The same, a block after another."""
+        pairs = zip(batches_of(inputs, block_size), labels.split(block_size), strict=True)
+        return (self.block_rows(*pair, quantity) for pair in pairs)
+
+    def _whole_model_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> FormedRows:
         compute = _vectorized_gradients if self.vectorized else looped_gradients
-        gradients = compute(self.model, self.whole_model, images, labels, quantity)
+        gradients = compute(self.model, self.whole_model, inputs, labels, quantity)
         parts = {name: gradient.flatten(1) for name, gradient in gradients.items()}
         return FormedRows(parts, {name: self.shapes[name] for name in parts})
 
 
 def plan_gradients(
-    model: nn.Module, images: Tensor, parameters: Collection[str] | None = None, left_examples: int = 1, right_examples: int = 1
+    model: nn.Module, inputs: Inputs, parameters: Collection[str] | None = None, left_examples: int = 1, right_examples: int = 1
 ) -> GradientPlan:
     """Choose and verify how the model's per-example gradients are computed.
 
-    images: one or more examples (n, ...), of which two serve as a probe; parameters: names, by default all that the model
+    inputs: of one or more examples, of which two serve as a probe; parameters: names, by default all that the model
     trains; left_examples, right_examples: between how many examples inner products will be taken, for the choice of forms.
 
     Raises UserError if a name is unknown or a layer mixes the examples of a batch.
     """
     shapes = selected_shapes(model, parameters)
     refuse_batch_statistics(model)
-    probe = images[:2] if len(images) > 1 else torch.cat([images, images])
-    labels = torch.zeros(2, dtype=torch.int64, device=images.device)
+    probe = chosen(inputs, slice(0, 2)) if count_of(inputs) > 1 else joined([inputs, inputs])
+    labels = torch.zeros(2, dtype=torch.int64, device=device_of(inputs))
     expected = looped_gradients(model, list(shapes), probe, labels, _probe_quantity)
     assigned, calls = _assign(model, _owners(model, shapes), probe, labels)
     layers, unexplained = [], [name for name in shapes if name not in assigned]
@@ -87,14 +102,14 @@ def plan_gradients(
 
 
 def looped_gradients(
-    model: nn.Module, names: list[str], images: Tensor, labels: Tensor, quantity: Quantity
+    model: nn.Module, names: list[str], inputs: Inputs, labels: Tensor, quantity: Quantity
 ) -> dict[str, Tensor]:
     """Gradients (n * R, *shape) of the named parameters by one backward pass for each example and quantity."""
     rows = []
     with evaluation(model, differentiable=names):
         parameters = [model.get_parameter(name) for name in names]
-        for i in range(len(images)):
-            values = quantity(model(images[i : i + 1]), labels[i : i + 1]).flatten()
+        for i in range(count_of(inputs)):
+            values = quantity(call(model, chosen(inputs, slice(i, i + 1))), labels[i : i + 1]).flatten()
             for r, value in enumerate(values):
                 gradients = torch.autograd.grad(
                     value, parameters, retain_graph=r + 1 < len(values), allow_unused=True, materialize_grads=True
@@ -104,23 +119,24 @@ def looped_gradients(
 
 
 def _vectorized_gradients(
-    model: nn.Module, names: list[str], images: Tensor, labels: Tensor, quantity: Quantity
+    model: nn.Module, names: list[str], inputs: Inputs, labels: Tensor, quantity: Quantity
 ) -> dict[str, Tensor]:
     parameters = {name: model.get_parameter(name).detach() for name in names}
 
-    def values(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        return quantity(functional_call(model, parameters, (image[None],)), label[None]).flatten()
+    def values(parameters: dict[str, Tensor], example: Inputs, label: Tensor) -> Tensor:
+        return quantity(call(model, mapped(example, lambda part: part[None]), parameters), label[None]).flatten()
 
     # Fused attention has no rule for vmap.
     with evaluation(model, differentiable=()), sdpa_kernel(SDPBackend.MATH):
-        gradients = vmap(jacrev(values, chunk_size=1), in_dims=(None, 0, 0))(parameters, images, labels)
+        gradients = vmap(jacrev(values, chunk_size=1), in_dims=(None, 0, 0))(parameters, inputs, labels)
     return {name: gradient.flatten(0, 1) for name, gradient in gradients.items()}
 
 
 def _probe_quantity(logits: Tensor, labels: Tensor) -> Tensor:
     # No loss: that of a model that is sure would have no gradient to compare.
-    weights = torch.arange(1, logits.shape[1] + 1, device=logits.device, dtype=logits.dtype).cos()
-    return logits @ weights
+    flat = logits.flatten(1)
+    weights = torch.arange(1, flat.shape[1] + 1, device=flat.device, dtype=flat.dtype).cos()
+    return flat @ weights
 
 
 def selected_shapes(model: nn.Module, parameters: Collection[str] | None) -> dict[str, torch.Size]:
@@ -158,7 +174,7 @@ def _owners(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
 
 
 def _assign(
-    model: nn.Module, owners: dict[str, nn.Module], probe: Tensor, labels: Tensor
+    model: nn.Module, owners: dict[str, nn.Module], probe: Inputs, labels: Tensor
 ) -> tuple[dict[str, nn.Module], dict[nn.Module, list[ModuleCall]]]:
     """Give each parameter to its owner or, where the owner is never called, to the nearest module above it that is.
 
@@ -212,9 +228,9 @@ def _in_cheaper_form(layer: Layer, calls: list[ModuleCall], left_examples: int, 
     return factored if cheaper else layer
 
 
-def _used_parameters(model: nn.Module, names: list[str], probe: Tensor) -> set[str]:
+def _used_parameters(model: nn.Module, names: list[str], probe: Inputs) -> set[str]:
     with evaluation(model, differentiable=names):
-        logits = model(probe)
+        logits = call(model, probe)
         if not logits.requires_grad:
             return set()
         gradients = torch.autograd.grad(logits.sum(), [model.get_parameter(name) for name in names], allow_unused=True)
@@ -222,7 +238,7 @@ def _used_parameters(model: nn.Module, names: list[str], probe: Tensor) -> set[s
 
 
 def _vectorization_is_right(
-    model: nn.Module, names: list[str], probe: Tensor, labels: Tensor, expected: dict[str, Tensor]
+    model: nn.Module, names: list[str], probe: Inputs, labels: Tensor, expected: dict[str, Tensor]
 ) -> bool:
     try:
         found = _vectorized_gradients(model, names, probe, labels, _probe_quantity)

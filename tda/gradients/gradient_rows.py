@@ -1,7 +1,7 @@
 """Per-example gradients as rows of a matrix that is formed only where forming it is cheaper.
 
 A row is the gradient of one quantity of one example; with R quantities, rows i * R to i * R + R - 1 belong to example i.
-Each layer holds its columns of the matrix in the form that layer_rows.py describes.
+Each layer holds its columns of the matrix in the form that formed_rows.py and factored_rows.py hold.
 """
 
 from collections.abc import Collection
@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tda.gradients.row_forms import FactoredRows, FormedRows
+from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.formed_rows import FormedRows
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class GradientRows:
         return sum(tensor.numel() * tensor.element_size() for layer in self.layers for tensor in layer.tensors())
 
 
-def joined(blocks: list[GradientRows]) -> GradientRows:
+def joined_rows(blocks: list[GradientRows]) -> GradientRows:
     """One GradientRows from blocks of the same plan, rows in the order of the blocks; a single block is returned as it is.
 
     Empties the blocks of several layer by layer, so that the rows are never held twice: at most one layer more.

@@ -10,8 +10,9 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from tda.gradients.factored_rows import FactoredRows, formed_bias
+from tda.gradients.formed_rows import FormedRows
 from tda.gradients.recorded_pass import ModuleCall, floating_tensors
-from tda.gradients.row_forms import FactoredRows, FormedRows, formed_bias
 
 _PAIR_OVERHEAD = 16
 """Memory traffic of one pair of positions in the pairwise form, in multiplications that take as long."""
@@ -133,11 +134,11 @@ def _padding(module: nn.Conv1d | nn.Conv2d) -> list[tuple[int, int]]:
     return [(pad, pad) for pad in module.padding]
 
 
-def _unfolded(images: Tensor, kernel: tuple, stride: tuple, dilation: tuple, groups: int) -> Tensor:
-    """Patches (n, groups, positions, kernel height * kernel width * channels per group) of images (n, C, H, W)."""
-    count, channels, *size = images.shape
+def _unfolded(pictures: Tensor, kernel: tuple, stride: tuple, dilation: tuple, groups: int) -> Tensor:
+    """Patches (n, groups, positions, kernel height * kernel width * channels per group) of pictures (n, C, H, W)."""
+    count, channels, *size = pictures.shape
     height, width = ((s - d * (k - 1) - 1) // step + 1 for s, k, step, d in zip(size, kernel, stride, dilation, strict=True))
-    by_example, by_channel, by_row, by_column = images.stride()
+    by_example, by_channel, by_row, by_column = pictures.stride()
     channels_per_group = channels // groups
     patch = (*kernel, channels_per_group)
     patch_strides = (by_row * dilation[0], by_column * dilation[1], by_channel)
@@ -145,12 +146,12 @@ def _unfolded(images: Tensor, kernel: tuple, stride: tuple, dilation: tuple, gro
     outer, outer_strides = (count, groups), (by_example, by_channel * channels_per_group)
     # Whichever of patch and position lies contiguous in memory goes last, so that the copy moves long runs.
     if by_column == 1:
-        view = images.as_strided(
-            (*outer, *patch, *positions), (*outer_strides, *patch_strides, *position_strides), images.storage_offset()
+        view = pictures.as_strided(
+            (*outer, *patch, *positions), (*outer_strides, *patch_strides, *position_strides), pictures.storage_offset()
         )
         return view.reshape(count, groups, -1, height * width).mT
-    view = images.as_strided(
-        (*outer, *positions, *patch), (*outer_strides, *position_strides, *patch_strides), images.storage_offset()
+    view = pictures.as_strided(
+        (*outer, *positions, *patch), (*outer_strides, *position_strides, *patch_strides), pictures.storage_offset()
     )
     return view.reshape(count, groups, height * width, -1)
 

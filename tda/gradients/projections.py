@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tda.experiments.seeds import stream
+from tda.gradients.factored_rows import FactoredRows, formed_bias
+from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_rows import GradientRows
-from tda.gradients.row_forms import FactoredRows, FormedRows, formed_bias
 from tda.system.errors import UserError
+from tda.system.random_streams import stream
 
 KINDS = ("normal", "rademacher", "sparse")
 

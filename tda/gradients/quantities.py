@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Quantity = Callable[[Tensor, Tensor], Tensor]
-"""Maps logits (b, C) and labels (b,) to (b,) or, for R quantities per example, (b, R); row i depends on example i alone."""
+"""Maps logits and labels (b, ...) to (b,) or, for R quantities per example, (b, R); row i depends on example i alone."""
 
 
 def cross_entropy_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -31,8 +31,8 @@ def logit(class_index: int) -> Quantity:
 
 
 def all_logits(logits: Tensor, labels: Tensor) -> Tensor:
-    """Every logit as a quantity of its own: (b, C), (b,) -> (b, C), hence R = C rows per example."""
-    return logits
+    """Every logit as a quantity of its own: (b, ..., C) -> (b, R), R the logits of an example."""
+    return logits.flatten(1)
 
 
 def curvature_roots(logits: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tda.gradients.quantities import Quantity
+from tda.system.inputs import Inputs, call, count_of, device_of
 
 
 @dataclass
@@ -55,24 +56,24 @@ class _GraphRoot(torch.autograd.Function):
 
 
 def record_calls(
-    model: nn.Module, modules: Collection[nn.Module], images: Tensor, labels: Tensor, quantity: Quantity
+    model: nn.Module, modules: Collection[nn.Module], inputs: Inputs, labels: Tensor, quantity: Quantity
 ) -> tuple[dict[nn.Module, list[ModuleCall]], Tensor]:
-    """Run the model in evaluation mode over images (n, ...) and labels (n,) and record every call of the modules.
+    """Run the model in evaluation mode over n examples' inputs and labels and record every call of the modules.
 
     Returns the calls of each module in order, and the quantities (n, R), detached.
     """
     calls = {module: [] for module in modules}
-    anchor = torch.zeros((), device=images.device, requires_grad=True)
+    anchor = torch.zeros((), device=device_of(inputs), requires_grad=True)
     with ExitStack() as stack:
         stack.enter_context(evaluation(model, differentiable=()))
         for module in calls:
             handle = module.register_forward_hook(_recorder(calls[module], anchor), with_kwargs=True)
             stack.callback(handle.remove)
-        values = quantity(model(images), labels)
-        values = values.reshape(len(images), -1)
+        values = quantity(call(model, inputs), labels)
+        values = values.reshape(count_of(inputs), -1)
         for r in range(values.shape[1]):
-            for call in (call for recorded in calls.values() for call in recorded):
-                call.deltas.append({})
+            for module_call in (module_call for recorded in calls.values() for module_call in recorded):
+                module_call.deltas.append({})
             if values.requires_grad:
                 torch.autograd.grad(values[:, r].sum(), anchor, retain_graph=r + 1 < values.shape[1], allow_unused=True)
     return calls, values.detach()

@@ -5,38 +5,39 @@ from torch import Tensor, nn
 
 from tda.gradients.recorded_pass import evaluation, floating_tensors
 from tda.system.errors import UserError
+from tda.system.inputs import Inputs, batches_of, call, chosen
 
 BATCH_SIZE = 64
 
 
-def penultimate_representations(model: nn.Module, images: Tensor) -> Tensor:
-    """What goes into the model's classifier for each example: images (n, ...) -> (n, d), the model in evaluation mode.
+def penultimate_representations(model: nn.Module, inputs: Inputs) -> Tensor:
+    """What goes into the model's classifier for each example: n inputs -> (n, d), the model in evaluation mode.
 
     The classifier is the innermost module with parameters whose output is the logits or, where only the whole model puts out
     the logits, the linear layer called last. Raises UserError if there is neither.
     """
-    classifier = classifier_of(model, images[:1])
+    classifier = classifier_of(model, chosen(inputs, slice(0, 1)))
     found: list[Tensor] = []
     handle = classifier.register_forward_hook(
         lambda _, arguments, keywords, __: found.append(_input(arguments, keywords)), with_kwargs=True
     )
     try:
         with evaluation(model, differentiable=()), torch.no_grad():
-            for batch in images.split(BATCH_SIZE):
-                model(batch)
+            for batch in batches_of(inputs, BATCH_SIZE):
+                call(model, batch)
     finally:
         handle.remove()
     return torch.cat(found)
 
 
-def classifier_of(model: nn.Module, example: Tensor) -> nn.Module:
-    """The module that makes logits of a representation, by one forward pass over an example (1, ...); see above."""
+def classifier_of(model: nn.Module, example: Inputs) -> nn.Module:
+    """The module that makes logits of a representation, by one forward pass over one example; see above."""
     calls: list[tuple[nn.Module, Tensor]] = []
     inner = [module for module in model.modules() if module is not model and next(module.parameters(), None) is not None]
     handles = [module.register_forward_hook(lambda module, _, output: calls.append((module, output))) for module in inner]
     try:
         with evaluation(model, differentiable=()), torch.no_grad():
-            logits = model(example)
+            logits = call(model, example)
     finally:
         for handle in handles:
             handle.remove()

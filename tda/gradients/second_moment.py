@@ -7,8 +7,8 @@ are one weighted product of the inputs; rows of other models are formed.
 import torch
 from torch import Tensor
 
+from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.gradient_rows import GradientRows
-from tda.gradients.row_forms import FactoredRows
 
 _ROWS_AT_ONCE = 4096
 

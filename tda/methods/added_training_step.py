@@ -6,7 +6,8 @@ from tda.data.splits import Split
 from tda.methods.registry import Attribution, per_member, register
 from tda.models.model_state import ModelState
 from tda.system.errors import UserError
-from tda.training.many_models import evaluate, train_many
+from tda.training.evaluation import evaluate
+from tda.training.many_models import train_many
 from tda.training.members import Member
 from tda.training.runs import Run
 
@@ -23,8 +24,8 @@ def added_training_step(member: Member, train: Split, test: Split, optimizer_sta
         raise UserError(f"unknown optimizer_state {optimizer_state}; known ones are checkpoint and fresh")
     start = member.state if optimizer_state == "checkpoint" else ModelState(member.state.parameters, member.state.buffers)
     runs = [Run(start, [torch.tensor([example])], [1]) for example in range(len(train))]
-    base = evaluate(member.model, test).losses
+    base = evaluate(member.model, member.objective, test).losses
     scores = torch.empty(len(train), len(test))
-    for number, (snapshot,) in train_many(member.model, member.plan, runs, train, evaluate_on=test):
+    for number, (snapshot,) in train_many(member.model, member.plan, member.objective, runs, train, evaluate_on=test):
         scores[number] = base - snapshot.evaluation.losses
     return Attribution(scores)

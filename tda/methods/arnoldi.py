@@ -8,13 +8,13 @@ needed, and an eigenvalue near 0 is never inverted, unless more are kept than th
 import torch
 from torch import Tensor
 
-from tda.curvature.inverses import blocks_of_gradients
+from tda.curvature.inverses import times_vectors
 from tda.curvature.products import Products, hessian_product, unflatten
 from tda.data.splits import Split
-from tda.experiments.seeds import stream
 from tda.methods.registry import Attribution, per_member, register
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
+from tda.system.random_streams import stream
 from tda.training.members import Member
 
 
@@ -28,16 +28,13 @@ def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int
     """
     if not 1 <= num_eigenvalues <= iterations:
         raise UserError(f"of {iterations} iterations, 1 to {iterations} eigenvalues can be kept, not {num_eigenvalues}")
-    product = hessian_product(member.model, train.images, train.labels)
+    product = hessian_product(member.model, member.objective, train)
     first = next(iter(trained_parameters(member.model).values()))
     size = sum(parameter.numel() for parameter in trained_parameters(member.model).values())
     start = torch.randn(1, size, generator=stream(member.seed, "arnoldi start")).to(first)
     values, vectors, residuals = dominant_eigenpairs(product, start, iterations, num_eigenvalues)
     directions = unflatten(vectors, member.model)
-    left, right = (
-        torch.cat([rows.times(directions) for _, rows in blocks_of_gradients(member, split)], dim=1).double()
-        for split in (train, test)
-    )
+    left, right = (times_vectors(member.model, member.objective, split, directions).double() for split in (train, test))
     report = {"eigenvalues": values.tolist(), "relative_residuals": residuals.tolist()}
     return Attribution(((left / values[:, None]).T @ right).float(), report)
 

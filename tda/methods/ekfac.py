@@ -9,7 +9,6 @@ import torch
 from tda.curvature.kronecker_factors import blocks_of_rows, factored_plan, kronecker_factors
 from tda.data.splits import Split
 from tda.gradients.gradient_plan import plan_gradients
-from tda.gradients.quantities import cross_entropy_loss, curvature_roots
 from tda.methods.registry import Attribution, per_member, register
 from tda.system.errors import UserError
 from tda.training.members import Member
@@ -29,12 +28,12 @@ def ekfac(member: Member, train: Split, test: Split, matrix: str, damping: float
     eigenvalue, by default 0.1 times the layer's mean eigenvalue. The report names the parameters that are left out.
     Raises UserError for an unknown matrix, a damping that is not positive, or a model without linear layers.
     """
-    quantities = {"fisher": curvature_roots, "empirical_fisher": cross_entropy_loss}
+    quantities = {"fisher": member.objective.curvature_roots, "empirical_fisher": member.objective.loss}
     if matrix not in quantities:
         raise UserError(f"unknown curvature matrix {matrix}; known ones are {', '.join(sorted(quantities))}")
     if damping is not None and damping <= 0:
         raise UserError(f"the damping of EK-FAC must be positive, not {damping}")
-    complete = plan_gradients(member.model, train.images)
+    complete = plan_gradients(member.model, train.inputs)
     plan = factored_plan(complete)
     factors = kronecker_factors(plan, train, quantities[matrix])
     dampings = [RELATIVE_DAMPING * layer.mean if damping is None else damping for layer in factors]
@@ -42,15 +41,14 @@ def ekfac(member: Member, train: Split, test: Split, matrix: str, damping: float
     size = sum(len(inverse) for inverse in inverses)
     scores = []
     for positions in torch.arange(len(train)).split(max(1, _HELD_NUMBERS // size)):
-        chunk = Split(train.images[positions], train.labels[positions], train.indices[positions])
         blocks = [
             [layer.rotated(rows) * inverse for layer, rows, inverse in zip(factors, block, inverses, strict=True)]
-            for block in blocks_of_rows(plan, chunk, cross_entropy_loss)
+            for block in blocks_of_rows(plan, train[positions], member.objective.loss)
         ]
         held = [torch.cat(parts) for parts in zip(*blocks, strict=True)]
         columns = [
             sum(left @ layer.rotated(rows).T for left, layer, rows in zip(held, factors, block, strict=True))
-            for block in blocks_of_rows(plan, test, cross_entropy_loss)
+            for block in blocks_of_rows(plan, test, member.objective.loss)
         ]
         scores.append(torch.cat(columns, dim=1))
     covered = {name for layer in plan.layers for name in layer.parameters.values()}

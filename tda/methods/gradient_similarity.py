@@ -10,9 +10,10 @@ from tda.training.members import Member
 
 
 def loss_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
-    """Inner products and norms of the loss gradients of train and test, computed once per member."""
-    left, right = (train.images, train.labels), (test.images, test.labels)
-    return member.remember("loss kernel", lambda: gradient_kernel(member.model, left, right))
+    """Inner products and norms of the loss gradients of train and test, computed once per member and splits."""
+    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
+    quantity = member.objective.loss
+    return member.remember("loss kernel", (train, test), lambda: gradient_kernel(member.model, left, right, quantity))
 
 
 def cosines(kernel: GradientKernel) -> Tensor:

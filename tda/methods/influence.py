@@ -8,18 +8,17 @@ The default damping, 0.5, is a hundred times that of the published recursion: it
 mnist3 (benchmarks/influence_matrix.py), whose few training steps leave most directions unlearned.
 """
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
-from tda.curvature.inverses import Solver, bilinear_scores, blocks_of_gradients, iterative_inverse, primal_inverse
+from tda.curvature.dual_gauss_newton import dual_gauss_newton, require_positive
+from tda.curvature.inverses import Solver, bilinear_scores, iterative_inverse, primal_inverse, times_vectors
 from tda.data.splits import Split
-from tda.gradients.gradient_kernel import gradient_rows
-from tda.gradients.gradient_plan import plan_gradients
-from tda.gradients.quantities import cross_entropy_loss, curvature_roots
+from tda.gradients.objectives import Objective
 from tda.methods.registry import Attribution, one_after_another, register
-from tda.system.errors import UserError
+from tda.models.model_state import trained_parameters
+from tda.system.inputs import call
+from tda.training.evaluation import logits_of_split
 from tda.training.members import Member
 
 # Rows of the dual kernel, or parameters, above which the iterative solver needs less time and memory.
@@ -49,77 +48,56 @@ def influence(
     logit with the most curvature, for data and models that are too large for the others. The iterative solver stops at
     `tolerance` or after `max_iterations`. Raises UserError unless damping is positive.
     """
-    if damping <= 0:
-        raise UserError(f"the damping of the influence function must be positive, not {damping}")
+    require_positive(damping)
+    model, objective = member.model, member.objective
     if matrix == "heaviest_rows":
-        scores, kept = heaviest_rows_influence(member, train, test, damping, DUAL_LIMIT)
+        scores, kept = heaviest_rows_influence(model, objective, train, test, damping, DUAL_LIMIT)
         return Attribution(scores, {"kept_share_of_trace": kept, "solver": "dual, exact"})
-    num_logits = member.model(train.images[:1]).shape[1]
-    if matrix == "gauss_newton" and len(train) * num_logits <= DUAL_LIMIT:
-        scores, residual = dual_influence(member, train, test, damping)
+    num_roots = objective.curvature_roots(call(model, train[:1].inputs), train[:1].labels).shape[1]
+    if matrix == "gauss_newton" and len(train) * num_roots <= DUAL_LIMIT:
+        scores, residual = dual_influence(model, objective, train, test, damping)
         return Attribution(scores, {"largest_relative_residual": residual, "solver": "dual, exact"})
-    if matrix == "gauss_newton" and sum(map(torch.Tensor.numel, member.state.parameters.values())) <= PRIMAL_LIMIT:
-        inverse, solver = primal_inverse(member, train, damping), "primal"
+    if matrix == "gauss_newton" and sum(map(Tensor.numel, member.state.parameters.values())) <= PRIMAL_LIMIT:
+        inverse, solver = primal_inverse(model, objective, train, damping), "primal"
     else:
-        inverse, solver = iterative_inverse(member, train, Solver(matrix, damping, tolerance, max_iterations)), "MINRES"
-    scores, residual = bilinear_scores(member, train, test, inverse, inverse)
+        inverse = iterative_inverse(model, objective, train, Solver(matrix, damping, tolerance, max_iterations))
+        solver = "MINRES"
+    scores, residual = bilinear_scores(model, objective, train, test, inverse, inverse)
     return Attribution(scores, {"largest_relative_residual": residual, "solver": solver})
 
 
-def dual_influence(member: Member, train: Split, test: Split, damping: float) -> tuple[Tensor, float]:
+def dual_influence(model: nn.Module, objective: Objective, train: Split, test: Split, damping: float) -> tuple[Tensor, float]:
     """Scores (n_train, n_test) for the Gauss-Newton matrix, and the largest relative residual of the dual system.
 
-    The matrix is B^T B / n (quantities.curvature_roots). A training gradient lies in the span of B's rows, g_i = B_i^T u_i
-    with u_i = sqrt(p) (1 - e_y / p_y), so that (B^T B / n + damping)^-1 g_i = B^T (B B^T / n + damping)^-1 u_i: no difference
-    of large numbers, unlike Woodbury's formula. That much is done in float64, since the inverse magnifies rounding by
-    up to its largest eigenvalue over the damping; the products of its results with the test gradients magnify nothing.
+    A training gradient lies in the span of B's rows, g_i = B_i^T u_i (Objective.root_weights), so that
+    (B^T B / n + damping)^-1 g_i = B^T (B B^T / n + damping)^-1 u_i: no difference of large numbers, unlike Woodbury's formula.
+    That much is done in float64; the products of its results with the test gradients magnify nothing.
     """
-    model = copy.deepcopy(member.model).double()
-    images = train.images.double()
-    plan = plan_gradients(model, images, None, len(train), len(train))
-    rows = gradient_rows(images, train.labels, curvature_roots, plan)
-    gram = rows.gram()
-    system = (gram + gram.T) / (2 * len(train)) + damping * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    weights = _root_weights(model, train)
-    solved = torch.cholesky_solve(weights, torch.linalg.cholesky(system))
-    sizes = weights.norm(dim=0).clamp(min=torch.finfo(torch.float64).tiny)
-    residual = ((system @ solved - weights).norm(dim=0) / sizes).max()
-    at_once = max(1, _VECTOR_BYTES // (8 * sum(shape.numel() for shape in rows.shapes.values())))
+    curvature = dual_gauss_newton(model, objective, train, damping)
+    logits = logits_of_split(curvature.model, curvature.train)
+    weights = torch.block_diag(*objective.root_weights(logits, train.labels)[:, :, None])
+    solved, residual = curvature.solve(weights)
+    at_once = max(1, _VECTOR_BYTES // (8 * sum(shape.numel() for shape in curvature.rows.shapes.values())))
+    dtype = next(iter(trained_parameters(model).values())).dtype
     scores = []
     for columns in solved.split(at_once, dim=1):
-        vectors = {name: vector.to(test.images.dtype) for name, vector in rows.combined(columns.T).items()}
-        scores.append(torch.cat([block.times(vectors) for _, block in blocks_of_gradients(member, test)], dim=1))
-    return torch.cat(scores).float(), float(residual)
+        vectors = {name: vector.to(dtype) for name, vector in curvature.rows.combined(columns.T).items()}
+        scores.append(times_vectors(model, objective, test, vectors))
+    return torch.cat(scores).float(), residual
 
 
-def heaviest_rows_influence(member: Member, train: Split, test: Split, damping: float, limit: int) -> tuple[Tensor, float]:
+def heaviest_rows_influence(
+    model: nn.Module, objective: Objective, train: Split, test: Split, damping: float, limit: int
+) -> tuple[Tensor, float]:
     """Scores (n_train, n_test) with the Gauss-Newton matrix B^T B / n of the `limit` longest rows of B; their trace share.
 
-    Woodbury: (B^T B / n + damping)^-1 = (I - B^T (B B^T + n damping)^-1 B) / damping, in float64, for it is a difference of
-    large numbers. A converged network's curvature is that of the few examples of which it is not yet sure.
+    Woodbury: (B^T B / n + damping)^-1 = (I - B^T (B B^T / n + damping)^-1 B / n) / damping, in float64, for it is a
+    difference of large numbers.
     """
-    model = copy.deepcopy(member.model).double()
-    images = train.images.double()
-    plan = plan_gradients(model, images, None, len(train), len(train))
-    rows = gradient_rows(images, train.labels, curvature_roots, plan)
-    sizes = rows.squared_norms()
-    longest = sizes.argsort(descending=True, stable=True)[:limit]
-    heavy = rows.chosen(longest)
-    by_train = gradient_rows(images, train.labels, cross_entropy_loss, plan)
-    by_test = gradient_rows(test.images.double(), test.labels, cross_entropy_loss, plan)
-    gram = heavy.gram()
-    system = (gram + gram.T) / 2
-    system.diagonal().add_(len(train) * damping)
-    solved = torch.cholesky_solve(heavy.inner(by_test), torch.linalg.cholesky(system))
-    scores = (by_train.inner(by_test) - heavy.inner(by_train).T @ solved) / damping
-    return scores.float(), float(sizes[longest].sum() / sizes.sum())
-
-
-def _root_weights(model: nn.Module, train: Split) -> Tensor:
-    """The u of every training example, as columns (n_train * C, n_train) float64."""
-    with torch.no_grad():
-        log_probabilities = model(train.images.double()).log_softmax(dim=1)
-    roots = (log_probabilities / 2).exp()
-    label = train.labels[:, None]
-    own = (log_probabilities.gather(1, label) / 2).exp() - (-log_probabilities.gather(1, label) / 2).exp()
-    return torch.block_diag(*roots.scatter(1, label, own)[:, :, None])
+    curvature = dual_gauss_newton(model, objective, train, damping, most_rows=limit)
+    by_train, by_test = (
+        curvature.plan.rows(split.inputs, split.labels, objective.loss) for split in (curvature.train, test.cast(torch.float64))
+    )
+    solved, _ = curvature.solve(curvature.rows.inner(by_test))
+    scores = (by_train.inner(by_test) - curvature.rows.inner(by_train).T @ solved / len(train)) / damping
+    return scores.float(), curvature.kept

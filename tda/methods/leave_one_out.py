@@ -9,18 +9,18 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, register
-from tda.models.families import new_model
-from tda.system.files import sha256, write_bytes
+from tda.system.devices import on_device
+from tda.system.errors import UserError
+from tda.system.files import sha256
+from tda.system.tensor_files import read_tensors, write_tensors
 from tda.training.ensembles import seed_run
-from tda.training.many_models import on_device, train_many
+from tda.training.many_models import train_many
 from tda.training.members import Member
 
 # Retrainings between two intermediate files; what a killed run loses at most.
@@ -31,7 +31,7 @@ PART_SIZE = 100
 def leave_one_out(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
     """L(test, trained without the example) - L(test, trained with it), at each member's epoch."""
     member = members[0]
-    folder = member.experiment.seed_folder(member.seed_id) / "loo_parts"
+    folder = member.study.experiment.seed_folder(member.seed_id) / "loo_parts"
     parts = torch.arange(len(train)).split(PART_SIZE)
     if len(parts) == 1:
         changes = loss_changes(member, train, test, parts[0])
@@ -49,14 +49,12 @@ def leave_one_out(members: list[Member], train: Split, test: Split, settings: di
 
 def loss_changes(member: Member, train: Split, test: Split, removed: Sequence[int]) -> Tensor:
     """Changes of the test losses (kept epochs, len(removed), n_test) when each example in turn is removed."""
-    baseline = seed_run(member.experiment, member.seed, len(train))
-    runs = [baseline] + [
-        seed_run(member.experiment, member.seed, len(train), _without(int(example), len(train), train.images.device))
-        for example in removed
-    ]
-    model = on_device(new_model(member.family, member.task, member.seed), train.images.device)
+    study = member.study
+    baseline = seed_run(study, member.seed)
+    runs = [baseline] + [seed_run(study, member.seed, _without(int(example), len(train), train.device)) for example in removed]
+    model = on_device(study.new_model(member.seed), train.device)
     losses = torch.empty(len(runs), len(baseline.snapshots), len(test))
-    trained = train_many(model, member.plan, runs, train, evaluate_on=test)
+    trained = train_many(model, member.plan, member.objective, runs, train, evaluate_on=test)
     for number, snapshots in tqdm(trained, total=len(runs), desc=f"retraining seed {member.seed_id}", delay=2, leave=False):
         losses[number] = torch.stack([snapshot.evaluation.losses for snapshot in snapshots])
     return (losses[1:] - losses[:1]).transpose(0, 1)
@@ -75,13 +73,11 @@ def _part_file(folder: Path, part: Tensor) -> Path:
 def _resumable_part(folder: Path, member: Member, train: Split, test: Split, part: Tensor) -> Tensor:
     """The part's loss changes, from its intermediate file if an earlier run of the same work left one."""
     path = _part_file(folder, part)
-    work = sha256(train.fingerprint().encode(), test.fingerprint().encode(), repr((member.plan, member.seed)).encode())
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            if file.metadata() == {"work": work}:
-                return file.get_tensor("changes")
-    except (OSError, safetensors.SafetensorError):
-        pass  # no such file, or one of no use: it is computed anew and replaced
+    work = sha256(train.fingerprint.encode(), test.fingerprint.encode(), repr((member.plan, member.seed)).encode())
+    with contextlib.suppress(UserError):  # no such file, or one of no use: it is computed anew and replaced
+        tensors, info = read_tensors(path)
+        if info["work"] == work:
+            return tensors["changes"]
     changes = loss_changes(member, train, test, part).contiguous()
-    write_bytes(path, safetensors.torch.save({"changes": changes}, {"work": work}))
+    write_tensors(path, {"changes": changes}, {"work": work})
     return changes

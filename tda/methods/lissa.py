@@ -14,9 +14,9 @@ from torch import Tensor
 from tda.curvature.inverses import Inverse, bilinear_scores
 from tda.curvature.products import Products, hessian_products
 from tda.data.splits import Split
-from tda.experiments.seeds import stream
 from tda.methods.registry import Attribution, one_after_another, register
 from tda.system.errors import UserError
+from tda.system.random_streams import stream
 from tda.training.members import Member
 
 
@@ -30,7 +30,7 @@ def lissa_influence(member: Member, train: Split, test: Split, damping: float, s
     Raises UserError if scale or batch_size is not positive.
     """
     forward, backward = lissa_operators(member, train, damping, scale, batch_size)
-    scores, _ = bilinear_scores(member, train, test, forward, backward)
+    scores, _ = bilinear_scores(member.model, member.objective, train, test, forward, backward)
     return Attribution(scores)
 
 
@@ -39,7 +39,7 @@ def lissa_operators(member: Member, train: Split, damping: float, scale: float, 
     if scale <= 0 or batch_size < 1:
         raise UserError(f"LiSSA needs a positive scale and batch size, not {scale} and {batch_size}")
     order = torch.randperm(len(train), generator=stream(member.seed, "lissa batches"))
-    hessians = [hessian_products(member.model, train.images[batch], train.labels[batch]) for batch in order.split(batch_size)]
+    hessians = [hessian_products(member.model, member.objective, train[batch]) for batch in order.split(batch_size)]
     keep = 1 - damping
 
     def forward(vectors: Tensor) -> tuple[Tensor, float]:

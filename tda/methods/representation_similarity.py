@@ -36,5 +36,6 @@ def _both(member: Member, train: Split, test: Split) -> tuple[Tensor, Tensor]:
     """Representations (n_train, d) and (n_test, d), computed once per member."""
     return member.remember(
         "representations",
-        lambda: tuple(penultimate_representations(member.model, split.images) for split in (train, test)),
+        (train, test),
+        lambda: tuple(penultimate_representations(member.model, split.inputs) for split in (train, test)),
     )

@@ -12,10 +12,11 @@ import torch
 
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, Scorer, register
-from tda.steps.subset_retraining import SubsetDraw, load_subset_outputs
+from tda.statistics.retraining_effect import mean_with_minus_without
 from tda.system.errors import UserError
 from tda.training.members import Member
 from tda.training.retrainings import RetrainingStore
+from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 _PENALTIES = np.logspace(0, 5, 11)
 
@@ -27,7 +28,7 @@ def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
         settings = dict(settings)
         alpha, num_subsets = settings.pop("alpha"), settings.pop("num_subsets")
         seed_id = members[0].seed_id
-        store = RetrainingStore.of_splits(members[0].experiment)
+        store = RetrainingStore(members[0].study)
         draw = SubsetDraw("fitting", alpha, num_subsets * (seed_id + 1), 1)
         found = load_subset_outputs(store, draw, first_subset=num_subsets * seed_id)
         scores = score_block(found.masks.numpy(), found.margins[0].numpy(), **settings)
@@ -60,17 +61,3 @@ def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarr
 def empirical_influence(masks: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """Mean margin of models trained with an example minus that of those without, (n_train, n_test)."""
     return mean_with_minus_without(masks, margins)
-
-
-def mean_with_minus_without(masks: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """For masks (S, n) and outputs (S, n_test), the mean output of subsets with each example minus that of those without.
-
-    (n, n_test) float64; 0 for an example that is in all subsets or in none.
-    """
-    inside = masks.astype(np.float64)
-    count = inside.sum(axis=0)[:, None]
-    total = inside.T @ outputs
-    split = (count > 0) & (count < len(masks))
-    within = np.divide(total, count, out=np.zeros_like(total), where=split)
-    without = np.divide(outputs.sum(axis=0) - total, len(masks) - count, out=np.zeros_like(total), where=split)
-    return within - without

@@ -6,20 +6,15 @@ ridge (k^T (K + ridge)^-1) Q = k^T (I + K / ridge)^-1 Q: the gradient inner prod
 training would have made up for the example; 1 / ridge plays the part of the remaining training time.
 """
 
-from collections.abc import Callable, Iterator
-
-import torch
-from torch import Tensor
+from collections.abc import Callable
 
 from tda.data.splits import Split
-from tda.gradients.quantities import margin
 from tda.methods.influence import influence
 from tda.methods.registry import METHODS, Attribution, one_after_another, register
-from tda.methods.trak import SMALLEST_FACTOR, trak
+from tda.methods.trak import SMALLEST_FACTOR, surprise_of, trak
 from tda.methods.trak_kernels import trak_kernels
 from tda.models.training_plan import parse_epochs
 from tda.system.errors import UserError
-from tda.training.many_models import EVALUATION_BATCH
 from tda.training.members import Member, load_member
 
 Term = Callable[[Member], Attribution]
@@ -81,16 +76,10 @@ def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, 
     def term(checkpoint: Member) -> Attribution:
         settings = METHODS["if"].settings | {"matrix": matrix, "damping": damping}
         (found,) = influence([checkpoint], train, test, settings)
-        with torch.no_grad():
-            margins = torch.cat([margin(checkpoint.model(images), labels) for images, labels in _blocks(test)])
-        slopes = torch.sigmoid(-margins.double()).clamp(min=SMALLEST_FACTOR)
+        slopes = surprise_of(checkpoint, test).clamp(min=SMALLEST_FACTOR)
         return Attribution(found.scores.double() / slopes, found.report)
 
     return _mean_over_epochs(member, early_epochs, term)
-
-
-def _blocks(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True)
 
 
 def _mean_over_epochs(member: Member, early_epochs: str, term: Term) -> Attribution:
@@ -98,8 +87,8 @@ def _mean_over_epochs(member: Member, early_epochs: str, term: Term) -> Attribut
     epochs = [epoch for epoch in parse_epochs(early_epochs) or member.plan.early_epochs if epoch < member.epoch]
     if not epochs:
         raise UserError(
-            f"no checkpoint of {member.experiment.name} before epoch {member.epoch} is named; train with --early_epochs, such "
-            f"as 1,2,5, and give the same epochs to the scoring script"
+            f"no checkpoint of {member.study.experiment.name} before epoch {member.epoch} is named; train with --early_epochs, "
+            f"such as 1,2,5, and give the same epochs to the scoring script"
         )
     total, reports = 0.0, []
     for epoch in [*epochs, member.epoch]:
@@ -112,4 +101,4 @@ def _mean_over_epochs(member: Member, early_epochs: str, term: Term) -> Attribut
 def _checkpoint(member: Member, epoch: int) -> Member:
     if epoch == member.epoch:
         return member
-    return load_member(member.experiment, member.seed_id, epoch, member.info["data"], member.device)
+    return load_member(member.study, member.seed_id, epoch)

@@ -3,7 +3,7 @@
 A training example pulls its own output back with a force that grows with the loss's curvature there, h = p (1 - p) of the
 label: the regression's penalty is ridge / w, w = h / mean h. w = 1 is TRAK; the Gauss-Newton matrix has w itself. Curvature
 falls during the training and differs after a retraining, and its square root, in between, predicts retraining better than
-either (README, "Does attribution predict retraining?").
+either (docs/retraining-yardsticks.md).
 
 Margins: with K the kernel of margin gradients, Q = 1 - p, a score is ridge Q (K W + ridge)^-1 k, entry by entry.
 All logits: with J the Jacobian of all logits, it is w_j^T J_j (J^T J + ridge)^-1 J_i^T r_i, r_i = onehot - p, w_j the
@@ -12,20 +12,18 @@ and not interact; with T the mean of the single logits' kernels that leaves (r_i
 The two kinds of scores err differently, and their sum predicts better than either.
 """
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tda.data.splits import Split
-from tda.gradients.gradient_kernel import examples_at_once, gradient_kernel, gradient_rows
+from tda.gradients.gradient_kernel import examples_at_once, gradient_kernel
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import GradientRows
-from tda.gradients.quantities import all_logits, margin
+from tda.gradients.quantities import all_logits
 from tda.methods.registry import Attribution, per_member, register
-from tda.methods.trak import solve_with_ridge
 from tda.system.errors import UserError
-from tda.training.many_models import EVALUATION_BATCH
+from tda.training.evaluation import logits_of_split
 from tda.training.members import Member
+from tda.trak.regression import solve_with_ridge
 
 # Of the mean; keeps the weight of an example whose label the model is sure of above rounding.
 _SMALLEST_WEIGHT = 1e-6
@@ -41,20 +39,19 @@ def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float,
     """
     if ridge_factor <= 0:
         raise UserError(f"the ridge factor must be positive, not {ridge_factor}")
-    plan = plan_gradients(member.model, train.images, None, len(train), len(train))
-    left, right = (train.images, train.labels), (test.images, test.labels)
-    margins = gradient_kernel(member.model, left, right, quantity=margin, left_gram=True, plan=plan)
+    objective = member.objective
+    plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
+    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
+    margins = gradient_kernel(member.model, left, right, quantity=objective.margin, left_gram=True, plan=plan)
     rows, test_rows = (_joined(plan, split) for split in (train, test))
-    logits, test_logits = (_logits(member, split) for split in (train, test))
-    pushes = residuals(logits, train.labels)
-    outer = pushes @ margin_weights(test_logits, test.labels).T
-    own = pushes.gather(1, train.labels[:, None])
-    label_curvature = (own * (1 - own)).squeeze(1)
-    all_curvature = 1 - logits.softmax(dim=1).square().sum(dim=1)
+    logits, test_logits = (logits_of_split(member.model, split) for split in (train, test))
+    outer = objective.residuals(logits, train.labels) @ objective.margin_weights(test_logits, test.labels).T
+    at_label = objective.label_residuals(logits, train.labels)
+    num_logits = logits.flatten(1).shape[1]
     scores, reports = 0.0, []
     for gram, cross, factor, curvature in (
-        (margins.left_gram, margins.cross, own, label_curvature),
-        (rows.gram() / logits.shape[1], rows.inner(test_rows) / logits.shape[1], outer, all_curvature),
+        (margins.left_gram, margins.cross, at_label[:, None], at_label * (1 - at_label)),
+        (rows.gram() / num_logits, rows.inner(test_rows) / num_logits, outer, objective.curvature_trace(logits, train.labels)),
     ):
         ridge = ridge_factor * float(gram.diagonal().mean())
         rest, residual = weighted_regression(gram, cross, ridge, weights(curvature, curvature_power))
@@ -78,23 +75,6 @@ def weighted_regression(gram: Tensor, cross: Tensor, ridge: float, weights: Tens
     return solved / roots, residual
 
 
-def residuals(logits: Tensor, labels: Tensor) -> Tensor:
-    """onehot - p, minus the loss's derivative by the logits: (n, C), (n,) -> (n, C)."""
-    return functional.one_hot(labels, logits.shape[1]) - logits.softmax(dim=1)
-
-
-def margin_weights(logits: Tensor, labels: Tensor) -> Tensor:
-    """The margin's derivative by the logits (n, C): 1 at the label, elsewhere minus the softmax over the others alone."""
-    is_label = functional.one_hot(labels, logits.shape[1]).bool()
-    return is_label.to(logits) - logits.masked_fill(is_label, -torch.inf).softmax(dim=1)
-
-
 def _joined(plan: GradientPlan, split: Split) -> GradientRows:
-    size = plan.block_rows(split.images[:1], split.labels[:1], all_logits).size_in_bytes()
-    block = examples_at_once(plan, split.images, size)
-    return gradient_rows(split.images, split.labels, all_logits, plan, block).joined()
-
-
-def _logits(member: Member, split: Split) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([member.model(images) for images in split.images.split(EVALUATION_BATCH)])
+    size = plan.block_rows(*next(split.batches(1)), all_logits).size_in_bytes()
+    return plan.rows(split.inputs, split.labels, all_logits, examples_at_once(plan, split.inputs, size)).joined()

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor
 
 from tda.data.splits import Split
-from tda.experiments.seeds import stream_seed
 from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.projections import Projection
-from tda.gradients.quantities import margin
+from tda.gradients.quantities import Quantity
 from tda.methods.registry import Attribution, per_member, register
-from tda.methods.trak import checked_ridge, regression_scores, solve_with_ridge
+from tda.methods.trak import regression_scores
+from tda.system.random_streams import stream_seed
 from tda.training.members import Member
+from tda.trak.regression import checked_ridge, solve_with_ridge
 
 
 @register(
@@ -32,8 +33,8 @@ def trak_projected(
     """
     own_seed = stream_seed(member.seed, f"projection {projection_seed} after epoch {member.epoch}")
     drawn = Projection(dimension, own_seed, projection)
-    plan = plan_gradients(member.model, train.images)
-    left, right = (_features(plan, split, drawn) for split in (train, test))
+    plan = plan_gradients(member.model, train.inputs)
+    left, right = (_features(plan, split, member.objective.margin, drawn) for split in (train, test))
     chosen = checked_ridge(ridge, left.square().sum(dim=1))
     # (Phi^T Phi + ridge)^-1 on the smaller side: Phi (Phi^T Phi + ridge)^-1 = (Phi Phi^T + ridge)^-1 Phi.
     if len(left) <= dimension:
@@ -44,9 +45,8 @@ def trak_projected(
     return regression_scores(member, train, rest, {"ridge": chosen, "largest_relative_residual": residual})
 
 
-def _features(plan: GradientPlan, split: Split, projection: Projection) -> Tensor:
-    """Projected margin gradients (n, dimension) float64."""
-    example_bytes = plan.block_rows(split.images[:1], split.labels[:1], margin).size_in_bytes()
-    size = examples_at_once(plan, split.images, example_bytes)
-    blocks = zip(split.images.split(size), split.labels.split(size), strict=True)
-    return torch.cat([projection.project(plan.block_rows(images, labels, margin)) for images, labels in blocks]).double()
+def _features(plan: GradientPlan, split: Split, quantity: Quantity, projection: Projection) -> Tensor:
+    """Projected gradients (n, dimension) float64."""
+    example_bytes = plan.block_rows(*next(split.batches(1)), quantity).size_in_bytes()
+    size = examples_at_once(plan, split.inputs, example_bytes)
+    return torch.cat([projection.project(rows) for rows in plan.streamed(split.inputs, split.labels, quantity, size)]).double()

@@ -14,7 +14,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn
 
 def _flat_size(convolutions: nn.Module, task: Task) -> int:
     with torch.no_grad():
-        return convolutions(torch.zeros(1, task.channels, task.image_size, task.image_size)).numel()
+        return convolutions(torch.zeros(1, task.kind.channels, task.kind.size, task.kind.size)).numel()
 
 
 def _classifier(convolutions: nn.Sequential, task: Task, hidden: int) -> nn.Sequential:
@@ -24,13 +24,14 @@ def _classifier(convolutions: nn.Sequential, task: Task, hidden: int) -> nn.Sequ
 
 def two_layer_cnn(task: Task) -> nn.Sequential:
     """32 and 64 channels, a hidden layer of 128, ten logits: 225,034 parameters for 28x28x1, 259,914 for 32x32x3."""
-    kernel = 3 if task.channels == 1 else 5
-    return _classifier(nn.Sequential(_convolution(task.channels, 32, kernel), _convolution(32, 64, kernel)), task, hidden=128)
+    kernel = 3 if task.kind.channels == 1 else 5
+    convolutions = nn.Sequential(_convolution(task.kind.channels, 32, kernel), _convolution(32, 64, kernel))
+    return _classifier(convolutions, task, hidden=128)
 
 
 def three_layer_cnn(task: Task) -> nn.Sequential:
     """32, 64 and 128 channels, a hidden layer of 256, ten logits: 619,786 parameters for 28x28x1, 620,362 for 32x32x3."""
-    paddings = (0, 2, 2) if task.channels == 1 else (0, 0, 2)
-    channels = (task.channels, 32, 64, 128)
+    paddings = (0, 2, 2) if task.kind.channels == 1 else (0, 0, 2)
+    channels = (task.kind.channels, 32, 64, 128)
     layers = [_convolution(channels[i], channels[i + 1], 3, paddings[i]) for i in range(3)]
     return _classifier(nn.Sequential(*layers), task, hidden=256)

@@ -1,15 +1,13 @@
 """The registry of model families. Adding a family is adding one entry to FAMILIES."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.experiments.folders import Experiment
-from tda.experiments.seeds import stream_seed
 from tda.models import vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
 from tda.models.fine_tuning import FineTuning
@@ -17,6 +15,8 @@ from tda.models.perceptrons import logistic_regression, multilayer_perceptron
 from tda.models.resnet import residual_network
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
+from tda.system.inputs import Inputs
+from tda.system.random_streams import stream_seed
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class Pixels:
 class ModelFamily:
     """A way to build and train models.
 
-    build: (task) -> untrained module that maps images (b, c, h, w) to logits (b, classes); draws from torch's global
-    generator. Its parameters with requires_grad are what is trained, kept and attributed to.
+    build: (task) -> untrained module that maps the task's inputs to logits; draws from torch's global generator. Its parameters
+    with requires_grad are what is trained, kept and attributed to.
     training_script: the script that makes members, named in error messages.
-    inputs: (task, normalised images (n, c, h, w)) -> what the module takes for them, (n, ...).
-    pixels: the same as images that the module takes too, with what brings them back to [0, 1].
+    inputs: (task, a split's inputs) -> what the module takes for them.
+    pixels: (task, images (n, c, h, w)) -> images that the module takes too, with what brings them back to [0, 1].
     origin: (task) -> what a member is made from besides its seed, as plain values; written into each checkpoint, and compared.
-    fine_tuned: the same family with other choices of fine-tuning; None where members are trained from scratch.
+    fine_tuned: choices of fine-tuning -> the same family with these; None where members are trained from scratch.
+    choices: those that this family was made with; None leaves them to what a checkpoint says, and to the defaults.
     """
 
     name: str
@@ -46,10 +47,17 @@ class ModelFamily:
     build: Callable[[Task], nn.Module]
     plan: Callable[[Task], TrainingPlan]
     training_script: str
-    inputs: Callable[[Task, Tensor], Tensor] = lambda task, images: images
-    pixels: Callable[[Task, Tensor], Pixels] = lambda task, images: Pixels(images, task.mean, task.std)
+    inputs: Callable[[Task, Inputs], Inputs] = lambda task, inputs: inputs
+    pixels: Callable[[Task, Tensor], Pixels] = lambda task, images: Pixels(images, task.kind.mean, task.kind.std)
     origin: Callable[[Task], dict] = lambda task: {}
     fine_tuned: "Callable[[FineTuning], ModelFamily] | None" = None
+    choices: FineTuning | None = None
+
+    def with_choices(self, choices: FineTuning) -> "ModelFamily":
+        """The same family with choices of fine-tuning; raises UserError where members are trained from scratch."""
+        if self.fine_tuned is None:
+            raise UserError(f"model {self.name} is not fine-tuned from a base; train it with {self.training_script}")
+        return replace(self.fine_tuned(choices), choices=choices)
 
 
 def _cnn_plan(task: Task) -> TrainingPlan:
@@ -105,16 +113,6 @@ def family_named(name: str) -> ModelFamily:
     if name not in FAMILIES:
         raise UserError(f"unknown model {name}; known models are {', '.join(FAMILIES)}")
     return FAMILIES[name]
-
-
-def family_of(experiment: Experiment) -> ModelFamily:
-    """The family of an experiment's models, with its choices of fine-tuning; raises UserError for an unknown model."""
-    family = family_named(experiment.model)
-    if experiment.fine_tuning is None:
-        return family
-    if family.fine_tuned is None:
-        raise UserError(f"model {family.name} is not fine-tuned from a base; train it with {family.training_script}")
-    return family.fine_tuned(experiment.fine_tuning)
 
 
 def new_model(family: ModelFamily, task: Task, seed: int) -> nn.Module:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from tda.models.seeded_dropout import SeededDropout
 from tda.models.vit_base import Base
 from tda.system.errors import UserError
-from tda.training.step_noise import SeededDropout
 
 _PROJECTIONS = (("q_proj", "v_proj"), ("query", "value"))
 """Names of the query and value projections: transformers renamed them in version 5.9."""

@@ -6,7 +6,7 @@ from tda.data.tasks import Task
 
 
 def _inputs(task: Task) -> int:
-    return task.channels * task.image_size**2
+    return task.kind.channels * task.kind.size**2
 
 
 def logistic_regression(task: Task) -> nn.Sequential:

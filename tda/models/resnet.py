@@ -18,22 +18,22 @@ class _Residual(nn.Module):
         super().__init__()
         self.convolutions = nn.Sequential(_convolution(channels, channels), _convolution(channels, channels))
 
-    def forward(self, images: Tensor) -> Tensor:
-        return images + self.convolutions(images)
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs + self.convolutions(inputs)
 
 
 class _SpatialMaximum(nn.Module):
     """The largest value of each channel: (b, c, h, w) -> (b, c)."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        return torch.amax(images, dim=(2, 3))
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.amax(inputs, dim=(2, 3))
 
 
 def residual_network(task: Task) -> nn.Sequential:
     """Eight convolutions with batch normalisation and one linear layer: 4.8 million parameters for 32x32x3."""
     widths = (64, 128, 256, 420)
     return nn.Sequential(
-        _convolution(task.channels, widths[0]),
+        _convolution(task.kind.channels, widths[0]),
         _convolution(widths[0], widths[1], stride=2),
         _Residual(widths[1]),
         _convolution(widths[1], widths[2], stride=2),

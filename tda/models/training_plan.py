@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from tda.experiments.seeds import stream
 from tda.system.errors import UserError
+from tda.system.random_streams import stream
 
 
 @dataclass(frozen=True)

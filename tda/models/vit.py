@@ -46,13 +46,13 @@ def inputs(fine_tuning: FineTuning, task: Task, images: Tensor) -> Tensor:
 
     With random crops, and for bases whose embeddings are of another form, pixel values (n, 3 or 1, size, size).
     """
-    return _inputs(base_of(fine_tuning, task), fine_tuning.random_crop, task.mean, task.std, images)
+    return _inputs(base_of(fine_tuning, task), fine_tuning.random_crop, task.kind.mean, task.kind.std, images)
 
 
 def pixels(fine_tuning: FineTuning, task: Task, images: Tensor) -> tuple[Tensor, list[float], list[float]]:
     """Pixel values (n, 3 or 1, size, size), which the model takes as well, and the mean and std they were normalised with."""
     base = base_of(fine_tuning, task)
-    return _inputs(base, True, task.mean, task.std, images), *normalisation(base)
+    return _inputs(base, True, task.kind.mean, task.kind.std, images), *normalisation(base)
 
 
 def origin(fine_tuning: FineTuning, task: Task) -> dict:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from tda.data.splits import normalised
+from tda.data.kinds import normalised
 from tda.data.tasks import Task
 from tda.experiments.folders import embedded_base_folder
-from tda.experiments.seeds import stream, stream_seed
 from tda.models.vit_base import silence_transformers
 from tda.system.errors import UserError
 from tda.system.files import locked, write_folder
+from tda.system.random_streams import stream, stream_seed
 
 SEED = 0
 STEPS = 800
@@ -76,12 +76,12 @@ def _pretrain(task: Task, folder: Path) -> None:
     num_labels = int(labels.max()) + 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(SEED, "pre-training initialisation"))
-        network = new_network(task.channels, num_labels)
+        network = new_network(task.kind.channels, num_labels)
     _fit(network, images, labels)
     with torch.no_grad():
         predicted = torch.cat([network(piece).logits.argmax(1) for piece in test_images.split(256)])
     network.save_pretrained(folder)
-    half = [0.5] * task.channels
+    half = [0.5] * task.kind.channels
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     ViTImageProcessor(size=size, image_mean=half, image_std=half).save_pretrained(folder)
     report = {
@@ -106,7 +106,7 @@ def _other_images(task: Task, split: str) -> tuple[Tensor, Tensor]:
     chosen = [position for position, label in enumerate(pool.labels.tolist()) if label not in task.classes]
     labels = torch.tensor([others.index(label) for label in pool.labels[chosen].tolist()])
     images = functional.interpolate(
-        normalised(pool.images[chosen], (0.5,), (0.5,)), (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
+        normalised(pool.examples_at(chosen), (0.5,), (0.5,)), (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
     )
     return images, labels
 

@@ -136,3 +136,30 @@ def load_scores(folder: ResultsFolder, method: str) -> Scores:
     values = np.stack([np.stack([loaded[seed_id, epoch][0] for epoch in epochs]) for seed_id in seed_ids])
     reports = {key: metadata.get("report", {}) for key, (*_, metadata) in loaded.items()}
     return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3], reports)
+
+
+def check_data(scores: Scores, hashes: dict[str, str]) -> None:
+    """Raise UserError unless a method's scores are of the splits with these fingerprints ("train" and "test")."""
+    for split, fingerprint in hashes.items():
+        if scores.metadata["data"][split] != fingerprint:
+            raise UserError(
+                f"the scores of method {scores.method} are of another {split} subset than the one in data/; "
+                f"restore its index file, or train and score again"
+            )
+
+
+def check_comparable(first: Scores, second: Scores) -> None:
+    """Raise UserError, naming both methods, unless they scored the same members on the same examples."""
+    same = {
+        "seeds": first.seed_ids == second.seed_ids,
+        "epochs": first.epochs == second.epochs,
+        "training examples": np.array_equal(first.train_indices, second.train_indices),
+        "test examples": np.array_equal(first.test_indices, second.test_indices),
+        "data": first.metadata["data"] == second.metadata["data"],
+    }
+    for what, agrees in same.items():
+        if not agrees:
+            raise UserError(
+                f"methods {first.method} and {second.method} cannot be compared: they have scores of different {what}; "
+                f"run the script of the one that is incomplete or out of date"
+            )

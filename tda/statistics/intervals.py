@@ -1,23 +1,27 @@
-"""A figure of merit over the seeds of an ensemble, with its 95 % interval."""
+"""Estimates with their 95 % intervals: over seeds, over left-out seeds, and by the bootstrap over examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
-from torch import Tensor
 
 _LEVEL = 0.95
+_SEED = 0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the ends of its 95 % interval; without two seeds the ends are NaN."""
+    """A value and the ends of its 95 % interval; the ends are NaN where there is too little to tell."""
 
     value: float
     low: float
     high: float
+
+    def columns(self, value: str, low: str = "low", high: str = "high") -> dict[str, float]:
+        """The three numbers as columns of a table."""
+        return {value: self.value, low: self.low, high: self.high}
 
 
 def over_seeds(values: np.ndarray) -> Estimate:
@@ -25,19 +29,47 @@ def over_seeds(values: np.ndarray) -> Estimate:
     values = np.asarray(values, dtype=np.float64)
     if len(values) < 2:
         return Estimate(float(values[0]), np.nan, np.nan)
-    return _interval(values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values))
+    return _student(values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values))
 
 
-def jackknife(maps: Tensor, merit: Callable[[Tensor], Tensor]) -> Estimate:
-    """merit(mean of maps (seeds, ...) over the seeds), with the jackknife's interval: each seed in turn is left out."""
+def jackknife(maps: Any, merit: Callable[[Any], Any]) -> Estimate:
+    """merit(mean of maps (seeds, ...) over the seeds), with the jackknife's interval: each seed in turn is left out.
+
+    maps: an array or a tensor, which merit takes a mean of.
+    """
     count, total = len(maps), maps.sum(0)
     value = float(merit(total / count))
     if count < 2:
         return Estimate(value, np.nan, np.nan)
-    without = torch.stack([merit((total - own) / (count - 1)) for own in maps]).double().numpy()
-    return _interval(value, np.sqrt((count - 1) * without.var()), count)
+    without = np.array([float(merit((total - of_seed) / (count - 1))) for of_seed in maps])
+    return _student(value, np.sqrt((count - 1) * without.var()), count)
 
 
-def _interval(value: float, error: float, count: int) -> Estimate:
+def bootstrap_mean(values: np.ndarray, draws: int = 9999) -> Estimate:
+    """The mean of values (n,) with the bootstrap's percentile interval; NaN for none."""
+    if len(values) < 2:
+        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
+    found = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=draws, rng=np.random.default_rng(_SEED))
+    return Estimate(float(values.mean()), float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def bootstrap_spearman(left: np.ndarray, right: np.ndarray, draws: int = 999) -> Estimate:
+    """Spearman's correlation of pairs (n,) and (n,), with the bootstrap's percentile interval; NaN where either is constant."""
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    generator = np.random.default_rng(_SEED)
+    drawn = (generator.integers(len(left), size=len(left)) for _ in range(draws))
+    found = [stats.spearmanr(left[draw], right[draw]).statistic for draw in drawn if np.ptp(left[draw]) and np.ptp(right[draw])]
+    return percentiles(float(stats.spearmanr(left, right).statistic), found)
+
+
+def percentiles(value: float, draws: Sequence[float], centred: bool = False) -> Estimate:
+    """A value with the percentiles of its bootstrap draws; centred: moved by the distance of their mean from the value."""
+    low, high = np.quantile(draws, ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
+    moved = value - np.mean(draws) if centred else 0.0
+    return Estimate(value, float(low + moved), float(high + moved))
+
+
+def _student(value: float, error: float, count: int) -> Estimate:
     half = stats.t.ppf((1 + _LEVEL) / 2, count - 1) * error
     return Estimate(float(value), float(value - half), float(value + half))

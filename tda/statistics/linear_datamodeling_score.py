@@ -5,22 +5,14 @@ correlation, over subsets, between predictions and what models retrained on the 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
+from tda.statistics.intervals import Estimate, percentiles
+
 DRAWS = 200
 _BOOTSTRAP_SEED = 0
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean and its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 def predictions(masks: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -37,7 +29,7 @@ def lds_of_each(predicted: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     return _pearson(rankdata(predicted, axis=0), rankdata(outputs, axis=0), np.ones(len(outputs)))
 
 
-def lds(predicted: Sequence[np.ndarray], outputs: np.ndarray, draws: int = DRAWS) -> Interval:
+def lds(predicted: Sequence[np.ndarray], outputs: np.ndarray, draws: int = DRAWS) -> Estimate:
     """Mean over test examples and over several predictions of the same outputs, with an interval.
 
     A draw of the bootstrap resamples subsets and test examples, with replacement, the same for all predictions. Its ranks
@@ -56,11 +48,10 @@ def lds(predicted: Sequence[np.ndarray], outputs: np.ndarray, draws: int = DRAWS
         ranks = _resampled_ranks(order, counts)
         pairs = zip(orders, varies, strict=True)
         found.append(np.mean([(_pearson(_resampled_ranks(one, counts), ranks, counts) * kept)[drawn] for one, kept in pairs]))
-    low, high = mean + np.quantile(found, (0.025, 0.975)) - np.mean(found)
-    return Interval(mean, float(low), float(high))
+    return percentiles(mean, found, centred=True)
 
 
-def noise_ceiling(outputs: np.ndarray, draws: int = DRAWS) -> Interval | None:
+def noise_ceiling(outputs: np.ndarray, draws: int = DRAWS) -> Estimate | None:
     """LDS between the means of two halves of the retrainings (R, S, n_test); None for a single retraining."""
     half = len(outputs) // 2
     return lds([outputs[:half].mean(axis=0)], outputs[half : 2 * half].mean(axis=0), draws) if half else None

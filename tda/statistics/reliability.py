@@ -3,15 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from scipy.stats import bootstrap, rankdata, spearmanr
+from scipy.stats import rankdata
 
-from tda.figures.analysis import method_title
-from tda.methods.retraining_regression import mean_with_minus_without
+from tda.statistics.intervals import bootstrap_mean, bootstrap_spearman
 from tda.statistics.linear_datamodeling_score import lds, lds_of_each, predictions
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics
+from tda.statistics.retraining_effect import mean_with_minus_without
 
 PARTS = 4
 """Groups of test examples, from those with the fewest reliable pairs to those with the most."""
@@ -50,18 +47,10 @@ def rows_of_pairs(statistics: PairStatistics, masks: np.ndarray, margins: np.nda
     for name, pairs in chosen_pairs(statistics).items():
         found = lds([predictions(masks, np.where(pairs, statistics.mean, 0.0))], margins)
         correlations = _correlations_with_effect(statistics.mean, effect, pairs)
-        mean, low, high = _mean_and_interval(correlations)
-        yield {
-            "method": statistics.method,
-            "pairs": name,
-            "share": pairs.mean(),
-            "lds": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "correlation_with_effect": mean,
-            "correlation_low": low,
-            "correlation_high": high,
-        }
+        effect_of_pairs = bootstrap_mean(correlations, draws=999)
+        described = {"method": statistics.method, "pairs": name, "share": pairs.mean()}
+        described |= found.columns("lds")
+        yield described | effect_of_pairs.columns("correlation_with_effect", "correlation_low", "correlation_high")
 
 
 def _correlations_with_effect(mean: np.ndarray, effect: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -71,13 +60,6 @@ def _correlations_with_effect(mean: np.ndarray, effect: np.ndarray, pairs: np.nd
         if chosen.sum() >= _FEWEST_PAIRS and np.ptp(score[chosen]) > 0 and np.ptp(true[chosen]) > 0:
             found.append(np.corrcoef(rankdata(score[chosen]), rankdata(true[chosen]))[0, 1])
     return np.array(found)
-
-
-def _mean_and_interval(values: np.ndarray) -> tuple[float, float, float]:
-    if len(values) < 2:
-        return (float(values.mean()) if len(values) else np.nan), np.nan, np.nan
-    interval = bootstrap((values,), np.mean, method="percentile", n_resamples=999, rng=np.random.default_rng(0))
-    return float(values.mean()), float(interval.confidence_interval.low), float(interval.confidence_interval.high)
 
 
 def rows_of_test_examples(statistics: PairStatistics, masks: np.ndarray, margins: np.ndarray) -> Iterator[dict]:
@@ -90,56 +72,11 @@ def rows_of_test_examples(statistics: PairStatistics, masks: np.ndarray, margins
     share = (statistics.q_value < SIGNIFICANCE_LEVEL).mean(axis=0)
     predicted = predictions(masks, statistics.mean)
     each = lds_of_each(predicted, margins)
-    correlation, low, high = _correlation_and_interval(share, each)
+    correlation = bootstrap_spearman(share, each)
     # Equal shares are split in the order of the test examples, in which classes take turns.
     order = np.argsort(share, kind="stable")
     for number, part in enumerate(np.array_split(order, PARTS), start=1):
         found = lds([predicted[:, part]], margins[:, part])
-        yield {
-            "method": statistics.method,
-            "quarter": number,
-            "share_reliable": share[part].mean(),
-            "lds": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "correlation": correlation,
-            "correlation_low": low,
-            "correlation_high": high,
-        }
-
-
-def _correlation_and_interval(left: np.ndarray, right: np.ndarray) -> tuple[float, float, float]:
-    """Spearman's correlation with its 95 % bootstrap interval; NaN where either is constant."""
-    if np.ptp(left) == 0 or np.ptp(right) == 0:
-        return np.nan, np.nan, np.nan
-    generator = np.random.default_rng(_RANDOM_SEED)
-    drawn = (generator.integers(len(left), size=len(left)) for _ in range(999))
-    found = [spearmanr(left[one], right[one]).statistic for one in drawn if np.ptp(left[one]) and np.ptp(right[one])]
-    low, high = np.quantile(found, (0.025, 0.975))
-    return float(spearmanr(left, right).statistic), float(low), float(high)
-
-
-def draw_reliability(pairs: pd.DataFrame, tests: pd.DataFrame) -> Figure:
-    """LDS of reliable pairs, of the others and of the controls; beside it, of test examples by share of reliable pairs."""
-    figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    methods = list(dict.fromkeys(pairs["method"]))
-    names = list(dict.fromkeys(pairs["pairs"]))
-    for number, name in enumerate(names):
-        rows = pairs[pairs["pairs"] == name].set_index("method").loc[methods]
-        errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
-        places = np.arange(len(methods)) + (number - (len(names) - 1) / 2) * 0.15
-        left.errorbar(places, rows["lds"], errors, fmt="o", markersize=3, capsize=1.5, linewidth=1, label=name)
-    left.set_xticks(range(len(methods)), [method_title(method) for method in methods], rotation=60, ha="right", fontsize=8)
-    left.set(ylabel="linear datamodeling score", title="pairs, all others set to 0")
-    left.legend(fontsize=7, frameon=False)
-    right.set_prop_cycle(color=colormaps["tab20"].colors)
-    for method, rows in tests.groupby("method", sort=False):
-        errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
-        label = method_title(method)
-        right.errorbar(rows["share_reliable"], rows["lds"], errors, marker="o", markersize=3, capsize=1.5, label=label)
-    right.set(xlabel="share of reliable pairs (q < 0.05)", title="test examples, in quarters")
-    right.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    for panel in (left, right):
-        panel.axhline(0, color="grey", linewidth=0.6)
-    return figure
+        described = {"method": statistics.method, "quarter": number, "share_reliable": share[part].mean()}
+        described |= found.columns("lds")
+        yield described | correlation.columns("correlation", "correlation_low", "correlation_high")

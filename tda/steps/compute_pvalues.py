@@ -4,19 +4,20 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
-from tda.data.splits import load_split
-from tda.data.tasks import task_named
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import experiment_of, step
-from tda.figures.analysis import draw_histograms, save_figure
-from tda.figures.examples import Gallery, choose_examples, draw_example, majority
-from tda.scores.score_files import Scores, load_scores, methods_on_disk
+from tda.experiments.manifest import experiment_of
+from tda.figures.analysis import draw_histograms
+from tda.figures.examples import Gallery, draw_example
+from tda.figures.saving import save_figure, save_picture
+from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
+from tda.scores.tables import write_table
+from tda.statistics.extremes import choose_examples, majority
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics
 from tda.system.errors import UserError
 from tda.system.files import write_text
 from tda.training.ensembles import predicted_labels
+from tda.training.study import open_study
 
 MOST_CHECKPOINTS = 5
 _DIGITS = "%.6g"
@@ -27,38 +28,25 @@ def compute_pvalues(folder: ResultsFolder, arguments: dict) -> str:
 
     Raises UserError if the experiment or its scores are missing, damaged, of fewer than three seeds, or of other data.
     """
-    experiment = experiment_of(folder)
-    train, test = load_split(experiment.task, "train", experiment.num_per_class), load_split(experiment.task, "test")
-    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
-    with step(experiment, "p-values", arguments, hashes, torch.device("cpu")):
+    study = open_study(experiment_of(folder))
+    with study.step("p-values", arguments):
         most_averaged, rows, seed_ids = [], [], set()
         for name in methods_on_disk(folder):
             scores = load_scores(folder, name)
-            check_data(scores, hashes)
+            check_data(scores, study.hashes)
             for statistics in statistics_by_checkpoints(scores):
                 _write_pair_tables(folder, scores, statistics)
                 rows.append(summary_row(statistics))
             most_averaged.append(statistics)
             seed_ids |= set(scores.seed_ids)
         _write_summaries(folder, rows)
-        histograms = folder.path / "pvalue_histograms.png"
-        save_figure(draw_histograms(most_averaged), histograms, histograms.with_suffix(".pdf"))
-        predicted = majority(predicted_labels(experiment, sorted(seed_ids), test))
-        pictures = _write_pictures(folder, Gallery(task_named(experiment.task), train, test, predicted), most_averaged)
+        save_figure(draw_histograms(most_averaged), folder.path / "pvalue_histograms")
+        gallery = Gallery(study.task, study.train, study.test, majority(predicted_labels(study, sorted(seed_ids))))
+        pictures = _write_pictures(folder, gallery, most_averaged)
     return (
         f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms.png and .pdf, "
         f"and {', '.join(pictures)} to {folder.path}"
     )
-
-
-def check_data(scores: Scores, hashes: dict[str, str]) -> None:
-    """Raise UserError unless a method's scores are of the splits with these fingerprints ("train" and "test")."""
-    for split, fingerprint in hashes.items():
-        if scores.metadata["data"][split] != fingerprint:
-            raise UserError(
-                f"the scores of method {scores.method} are of another {split} subset than the one in data/; "
-                f"restore its index file, or train and score again"
-            )
 
 
 def statistics_by_checkpoints(scores: Scores) -> Iterator[PairStatistics]:
@@ -116,17 +104,17 @@ def _write_summaries(folder: ResultsFolder, rows: list[dict]) -> None:
     summary = pd.DataFrame(rows)
     for column, name in (("mean_p_value", "mean_p_values"), ("mean_single_draw_p_value", "mean_single_draw_p_values")):
         table = summary.pivot(index="checkpoints", columns="method", values=column)
-        write_text(folder.path / f"{name}.csv", table.to_csv(float_format=_DIGITS))
+        write_table(folder.path / f"{name}.csv", table, index=True)
     summary = summary.drop(columns="mean_single_draw_p_value")
-    write_text(folder.path / "summary.csv", summary.to_csv(index=False, float_format=_DIGITS))
+    write_table(folder.path / "summary.csv", summary)
 
 
 def _write_pictures(folder: ResultsFolder, gallery: Gallery, methods: Sequence[PairStatistics]) -> list[str]:
     """Draw the chosen test images and remove pictures of ones that earlier scores chose; returns the file names."""
     written = []
-    for position in choose_examples(methods, gallery.predicted != gallery.test.labels.numpy()):
+    for position in choose_examples(methods, gallery.wrong):
         name = f"attributions_test_{int(gallery.test.indices[position])}.png"
-        save_figure(draw_example(gallery, methods, position), folder.path / name)
+        save_picture(draw_example(gallery, methods, position), folder.path / name)
         written.append(name)
     for path in folder.path.glob("attributions_test_*.png"):
         if path.name not in written:

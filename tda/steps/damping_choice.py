@@ -4,19 +4,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
-from tda.experiments.manifest import step
-from tda.experiments.seeds import chosen_seed_ids
 from tda.methods import method_named
-from tda.models.families import family_named
+from tda.scores.tables import write_table
 from tda.statistics.linear_datamodeling_score import lds, lds_of_each, predictions
-from tda.steps.subset_retraining import SubsetDraw, load_subset_outputs
-from tda.system.devices import pick_device, prepare_process
+from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import write_text
-from tda.training.ensembles import load_members
+from tda.training.members import load_members
 from tda.training.retrainings import RetrainingStore
+from tda.training.study import open_study
+from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 
 @dataclass
@@ -53,29 +50,27 @@ def choose_damping(settings: DampingSettings) -> str:
     Raises UserError for unusable settings, or if the member or the retrainings are missing.
     """
     prepare_process()
-    device, method = pick_device(settings.device), method_named(settings.method)
+    method = method_named(settings.method)
     candidates = _parsed(settings, method.settings)
-    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
-    store = RetrainingStore.of_splits(experiment)
+    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
     draw = SubsetDraw("fitting", settings.alpha, settings.num_subsets, settings.num_seeds)
-    outputs = load_subset_outputs(store, draw)
+    outputs = load_subset_outputs(RetrainingStore(study), draw)
     masks, margins = outputs.masks.numpy(), outputs.margins.numpy()
-    last = family_named(settings.model).plan(task_named(settings.task)).kept_epochs[-1]
-    (seed_id,) = chosen_seed_ids(settings.seed_id)
+    (seed_id,) = study.seed_ids(settings.seed_id)
     rows = []
-    with step(experiment, f"damping of {method.name}", vars(settings), store.hashes(), device):
-        members = load_members(experiment, seed_id, [last], store.train, device)
-        train, test = members[0].inputs(store.train), members[0].inputs(store.test)
+    with study.step(f"damping of {method.name}", vars(settings)):
+        members = load_members(study, seed_id, study.plan.kept_epochs[-1:])
+        train, test = (members[0].study.inputs(split) for split in (study.train, study.test))
         for value in candidates:
             (found,) = method.score(members, train, test, method.settings | {settings.setting: value})
             predicted = predictions(masks, found.scores.double().cpu().numpy())
             mean = lds([predicted], margins.mean(axis=0))
             single = sum(lds_of_each(predicted, one).mean() for one in margins) / len(margins)
-            judged = {"lds": mean.mean, "low": mean.low, "high": mean.high, "lds_single_retraining": single}
+            judged = mean.columns("lds") | {"lds_single_retraining": single}
             rows.append({"method": method.name, "setting": settings.setting, "value": value, "seed_id": seed_id} | judged)
         table = pd.DataFrame(rows)
-        path = experiment.results.path / f"damping_choice_{method.name}.csv"
-        write_text(path, table.to_csv(index=False, float_format="%.6g"))
+        path = study.results.path / f"damping_choice_{method.name}.csv"
+        write_table(path, table)
     best = table.sort_values("lds").iloc[-1]
     return f"wrote {path}; highest LDS on fitting subsets: {best['lds']:.3f}, with {settings.setting} {best['value']:g}"
 

@@ -1,6 +1,5 @@
 """The feature attribution step: which pairs, their maps over the ensemble, and what is written of them."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from tda.experiments.folders import Experiment
-from tda.experiments.manifest import step
 from tda.features.baselines import grad_cam
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.map_files import save_arrays
@@ -19,13 +17,14 @@ from tda.features.photographs import folder_subject, voc_subject
 from tda.features.reductions import centre_of_mass, reduce_channels
 from tda.features.seed_maps import MapSettings, PixelStatistics, maps_of_seeds, pixel_statistics
 from tda.features.selection import chosen_tests, most_helpful
-from tda.features.subjects import Subject, experiment_subject, gradient_scores, predictions, scores_on_disk
-from tda.figures.analysis import save_figure
-from tda.figures.examples import majority
+from tda.features.subjects import Subject, ensemble_subject, gradient_scores, last_members, predictions, scores_on_disk
 from tda.figures.feature_attribution import Explained, draw_explained
+from tda.figures.saving import save_figure
+from tda.scores.tables import write_table
+from tda.statistics.extremes import majority
 from tda.system.devices import pick_device, prepare_process
 from tda.system.errors import UserError
-from tda.system.files import write_text
+from tda.training.study import open_study
 
 _TOP_SHARE = 0.1
 
@@ -98,19 +97,13 @@ def run_feature_attribution(settings: FeatureSettings) -> str:
     prepare_process()
     chosen_map = settings.map_settings()
     reduce_channels(torch.zeros(1, 1, 1), settings.channel_reduction, settings.absolute)
-    device = pick_device(settings.device)
-    subject = subject_of(settings, device)
-    with _recorded(settings, subject, device):
-        return _attribute(settings, chosen_map, subject)
-
-
-def _recorded(settings: FeatureSettings, subject: Subject, device: torch.device) -> AbstractContextManager:
-    """An experiment's manifest tells of the step; photographs have none."""
     if settings.source != "experiment":
-        return nullcontext()
-    hashes = {"train": subject.train.fingerprint(), "test": subject.test.fingerprint()}
-    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
-    return step(experiment, f"feature attribution of {settings.score}", vars(settings), hashes, device)
+        return _attribute(settings, chosen_map, photographs_of(settings))
+    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
+    subject = ensemble_subject(last_members(study, settings.num_checkpoints, settings.num_seeds))
+    hashes = {"train": subject.train.fingerprint, "test": subject.test.fingerprint}
+    with study.step(f"feature attribution of {settings.score}", vars(settings), hashes):
+        return _attribute(settings, chosen_map, subject)
 
 
 def _attribute(settings: FeatureSettings, chosen_map: MapSettings, subject: Subject) -> str:
@@ -124,23 +117,20 @@ def _attribute(settings: FeatureSettings, chosen_map: MapSettings, subject: Subj
     folder = subject.folder.path / "feature_attribution"
     save_arrays(folder / f"maps_{settings.score}.npz", _arrays(subject, pairs, statistics))
     table = pair_table(subject, pairs, scores, predicted, statistics, settings.channel_reduction)
-    write_text(folder / f"pairs_{settings.score}.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_table(folder / f"pairs_{settings.score}.csv", table)
     cams = _test_cams(subject, tests)
     for number, test in enumerate(tests.tolist()):
         rows = torch.nonzero(pairs.test == test).flatten()
         explained = Explained(subject, pairs, rows, statistics, table, cams[number], int(predicted[test]))
         figure = draw_explained(explained, settings.channel_reduction, settings.absolute)
-        path = folder / f"maps_{settings.score}_test_{int(subject.test.indices[test])}.png"
-        save_figure(figure, path, path.with_suffix(".pdf"))
+        save_figure(figure, folder / f"maps_{settings.score}_test_{int(subject.test.indices[test])}")
     return f"wrote maps of {len(pairs)} pairs over {len(subject.seeds)} seeds, their CSV and {len(tests)} figures to {folder}"
 
 
-def subject_of(settings: FeatureSettings, device: torch.device) -> Subject:
-    """The models and examples that the settings name; raises UserError for an unknown source."""
+def photographs_of(settings: FeatureSettings) -> Subject:
+    """The classifier and the photographs that the settings name; raises UserError for an unknown source."""
+    device = pick_device(settings.device)
     options = (settings.network, settings.checkpoints, settings.parameters, settings.image_size, settings.images_per_class)
-    if settings.source == "experiment":
-        experiment = Experiment(settings.model, settings.task, settings.num_per_class)
-        return experiment_subject(experiment, settings.num_checkpoints, settings.num_seeds, device)
     if settings.source == "folders":
         return folder_subject(settings.name, Path(settings.folder), *options, device)
     if settings.source == "voc2012":
@@ -156,7 +146,7 @@ def _scores(settings: FeatureSettings, subject: Subject) -> np.ndarray:
 
 def _test_cams(subject: Subject, tests: Tensor) -> np.ndarray:
     """Grad-CAM (k, h, w) of the test images for their own classes, averaged over the seeds' last checkpoints."""
-    images, classes = subject.test.images[tests], subject.logit_classes(subject.test)[tests]
+    images, classes = subject.test.inputs[tests], subject.logit_classes(subject.test)[tests]
     found = [grad_cam(checkpoints[-1](), images, classes).cpu() for checkpoints in subject.seeds]
     return torch.stack(found).mean(0).numpy()
 

@@ -4,23 +4,23 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import experiment_of, read_manifest, step
-from tda.figures.analysis import method_title, save_figure
+from tda.experiments.manifest import experiment_of, read_manifest
+from tda.figures.linear_datamodeling_score import draw_lds
+from tda.figures.reliability import draw_reliability
+from tda.figures.saving import save_figure
 from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.score_files import Scores, load_scores, methods_on_disk
+from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
+from tda.scores.tables import write_table
 from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions
 from tda.statistics.pair_statistics import FEWEST_SEEDS, pair_statistics
-from tda.statistics.reliability import draw_reliability, rows_of_pairs, rows_of_test_examples
-from tda.steps.compute_pvalues import check_data
-from tda.steps.subset_retraining import SubsetDraw, SubsetOutputs, load_subset_outputs
+from tda.statistics.reliability import rows_of_pairs, rows_of_test_examples
 from tda.system.errors import UserError
-from tda.system.files import write_text
 from tda.training.retrainings import RetrainingStore
+from tda.training.study import open_study
+from tda.training.subset_draws import SubsetDraw, SubsetOutputs, load_subset_outputs
 
 ENSEMBLE_SIZES = (1, 2, 5, 10, 20, 50)
 _RANDOM_SEED = 0
@@ -32,21 +32,22 @@ def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, 
     A member is a seed, its score the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
     Raises UserError if the experiment, its scores or the retrainings are missing or of other data.
     """
-    store = RetrainingStore.of_splits(experiment_of(folder))
-    with step(store.experiment, "LDS", arguments, store.hashes(), torch.device("cpu")):
+    study = open_study(experiment_of(folder))
+    store = RetrainingStore(study)
+    with study.step("LDS", arguments):
         outputs = load_subset_outputs(store, draw)
         judged, by_pairs, by_tests = [], [], []
         masks, mean_margins = outputs.masks.numpy(), outputs.margins.numpy().mean(axis=0)
         for name in methods_on_disk(folder):
             scores = load_scores(folder, name)
-            check_data(scores, store.hashes())
+            check_data(scores, study.hashes)
             kept = min(num_checkpoints, len(scores.epochs))
             judged += list(_rows_of_sizes(scores, kept, outputs, seconds_of_member(folder, name)))
             if len(scores.seed_ids) >= FEWEST_SEEDS:
                 statistics = pair_statistics(scores, kept)
                 by_pairs += list(rows_of_pairs(statistics, masks, mean_margins))
                 by_tests += list(rows_of_test_examples(statistics, masks, mean_margins))
-        shape = (len(store.train), len(store.test))
+        shape = (len(study.train), len(study.test))
         judged += list(_reference_rows(shape, outputs))
         table = pd.DataFrame(judged)
         _write(folder, "lds", table, draw_lds(table))
@@ -62,10 +63,9 @@ def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, 
 
 
 def _write(folder: ResultsFolder, name: str, table: pd.DataFrame, figure: Figure | None = None) -> None:
-    write_text(folder.path / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_table(folder.path / f"{name}.csv", table)
     if figure is not None:
-        path = folder.path / f"{name}.png"
-        save_figure(figure, path, path.with_suffix(".pdf"))
+        save_figure(figure, folder.path / name)
 
 
 def _targets(outputs: SubsetOutputs) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def _judge(predicted: Sequence[np.ndarray], outputs: SubsetOutputs) -> dict[str,
     targets = _targets(outputs)
     against_mean = lds(predicted, targets["mean"][0])
     single = float(np.mean([lds_of_each(one, target) for one in predicted for target in targets["single"]]))
-    return {"lds": against_mean.mean, "low": against_mean.low, "high": against_mean.high, "lds_single_retraining": single}
+    return against_mean.columns("lds") | {"lds_single_retraining": single}
 
 
 def _rows_of_sizes(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs, seconds: float) -> Iterator[dict]:
@@ -102,7 +102,7 @@ def _reference_rows(shape: tuple[int, int], outputs: SubsetOutputs) -> Iterator[
     ceiling = noise_ceiling(outputs.margins.numpy())
     if ceiling is not None:
         pair = noise_ceiling(outputs.margins.numpy()[:2])
-        found = {"lds": ceiling.mean, "low": ceiling.low, "high": ceiling.high, "lds_single_retraining": pair.mean}
+        found = ceiling.columns("lds") | {"lds_single_retraining": pair.value}
         yield {"method": "retraining", "members": 0, "ensembles": 1} | found
 
 
@@ -119,27 +119,6 @@ def seconds_of_member(folder: ResultsFolder, method: str) -> float:
         seeds = sum(len(entry["seeds"]) if entry["arguments"].get("seed_id") is None else 1 for entry in entries)
         per_member.append(sum(entry["wall_seconds"] for entry in entries) / seeds if seeds else np.nan)
     return float(sum(per_member))
-
-
-def draw_lds(table: pd.DataFrame) -> Figure:
-    """LDS against compute time, a curve for each method over ensemble sizes, with intervals; the ceiling as a dashed line.
-
-    Against the number of members where no time is known.
-    """
-    place = "seconds" if (table["seconds"] > 0).any() else "members"
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    panel = figure.subplots()
-    panel.set_prop_cycle(color=colormaps["tab20"].colors)
-    for method, rows in table[table["members"] > 0].groupby("method"):
-        errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
-        panel.errorbar(rows[place], rows["lds"], errors, marker="o", capsize=2, label=method_title(method))
-    for _, row in table[table["method"] == "retraining"].iterrows():
-        panel.axhline(row["lds"], color="black", linestyle="--", linewidth=1, label="noise ceiling")
-    panel.set_xscale("log")
-    panel.axhline(0, color="grey", linewidth=0.6)
-    panel.set(xlabel={"seconds": "seconds of training and scoring"}.get(place, place), ylabel="linear datamodeling score")
-    panel.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
 
 
 def check_draw(draw: SubsetDraw) -> SubsetDraw:

@@ -4,25 +4,22 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
-from tda.data.splits import Split, load_split
+from tda.data.splits import Split
 from tda.experiments.folders import Experiment
-from tda.experiments.manifest import step
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
 from tda.features.selection import most_helpful
 from tda.features.subjects import ensemble_subject, gradient_scores, last_members
-from tda.features.truth_test import PROTOCOLS, Importance, truth_table
-from tda.figures.analysis import save_figure
-from tda.system.devices import pick_device, prepare_process
+from tda.features.truth_test import Importance, truth_table
+from tda.figures.map_truth import draw_truth
+from tda.figures.saving import save_figure
+from tda.scores.tables import write_table
+from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import write_text
-
-_TITLES = {"keep": "only these pixels are kept", "delete": "these pixels are removed"}
-_ORDERS = {"map": ("tab:red", "by the map"), "random": ("tab:blue", "at random")}
+from tda.training.study import open_study
 
 
 @dataclass
@@ -56,25 +53,22 @@ class TruthSettings:
 def run_truth_test(settings: TruthSettings) -> str:
     """Rank the pixels by maps averaged over the seeds, take the steps, write table and figure; returns the closing line."""
     prepare_process()
-    device = pick_device(settings.device)
     if settings.score not in ("grad_cos", "grad_dot") or settings.ranked_by not in ("map", "map_times_change"):
         raise UserError("--score must be grad_cos or grad_dot, and --ranked_by map or map_times_change")
-    experiment = Experiment(settings.model, settings.task, settings.num_per_class)
-    train, test = load_split(settings.task, "train", settings.num_per_class), load_split(settings.task, "test")
-    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
-    with step(experiment, "truth test of maps", vars(settings), hashes, device):
-        ensemble = last_members(experiment, 1, settings.num_seeds, train, device)
-        subject = ensemble_subject(ensemble, train, _spread(test, settings.num_test))
+    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
+    with study.step("truth test of maps", vars(settings)):
+        ensemble = last_members(study, 1, settings.num_seeds)
+        subject = ensemble_subject(ensemble, _spread(study.test, settings.num_test))
         scores = gradient_scores(subject, cosine=settings.score == "grad_cos")
         pairs = most_helpful(scores.mean(0), torch.arange(len(subject.test)), settings.num_train)
         chosen_map = MapSettings(settings.score, Smoothing(settings.smoothing_copies, settings.smoothing_deviation))
         seed_maps = maps_of_seeds(subject.seeds, subject.train, subject.test, pairs, chosen_map)
         mean_map = torch.stack(list(seed_maps)).mean(0)
-        importance = Importance(pairs, _ranks(settings.ranked_by, mean_map, subject.train.images.cpu(), pairs))
+        importance = Importance(pairs, _ranks(settings.ranked_by, mean_map, subject.train.inputs.cpu(), pairs))
         table = truth_table([members[-1] for members in ensemble], subject.train, subject.test, importance)
-        folder = experiment.results.path
-        write_text(folder / "map_truth.csv", table.to_csv(index=False, float_format="%.6g"))
-        save_figure(draw_truth(table), folder / "map_truth.png", folder / "map_truth.pdf")
+        folder = study.results.path
+        write_table(folder / "map_truth.csv", table)
+        save_figure(draw_truth(table), folder / "map_truth")
     apart = clearly_better(table)
     return f"wrote map_truth.csv, .png and .pdf to {folder}; kept by the map is clearly better than at random at {apart}"
 
@@ -92,7 +86,7 @@ def _ranks(ranked_by: str, maps: Tensor, images: Tensor, pairs: Pairs) -> Tensor
 def _spread(test: Split, count: int) -> Split:
     """At most `count` examples, evenly over the split."""
     chosen = torch.linspace(0, len(test) - 1, min(count, len(test))).round().long()
-    return Split(test.images[chosen], test.labels[chosen], test.indices[chosen])
+    return test[chosen]
 
 
 def clearly_better(table: pd.DataFrame) -> str:
@@ -101,23 +95,3 @@ def clearly_better(table: pd.DataFrame) -> str:
     by_map, random = (kept[kept.pixels == order].set_index("share") for order in ("map", "random"))
     shares = [share for share in by_map.index if by_map.low[share] > random.high[share]]
     return ", ".join(f"{share:.0%}" for share in shares) or "no share of the pixels"
-
-
-def draw_truth(table: pd.DataFrame) -> Figure:
-    """A panel for each protocol: loss changes against the share of pixels, by the map and at random, and the whole image's."""
-    figure = Figure(figsize=(8.2, 3.3), layout="constrained")
-    whole = table[(table.protocol == "keep") & (table.share == 1)].loss_change.mean()
-    for panel, protocol in zip(figure.subplots(1, 2, sharey=True), PROTOCOLS, strict=True):
-        for order, (colour, name) in _ORDERS.items():
-            rows = table[(table.protocol == protocol) & (table.pixels == order)]
-            panel.plot(100 * rows.share, rows.loss_change, "o-", color=colour, markersize=3.5, label=name)
-            panel.fill_between(100 * rows.share, rows.low, rows.high, color=colour, alpha=0.2, linewidth=0)
-        panel.axhline(whole, color="black", linestyle="--", linewidth=1, label="whole image")
-        panel.set_xscale("log")
-        panel.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
-        panel.set_xlabel("share of the pixels, %")
-        panel.set_title(_TITLES[protocol], fontsize=10)
-        panel.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("test loss lowered by one step, nats")
-    figure.axes[0].legend(frameon=False)
-    return figure

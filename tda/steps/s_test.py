@@ -5,24 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from tda.curvature.inverses import Inverse, dual_inverse
-from tda.curvature.s_test_files import read_info, score_new_examples, write_s_test
-from tda.data.splits import Split, load_split, split_of_indices
-from tda.data.tasks import task_named
-from tda.experiments.manifest import step
-from tda.experiments.seeds import chosen_seed_ids
+from tda.curvature.dual_gauss_newton import dual_gauss_newton
+from tda.curvature.inverses import Inverse
+from tda.curvature.s_test_files import MEND, score_new_examples, write_s_test
+from tda.data.splits import Split, split_of_indices
 from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
 from tda.scores.score_files import save_scores
 from tda.steps.scoring import ScoringSettings
-from tda.system.devices import pick_device, prepare_process
+from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import make_folder
-from tda.training.ensembles import load_members
-from tda.training.members import Member
+from tda.system.tensor_files import DamagedFileError, read_info
+from tda.training.members import Member, load_members
+from tda.training.study import open_study
 
 
 @dataclass
@@ -52,58 +50,54 @@ def keep_s_test(settings: STestSettings) -> str:
     prepare_process()
     if settings.method not in ("if", "if_lissa"):
         raise UserError(f"s_test is kept for the methods if and if_lissa, not for {settings.method}")
-    experiment, device = settings.experiment, pick_device(settings.device)
-    train = load_split(settings.task, "train", settings.num_per_class)
-    test = load_split(settings.task, "test")
-    new = _new_examples(settings)
-    seed_ids = chosen_seed_ids(settings.seed_id)
-    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
-    written = 0
-    with step(experiment, f"s_test of {settings.method}", vars(settings), hashes, device) as record:
+    study = open_study(settings.experiment, settings.device)
+    new = split_of_indices(study.task, "train", Path(settings.new_indices)) if settings.new_indices else None
+    seed_ids, epochs, written = study.seed_ids(settings.seed_id), study.last_epochs(settings.num_checkpoints), 0
+    with study.step(f"s_test of {settings.method}", vars(settings)) as record:
         for seed_id in tqdm(seed_ids, desc="s_test", delay=2):
-            for member in _members(settings, seed_id, train, device):
-                written += _write_unless_finished(settings, member, train, test, hashes)
+            for member in load_members(study, seed_id, epochs):
+                written += _write_unless_finished(settings, member)
                 if new is not None:
-                    _score(settings, member, new, test, hashes)
+                    _score(settings, member, new)
         record.keep_earlier = written == 0
-    folder = experiment.results.s_test_file(settings.method, seed_ids[0], 0).parent.parent
+    folder = study.results.s_test_file(settings.method, seed_ids[0], 0).parent.parent
     scored = "" if new is None else f", scored {len(new)} new examples for each"
     total = len(seed_ids) * settings.num_checkpoints
     return f"wrote {written} s_test files, kept {total - written} that were finished{scored}, in {folder}"
 
 
-def _members(settings: STestSettings, seed_id: int, train: Split, device: torch.device) -> list[Member]:
-    epochs = settings.epochs()
-    if not 1 <= settings.num_checkpoints <= len(epochs):
-        raise UserError(
-            f"--num_checkpoints {settings.num_checkpoints} is out of range: {len(epochs)} checkpoints a seed are kept"
-        )
-    return load_members(settings.experiment, seed_id, epochs[-settings.num_checkpoints :], train, device)
-
-
-def _write_unless_finished(settings: STestSettings, member: Member, train: Split, test: Split, hashes: dict) -> int:
-    path = settings.experiment.results.s_test_file(settings.method, member.seed_id, member.epoch)
-    info = {
-        "experiment": member.experiment.name,
+def _described(settings: STestSettings, member: Member) -> dict:
+    return {
+        "experiment": member.study.experiment.name,
         "seed_id": member.seed_id,
         "epoch": member.epoch,
-        "data": hashes,
+        "data": member.study.hashes,
         "method": settings.method,
         "damping": settings.chosen_damping(),
+        "checkpoint": member.info["sha256"],
     }
+
+
+def _write_unless_finished(settings: STestSettings, member: Member) -> int:
+    study, info = member.study, _described(settings, member)
+    path = study.results.s_test_file(settings.method, member.seed_id, member.epoch)
     if path.exists() and not settings.force:
-        if read_info(path) != info:
+        try:
+            found = read_info(path)
+        except DamagedFileError as error:
+            raise UserError(f"{error}; {MEND}") from error
+        if {key: found.get(key) for key in info} != info:
             raise UserError(f"{path} was computed from other data or settings; delete it, or compute it again with --force")
         return 0
-    inverse = _inverse(settings, member, member.inputs(train))
-    _check_space(path, member, test)
-    write_s_test(path, member, member.inputs(test), inverse, info)
+    inverse = _inverse(settings, member, study.inputs(study.train))
+    _check_space(path, member)
+    write_s_test(path, member.model, member.objective, study.inputs(study.test), inverse, info)
     return 1
 
 
-def _check_space(path: Path, member: Member, test: Split) -> None:
+def _check_space(path: Path, member: Member) -> None:
     make_folder(path.parent)
-    needed = 4 * len(test) * sum(tensor.numel() for tensor in member.state.parameters.values())
+    needed = 4 * len(member.study.test) * sum(tensor.numel() for tensor in member.state.parameters.values())
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise UserError(
@@ -113,28 +107,16 @@ def _check_space(path: Path, member: Member, test: Split) -> None:
 
 def _inverse(settings: STestSettings, member: Member, train: Split) -> Inverse:
     if settings.method == "if":
-        return dual_inverse(member, train, settings.chosen_damping())
+        return dual_gauss_newton(member.model, member.objective, train, settings.chosen_damping()).inverse
     defaults = method_named("if_lissa").settings
     return lissa_operators(member, train, settings.chosen_damping(), defaults["scale"], defaults["batch_size"])[0]
 
 
-def _new_examples(settings: STestSettings) -> Split | None:
-    if not settings.new_indices:
-        return None
-    return split_of_indices(task_named(settings.task), "train", Path(settings.new_indices))
-
-
-def _score(settings: STestSettings, member: Member, new: Split, test: Split, hashes: dict) -> None:
-    results = settings.experiment.results
-    kept = results.s_test_file(settings.method, member.seed_id, member.epoch)
-    scores = score_new_examples(kept, member, member.inputs(new))
-    described = {
-        "method": settings.method,
-        "settings": {"damping": settings.chosen_damping()},
-        "experiment": member.experiment.name,
-        "seed_id": member.seed_id,
-        "epoch": member.epoch,
-        "data": hashes | {"new": new.fingerprint()},
-    }
-    path = results.new_example_file(settings.method, member.seed_id, member.epoch)
-    save_scores(path, np.asarray(scores), new.indices.numpy(), test.indices.numpy(), described)
+def _score(settings: STestSettings, member: Member, new: Split) -> None:
+    study = member.study
+    kept = study.results.s_test_file(settings.method, member.seed_id, member.epoch)
+    scores = score_new_examples(kept, member.model, member.objective, study.inputs(new))
+    described = _described(settings, member)
+    described |= {"settings": {"damping": described.pop("damping")}, "data": study.hashes | {"new": new.fingerprint}}
+    path = study.results.new_example_file(settings.method, member.seed_id, member.epoch)
+    save_scores(path, np.asarray(scores), new.indices.numpy(), study.test.indices.numpy(), described)

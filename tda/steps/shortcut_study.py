@@ -10,29 +10,29 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tda.data.splits import load_split
-from tda.experiments.folders import Experiment
-from tda.experiments.manifest import step
-from tda.experiments.seeds import chosen_seed_ids, stream
+from tda.experiments.folders import Experiment, ResultsFolder
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.map_files import save_arrays
 from tda.features.reductions import area_under_curve, largest_inside, mass_share, reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
-from tda.features.shortcut import Patch, ShortcutExperiment
+from tda.features.shortcut import Patch
 from tda.features.shortcut_models import (
     Planted,
     influential_pairs,
     misread_by_most,
     predicted_as_patch,
+    shortcut_study,
     trained_with_and_without,
 )
-from tda.figures.analysis import save_figure
+from tda.figures.saving import save_figure
 from tda.figures.shortcut import ShortcutExamples, draw_merits, draw_shortcut_maps, map_title
+from tda.scores.tables import write_table
 from tda.statistics.intervals import Estimate, jackknife, over_seeds
-from tda.system.devices import pick_device, prepare_process
-from tda.system.files import write_text
+from tda.system.devices import prepare_process
+from tda.system.random_streams import stream
 from tda.training.members import Member
+from tda.training.study import open_study
 
 MERITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "area_under_curve": area_under_curve,
@@ -111,15 +111,11 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
     Raises UserError for unusable settings, or if no test image is misread.
     """
     prepare_process()
-    device = pick_device(settings.device)
-    experiment = ShortcutExperiment(settings.model, settings.task, settings.num_per_class)
-    train, test = load_split(settings.task, "train", settings.num_per_class), load_split(settings.task, "test")
-    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
-    with step(experiment, "shortcut study", vars(settings), hashes, device):
-        seed_ids, checkpoints = chosen_seed_ids(None)[: settings.num_seeds], settings.num_checkpoints
-        planted = trained_with_and_without(
-            experiment, settings.patch(), seed_ids, checkpoints, train, test, device, settings.force
-        )
+    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
+    patched = shortcut_study(study, study.train)
+    with patched.step("shortcut study", vars(settings), study.hashes):
+        seed_ids = study.seed_ids(None, settings.num_seeds)
+        planted = trained_with_and_without(study, settings.patch(), seed_ids, settings.num_checkpoints, settings.force)
         misread = predicted_as_patch(planted)
         shown = misread_by_most(planted, misread, settings.num_test)
         pairs = influential_pairs(planted, shown, settings.num_train)
@@ -129,10 +125,10 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
             kept[condition] = maps.mean(0)
             rows += _table_rows(condition, maps, planted.region, settings.channel_reduction)
         table, shares = pd.DataFrame(rows), _misread_table(planted, misread)
-        _write_results(experiment, settings, planted, pairs, kept, table, shares)
+        _write_results(patched.results, settings, planted, pairs, kept, table, shares)
     first = table[table.seeds_averaged].iloc[0]
     return (
-        f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {experiment.results.path}; "
+        f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {patched.results.path}; "
         f"{len(shown)} misread test images, area under the curve of the first map's mean {first.area_under_curve:.3f}"
     )
 
@@ -167,7 +163,7 @@ def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> li
 
 
 def _of_images(method: Callable[[nn.Module, Tensor, Tensor], Tensor], planted: Planted, pairs: Pairs) -> Iterator[Tensor]:
-    images, labels = planted.train.images[pairs.train], planted.train.labels[pairs.train]
+    images, labels = planted.train.inputs[pairs.train], planted.train.labels[pairs.train]
     for seed in planted.with_patch:
         yield torch.stack([method(member.model, images, labels).cpu() for member in seed]).mean(0)
 
@@ -211,7 +207,7 @@ def _misread_table(planted: Planted, misread: dict[str, np.ndarray]) -> pd.DataF
 
 
 def _write_results(
-    experiment: Experiment,
+    results: ResultsFolder,
     settings: ShortcutSettings,
     planted: Planted,
     pairs: Pairs,
@@ -219,18 +215,18 @@ def _write_results(
     table: pd.DataFrame,
     shares: pd.DataFrame,
 ) -> None:
-    folder = experiment.results.path
-    write_text(folder / "shortcut_merits.csv", table.to_csv(index=False, float_format="%.6g"))
-    write_text(folder / "shortcut_misread.csv", shares.to_csv(index=False, float_format="%.6g"))
+    folder = results.path
+    write_table(folder / "shortcut_merits.csv", table)
+    write_table(folder / "shortcut_misread.csv", shares)
     save_arrays(folder / "shortcut_maps.npz", _named_arrays(pairs, planted, kept))
-    save_figure(draw_merits(table, planted.region), folder / "shortcut_merits.png", folder / "shortcut_merits.pdf")
+    save_figure(draw_merits(table, planted.region), folder / "shortcut_merits")
     examples = ShortcutExamples(planted.task, planted.train, planted.test, planted.true_labels, planted.region, pairs)
     columns = {
         _column_title(condition): reduce_channels(maps, settings.channel_reduction).numpy()
         for condition, maps in kept.items()
         if condition.images == "influential" and (condition.smoothed or condition.map in _OF_ONE_IMAGE)
     }
-    save_figure(draw_shortcut_maps(examples, columns), folder / "shortcut_maps.png", folder / "shortcut_maps.pdf")
+    save_figure(draw_shortcut_maps(examples, columns), folder / "shortcut_maps")
 
 
 def _column_title(condition: Condition) -> str:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from tda.data.splits import load_split
 from tda.experiments.folders import Experiment
-from tda.experiments.manifest import step
-from tda.experiments.seeds import chosen_seed_ids
+from tda.models.fine_tuning import FineTuning
 from tda.models.training_plan import parse_epochs
-from tda.system.devices import pick_device, prepare_process
+from tda.system.devices import prepare_process
 from tda.training.ensembles import train_ensemble
+from tda.training.study import open_study
 
 
 @dataclass
@@ -35,19 +34,20 @@ class TrainingSettings:
         """The experiment that is trained."""
         return Experiment(self.model, self.task, self.num_per_class)
 
+    @property
+    def fine_tuning(self) -> FineTuning | None:
+        """Choices of fine-tuning, where members are made so."""
+        return None
+
 
 def train_experiment(settings: TrainingSettings) -> str:
     """Train the members that are missing; returns the closing line. Raises UserError for unusable settings or files."""
     prepare_process()
-    device = pick_device(settings.device)
-    experiment = settings.experiment
-    train = load_split(settings.task, "train", settings.num_per_class)
-    test = load_split(settings.task, "test")
-    seed_ids = chosen_seed_ids(settings.seed_id)
-    hashes = {"train": train.fingerprint(), "test": test.fingerprint()}
+    study = open_study(settings.experiment, settings.device, settings.fine_tuning)
+    seed_ids = study.seed_ids(settings.seed_id)
     name = "training" if settings.seed_id is None else f"training, seed {settings.seed_id}"
-    with step(experiment, name, vars(settings), hashes, device) as record:
-        trained = train_ensemble(experiment, seed_ids, train, test, device, settings.force, parse_epochs(settings.early_epochs))
+    with study.step(name, vars(settings)) as record:
+        trained = train_ensemble(study, seed_ids, settings.force, parse_epochs(settings.early_epochs))
         record.keep_earlier = trained == 0
-    folder = experiment.seed_folder(seed_ids[0]).parent
+    folder = study.experiment.seed_folder(seed_ids[0]).parent
     return f"trained {trained} seeds, kept {len(seed_ids) - trained} that were finished, in {folder}"

@@ -1,10 +1,10 @@
 """Which device computes, with how many workers, and how the process's memory behaves."""
 
 import ctypes
-import resource
 import sys
 
 import torch
+from torch import nn
 
 from tda.system.errors import UserError
 
@@ -38,11 +38,16 @@ def prepare_process() -> None:
             c_library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def peak_memory_bytes() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def device_name(device: torch.device) -> str:
+    """What a record says of a device: a GPU's name, or how many threads the CPU computes with."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
 
 
 def image_format(device: torch.device) -> torch.memory_format:
     """Memory format in which small convolutions run fastest on the device."""
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to a device, in the memory format in which small convolutions run fastest there."""
+    return model.to(device=device, memory_format=image_format(device))

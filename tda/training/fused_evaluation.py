@@ -10,14 +10,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-Forward = Callable[[Tensor], Tensor]
+from tda.system.inputs import Inputs, call
+
+Forward = Callable[[Inputs], Tensor]
 
 
-def forward_of(model: nn.Module, example: Tensor) -> Forward:
+def forward_of(model: nn.Module, example: Inputs) -> Forward:
     """The model's forward pass without gradients: itself, or one with fused operators where that is known to be the same."""
-    on_cpu = example.device.type == "cpu" and example.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if not (on_cpu and type(model) is nn.Sequential and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):
-        return model
+    on_cpu = isinstance(example, Tensor) and example.device.type == "cpu" and example.dtype == torch.float32
+    fusible = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    if not (on_cpu and fusible and type(model) is nn.Sequential):
+        return lambda inputs: call(model, inputs)
     steps = _fused(_leaves(model))
 
     def forward(inputs: Tensor) -> Tensor:

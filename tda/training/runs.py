@@ -29,7 +29,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per example of a split, on the CPU: cross-entropy losses and margins (n,) float32, predicted labels (n,) int64."""
+    """Per example of a split, on the CPU: cross-entropy losses and margins (n,) float32, predictions (n, ...) int64."""
 
     losses: Tensor
     margins: Tensor

@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
-from torch.nn import functional
+from torch.func import vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.data.splits import Split
-from tda.gradients.quantities import margin
+from tda.gradients.objectives import Objective
+from tda.gradients.recorded_pass import floating_tensors
 from tda.models.model_state import ModelState, trained_parameters
+from tda.models.seeded_dropout import SeededDropout
 from tda.models.training_plan import TrainingPlan
+from tda.system.inputs import Inputs, call, chosen
 from tda.training.runs import Evaluation, Run, Snapshot
-from tda.training.step_noise import SeededDropout
 
 # Stacked activations of this many bytes at most, forward and backward.
 MEMORY_BUDGET = 8 * 2**30
@@ -28,12 +30,13 @@ def can_be_stacked(model: nn.Module) -> bool:
     """Whether training draws no random numbers and changes no buffer, so that stacked models are independent."""
     drawing = (nn.modules.dropout._DropoutNd, SeededDropout)
     draws = any(isinstance(module, drawing) and module.p > 0 for module in model.modules())
-    return not draws and next(model.buffers(), None) is None
+    return not draws and not any(buffer.is_floating_point() for buffer in model.buffers())
 
 
 def train_stacked(
     model: nn.Module,
     plan: TrainingPlan,
+    objective: Objective,
     runs: Sequence[Run],
     train: Split,
     evaluate_on: Split | None,
@@ -47,28 +50,28 @@ def train_stacked(
     for numbers in alike.values():
         size = _models_at_once(model, plan, train)
         for start in range(0, len(numbers), size):
-            chosen = numbers[start : start + size]
-            stack = _Stack(model, plan, [runs[number] for number in chosen], train)
-            snapshots: list[list[Snapshot]] = [[] for _ in chosen]
-            for step in range(1, len(runs[chosen[0]].batches) + 1):
+            numbers_of_stack = numbers[start : start + size]
+            stack = _Stack(model, plan, objective, [runs[number] for number in numbers_of_stack], train)
+            snapshots: list[list[Snapshot]] = [[] for _ in numbers_of_stack]
+            for step in range(1, len(runs[numbers_of_stack[0]].batches) + 1):
                 stack.step()
-                if step in runs[chosen[0]].snapshots:
+                if step in runs[numbers_of_stack[0]].snapshots:
                     for found, snapshot in zip(snapshots, stack.snapshots(step, evaluate_on, keep_states), strict=True):
                         found.append(snapshot)
-            yield from zip(chosen, snapshots, strict=True)
+            yield from zip(numbers_of_stack, snapshots, strict=True)
 
 
 def _models_at_once(model: nn.Module, plan: TrainingPlan, train: Split) -> int:
     """How many models' activations of one batch fit the budget, by counting those of one example."""
     counted = 0
 
-    def count(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+    def count(module: nn.Module, arguments: tuple, output: object) -> None:
         nonlocal counted
-        counted += output.numel() * output.element_size()
+        counted += sum(tensor.numel() * tensor.element_size() for tensor in floating_tensors(output))
 
     hooks = [module.register_forward_hook(count) for module in model.modules() if not list(module.children())]
     with torch.no_grad():
-        model(train.images[:1])
+        call(model, chosen(train.inputs, slice(0, 1)))
     for hook in hooks:
         hook.remove()
     batch = max(_EVALUATION_BATCH, plan.batch_size)
@@ -79,10 +82,10 @@ def _models_at_once(model: nn.Module, plan: TrainingPlan, train: Split) -> int:
 class _Stack:
     """Models under training: parameters (M, *shape), the optimizer over them, and the captured step."""
 
-    def __init__(self, model: nn.Module, plan: TrainingPlan, runs: Sequence[Run], train: Split) -> None:
-        self.model, self.train = model, train
+    def __init__(self, model: nn.Module, plan: TrainingPlan, objective: Objective, runs: Sequence[Run], train: Split) -> None:
+        self.model, self.objective, self.train = model, objective, train
         self.names = list(trained_parameters(model))
-        device = train.images.device
+        device = train.device
         self.parameters = {
             name: torch.stack([run.start.parameters[name] for run in runs]).to(device).requires_grad_() for name in self.names
         }
@@ -138,23 +141,26 @@ class _Stack:
 
     def _compute(self) -> None:
         self.model.train()
-        images, labels = self.train.images[self.current_index], self.train.labels[self.current_index]
-        logits = self._logits(images, images_are_stacked=True)
-        losses = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        inputs, labels = chosen(self.train.inputs, self.current_index), self.train.labels[self.current_index]
+        logits = self._logits(inputs, inputs_are_stacked=True)
+        losses = self.objective.loss(logits.flatten(0, 1), labels.flatten(0, 1)).view(labels.shape[:2])
         # A model's parameters see its own losses alone, so that one sum gives every model its own gradient.
-        gradients = torch.autograd.grad((losses * self.current_weight).sum(), list(self.parameters.values()))
+        total = (losses * self.current_weight).sum()
+        gradients = torch.autograd.grad(total, list(self.parameters.values()), allow_unused=True)
         for parameter, gradient in zip(self.parameters.values(), gradients, strict=True):
             # The fused step runs over memory, so that gradients must lie in the parameters' order.
-            parameter.grad = gradient.contiguous()
+            parameter.grad = None if gradient is None else gradient.contiguous()
         self.optimizer.step()
 
-    def _logits(self, images: Tensor, images_are_stacked: bool) -> Tensor:
-        """Logits (M, b, C) of images (M, b, c, h, w), or (b, c, h, w) shared by all."""
+    def _logits(self, inputs: Inputs, inputs_are_stacked: bool) -> Tensor:
+        """Logits (M, b, ...) of inputs (M, b, ...), or (b, ...) shared by all."""
 
-        def forward(parameters: dict[str, Tensor], batch: Tensor) -> Tensor:
-            return functional_call(self.model, parameters, (batch,))
+        def forward(parameters: dict[str, Tensor], batch: Inputs) -> Tensor:
+            return call(self.model, batch, parameters)
 
-        return vmap(forward, in_dims=(0, 0 if images_are_stacked else None))(self.parameters, images)
+        # Fused attention has no rule for vmap.
+        with sdpa_kernel(SDPBackend.MATH):
+            return vmap(forward, in_dims=(0, 0 if inputs_are_stacked else None))(self.parameters, inputs)
 
     def snapshots(self, step: int, evaluate_on: Split | None, keep_states: bool) -> list[Snapshot]:
         """What every model looks like now."""
@@ -167,15 +173,13 @@ class _Stack:
         self.model.eval()
         losses, margins, predictions = [], [], []
         with torch.no_grad():
-            for images, labels in zip(
-                split.images.split(_EVALUATION_BATCH), split.labels.split(_EVALUATION_BATCH), strict=True
-            ):
-                logits = self._logits(images, images_are_stacked=False)
-                repeated = labels.expand(len(logits), -1)
-                flat = (logits.flatten(0, 1), repeated.flatten())
-                losses.append(functional.cross_entropy(*flat, reduction="none").view_as(repeated))
-                margins.append(margin(*flat).view_as(repeated))
-                predictions.append(logits.argmax(2))
+            for inputs, labels in split.batches(_EVALUATION_BATCH):
+                logits = self._logits(inputs, inputs_are_stacked=False)
+                count = len(logits)
+                flat = (logits.flatten(0, 1), labels.expand(count, *labels.shape).flatten(0, 1))
+                for found, function in ((losses, self.objective.loss), (margins, self.objective.margin)):
+                    found.append(function(*flat).unflatten(0, (count, -1)))
+                predictions.append(self.objective.predictions(flat[0]).unflatten(0, (count, -1)))
         columns = (torch.cat(found, dim=1).cpu() for found in (losses, margins, predictions))
         return [Evaluation(*row) for row in zip(*columns, strict=True)]
 

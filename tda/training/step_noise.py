@@ -11,28 +11,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2.functional import resized_crop
 
-from tda.experiments.seeds import stream, stream_seed
+from tda.models.seeded_dropout import SeededDropout
+from tda.system.inputs import Inputs, mapped
+from tda.system.random_streams import stream, stream_seed
 
 _CROP_AREA = (0.08, 1.0)
 _CROP_ASPECT = (3 / 4, 4 / 3)
-
-
-class SeededDropout(nn.Module):
-    """Dropout with probability `p`, its masks drawn from a generator that StepNoise sets; the identity in evaluation mode."""
-
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-        self.generator: torch.Generator | None = None
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Zero a share of the inputs and scale the others up, shapes unchanged."""
-        if not self.training or self.p == 0:
-            return inputs
-        drawn = torch.rand(inputs.shape, generator=self.generator, device=inputs.device)
-        return inputs * (drawn >= self.p) / (1 - self.p)
 
 
 @dataclass(frozen=True)
@@ -58,20 +43,27 @@ class StepNoise:
             for layer in layers:
                 layer.generator = None
 
-    def cropped(self, images: Tensor) -> Tensor:
-        """Images (b, c, h, w), each replaced by a crop of random area (8 to 100 %) and aspect, resized, if crops are wanted."""
+    def cropped(self, inputs: Inputs) -> Inputs:
+        """Pictures (b, c, h, w) replaced by crops of random area (8 to 100 %) and aspect, resized, if crops are wanted."""
         if not self.random_crop:
-            return images
+            return inputs
         generator = stream(self.seed, f"crops of step {self.step}")
-        return torch.stack([_random_crop(image, generator) for image in images])
+        return mapped(inputs, lambda part: _random_crops(part, generator) if part.dim() == 4 else part)
 
 
-def _random_crop(image: Tensor, generator: torch.Generator) -> Tensor:
-    height, width = image.shape[-2:]
+def _random_crops(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.stack([_random_crop(picture, generator) for picture in pictures])
+
+
+def _random_crop(picture: Tensor, generator: torch.Generator) -> Tensor:
+    # It takes a second and more to import, and few trainings crop.
+    from torchvision.transforms.v2.functional import resized_crop
+
+    height, width = picture.shape[-2:]
     area, aspect, top, left = torch.rand(4, generator=generator).tolist()
     area = height * width * (_CROP_AREA[0] + area * (_CROP_AREA[1] - _CROP_AREA[0]))
     aspect = math.exp(math.log(_CROP_ASPECT[0]) + aspect * math.log(_CROP_ASPECT[1] / _CROP_ASPECT[0]))
     crop_width = max(1, min(width, round(math.sqrt(area * aspect))))
     crop_height = max(1, min(height, round(math.sqrt(area / aspect))))
     corner = int(top * (height - crop_height + 1)), int(left * (width - crop_width + 1))
-    return resized_crop(image, *corner, crop_height, crop_width, [height, width], antialias=True)
+    return resized_crop(picture, *corner, crop_height, crop_width, [height, width], antialias=True)

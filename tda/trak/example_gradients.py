@@ -4,8 +4,7 @@ A task that is a function of logits goes layer by layer, where no layer's gradie
 torch.func: all examples at once where vmap can do that and is right, else one at a time.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +17,8 @@ from tda.gradients.gradient_plan import GradientPlan, plan_gradients, refuse_bat
 from tda.gradients.projections import Projection
 from tda.gradients.recorded_pass import evaluation
 from tda.system.errors import UserError
-from tda.trak.modelout_functions import AbstractModelOutput, LogitsModelOutput, logits_of
+from tda.system.inputs import Inputs, chosen, parts_of
+from tda.trak.modelout_functions import AbstractModelOutput, LogitsModelOutput
 
 _MEMORY_BUDGET = 2**29
 """Bytes of gradients that are held at once."""
@@ -34,38 +34,25 @@ class LayerGradients:
         """parameters: names, by default those that require gradients."""
         self.model, self.task, self.parameters = model, task, parameters
         self._plan: GradientPlan | None = None
-        self._block_sizes: dict[torch.Size, int] = {}
+        self._block_sizes: dict[tuple[torch.Size, ...], int] = {}
 
     def projected(self, batch: Sequence[Tensor], projection: Projection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
         inputs, labels = self.task.split(batch)
         if self._plan is None:
             _refuse_without_gradient(self.model, self.task, self.parameters, batch)
-        with _called_with(self.model, self.task):
-            if self._plan is None:
-                self._plan = plan_gradients(self.model, inputs, self.parameters)
-            size = self._block_size(inputs[:1], labels[:1])
-            blocks = zip(inputs.split(size), labels.split(size), strict=True)
-            return torch.cat([projection.project(self._plan.block_rows(*block, self.task.quantity)) for block in blocks])
+            self._plan = plan_gradients(self.model, inputs, self.parameters)
+        size = self._block_size(chosen(inputs, slice(0, 1)), labels[:1])
+        blocks = self._plan.streamed(inputs, labels, self.task.quantity, size)
+        return torch.cat([projection.project(rows) for rows in blocks])
 
-    def _block_size(self, inputs: Tensor, labels: Tensor) -> int:
-        # It depends on the inputs' shape alone, so that a resumed run computes in the same blocks.
-        if inputs.shape not in self._block_sizes:
+    def _block_size(self, inputs: Inputs, labels: Tensor) -> int:
+        # It depends on the inputs' shapes alone, so that a resumed run computes in the same blocks.
+        shapes = tuple(part.shape for part in parts_of(inputs))
+        if shapes not in self._block_sizes:
             example_bytes = self._plan.block_rows(inputs, labels, self.task.quantity).size_in_bytes()
-            self._block_sizes[inputs.shape] = max(1, min(BLOCK_SIZE, _MEMORY_BUDGET // (2 * example_bytes + 1)))
-        return self._block_sizes[inputs.shape]
-
-
-@contextmanager
-def _called_with(model: nn.Module, task: LogitsModelOutput) -> Iterator[None]:
-    """Meanwhile model(inputs) calls the model with the task's arguments for these inputs and returns logits alone."""
-    before = model.register_forward_pre_hook(lambda _, arguments, keywords: task.arguments(*arguments), with_kwargs=True)
-    after = model.register_forward_hook(lambda module, arguments, output: logits_of(output))
-    try:
-        yield
-    finally:
-        before.remove()
-        after.remove()
+            self._block_sizes[shapes] = max(1, min(BLOCK_SIZE, _MEMORY_BUDGET // (2 * example_bytes + 1)))
+        return self._block_sizes[shapes]
 
 
 @dataclass

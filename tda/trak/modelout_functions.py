@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from tda.experiments.seeds import stream
+from tda.gradients.objectives import NextToken
 from tda.gradients.quantities import margin
 from tda.system.errors import UserError
+from tda.system.inputs import Inputs, call
+from tda.system.random_streams import stream
 
 
 class AbstractModelOutput(ABC):
@@ -47,22 +49,18 @@ class LogitsModelOutput(AbstractModelOutput):
 
     @abstractmethod
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """f of each example (n,) from flattened logits (n, ...) and the batch's labels."""
+        """f of each example (n,) from the model's logits (n, ...) and the batch's labels."""
 
     @abstractmethod
     def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Q's diagonal (n,) from the same."""
 
-    def split(self, batch: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Inputs (n, ...) in a single tensor, and labels (n, ...); raises UserError if the batch holds other things."""
+    def split(self, batch: Sequence[Tensor]) -> tuple[Inputs, Tensor]:
+        """The model's inputs, and the labels (n, ...); raises UserError if the batch holds other things."""
         names = self.keywords or ("inputs",)
         if len(batch) != len(names) + 1:
             raise UserError(f"{type(self).__name__} takes batches ({', '.join(names)}, labels), not of {len(batch)} tensors")
-        return (torch.stack(list(batch[:-1]), dim=1) if self.keywords else batch[0]), batch[-1]
-
-    def arguments(self, inputs: Tensor) -> tuple[tuple, dict[str, Tensor]]:
-        """Positional and keyword arguments of the model for inputs as `split` returns them."""
-        return ((), dict(zip(self.keywords, inputs.unbind(1), strict=True))) if self.keywords else ((inputs,), {})
+        return (dict(zip(names, batch, strict=False)) if self.keywords else batch[0]), batch[-1]
 
     def get_output(self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], *example: Tensor) -> Tensor:
         """f of one example, a scalar."""
@@ -83,13 +81,7 @@ class LogitsModelOutput(AbstractModelOutput):
         batch: Sequence[Tensor],
     ) -> Tensor:
         inputs, labels = self.split(batch)
-        positional, keywords = self.arguments(inputs)
-        return function(logits_of(functional_call(model, (weights, buffers), positional, keywords)), labels)
-
-
-def logits_of(output: object) -> Tensor:
-    """Logits (n, everything else) of a model that returns them, or holds them as `.logits` as those of transformers do."""
-    return getattr(output, "logits", output).flatten(1)
+        return function(call(model, inputs, (weights, buffers)), labels)
 
 
 class _Classification(LogitsModelOutput):
@@ -126,18 +118,11 @@ class CausalLanguageModelOutput(LogitsModelOutput):
 
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean margin of the tokens."""
-        return self._mean(logits, labels, lambda margins: margins)
+        return NextToken().margin(logits, labels)
 
     def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean 1 - p of the tokens."""
-        return self._mean(logits, labels, lambda margins: torch.sigmoid(-margins))
-
-    def _mean(self, logits: Tensor, labels: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        count, length = labels.shape
-        predicted, targets = logits.reshape(count, length, -1)[:, :-1], labels[:, 1:]
-        counted = targets >= 0
-        margins = margin(predicted.flatten(0, 1), targets.clamp(min=0).flatten()).reshape(count, length - 1)
-        return (function(margins) * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return NextToken().surprise(logits, labels).to(logits)
 
 
 class CLIPModelOutput(AbstractModelOutput):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tda.system.errors import UserError
+from tda.trak.regression import checked_ridge
 
 _BLOCK_ENTRIES = 2**25
 """Entries of a matrix that are in memory as float64 at once."""
@@ -29,8 +30,7 @@ def features(gradients: np.ndarray, ridge: float | None, device: torch.device) -
     Raises UserError if the matrix to invert is singular.
     """
     count, dimension = gradients.shape
-    if ridge is None:
-        ridge = _mean_diagonal(gradients)
+    ridge = checked_ridge(ridge, _squared_norms(gradients))
     if count < dimension:
         whole = _block(gradients, slice(None), device)
         factor = _factor(whole @ whole.T, ridge)
@@ -61,10 +61,10 @@ def scores(models: list[ModelParts], dtype: np.dtype, device: torch.device) -> I
         yield rows, sum(products).cpu().numpy() * weights[rows, None]
 
 
-def _mean_diagonal(gradients: np.ndarray) -> float:
-    """Mean squared norm of the rows: the mean of the diagonal of their kernel."""
+def _squared_norms(gradients: np.ndarray) -> Tensor:
+    """Squared norm of each row (n,) float64: the diagonal of their kernel."""
     blocks = _row_blocks(*gradients.shape)
-    return float(sum(np.square(gradients[rows], dtype=np.float64).sum() for rows in blocks) / len(gradients))
+    return torch.from_numpy(np.concatenate([np.square(gradients[rows], dtype=np.float64).sum(axis=1) for rows in blocks]))
 
 
 def _row_blocks(count: int, width: int) -> Iterator[slice]:

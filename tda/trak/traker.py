@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda.experiments.seeds import stream_seed
 from tda.gradients.projections import Projection
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
 from tda.system.files import sha256
+from tda.system.random_streams import stream_seed
 from tda.trak.example_gradients import gradients_of
 from tda.trak.folder import SaveFolder
 from tda.trak.modelout_functions import AbstractModelOutput, task_output
+from tda.trak.regression import require_not_negative
 from tda.trak.ridge import ModelParts, features, scores
 from tda.trak.store import ExampleRows, open_rows, read_array, write_array
 
@@ -72,8 +73,7 @@ class TRAKer:
                 raise UserError(f"{name} cannot be replaced, only the task and the projector can; leave the argument out")
         if train_set_size < 1:
             raise UserError(f"train_set_size is {train_set_size}; it must be the number of training examples")
-        if lambda_reg is not None and not lambda_reg >= 0:
-            raise UserError(f"lambda_reg is {lambda_reg}; it must be at least 0, or None for the mean of the kernel's diagonal")
+        require_not_negative(lambda_reg, "lambda_reg")
         self.logger = logging.getLogger("tda.trak")
         self.logger.setLevel(logging_level)
         self.device = pick_device(str(device))

@@ -60,7 +60,7 @@ def test_bilinear_scores_solve_on_the_smaller_side(tiny):
         return apply
 
     for count, expected_rows in ((12, {"forward": 0, "backward": 9}), (4, {"forward": 4, "backward": 9})):
-        few = Split(test.images[:count], test.labels[:count], test.indices[:count])
+        few = Split(test.inputs[:count], test.labels[:count], test.indices[:count])
         scores, residual = bilinear_scores(members[0], train, few, applied("forward", matrix.T), applied("backward", matrix))
         expected = naive_gradients(members[0].model, train) @ matrix @ naive_gradients(members[0].model, few).T
         torch.testing.assert_close(scores, expected, rtol=1e-8, atol=1e-9 * float(expected.abs().max()))

@@ -13,7 +13,8 @@ from tiny_model import naive_gradients, score
 
 from tda.curvature.inverses import dual_inverse
 from tda.curvature.s_test_files import read_info, score_new_examples, write_s_test
-from tda.data.splits import load_split, write_subset
+from tda.data.index_files import write_subset
+from tda.data.splits import load_split
 from tda.data.tasks import TASKS, task_named
 from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
@@ -89,14 +90,14 @@ def keep(**settings) -> str:
 
 def test_new_examples_are_scored_and_finished_files_are_kept(few_tests: Ensemble, tmp_path: Path):
     indices = tmp_path / "new.txt"
-    old = load_split("digits3", "train", 2).indices.tolist()
-    new = [index for index in load_split("digits3", "train", 3).indices.tolist() if index not in old]
+    old = load_split(task_named("digits3"), "train", 2).indices.tolist()
+    new = [index for index in load_split(task_named("digits3"), "train", 3).indices.tolist() if index not in old]
     indices.write_text("\n".join(map(str, [new[0], *old, new[1]])))
     assert "wrote 2 s_test files, kept 0" in keep(num_checkpoints=2, new_indices=str(indices))
     before = contents(few_tests.root / "results", "**/*.safetensors")
     values, train_indices, test_indices, metadata = load_score_file(RESULTS.new_example_file("if", 0, 15))
     assert train_indices.tolist() == [new[0], *old, new[1]] and len(test_indices) == 6 and metadata["epoch"] == 15
-    test = load_split("digits3", "test")
+    test = load_split(task_named("digits3"), "test")
     (expected,) = score("if", few_tests.members(15), few_tests.train, test)
     torch.testing.assert_close(torch.tensor(values[1:-1]), expected, rtol=2e-2, atol=2e-3 * float(expected.abs().max()))
     assert "wrote 0 s_test files, kept 2" in keep(num_checkpoints=2)

@@ -11,8 +11,9 @@ import pytest
 from conftest import run_script, script_module
 from PIL import Image
 
+from tda.data.bundled_digits import bundled_digits
 from tda.data.dataset_library import LibrarySource
-from tda.data.downloads import Pool, bundled_digits
+from tda.data.pools import Pool
 from tda.data.splits import load_split
 from tda.data.tasks import TASKS, task_named
 from tda.system.errors import UserError
@@ -95,8 +96,8 @@ def test_registered_task_runs_through_the_steps(root: Path):
         "wrote 2 index files"
         in run_script("run_subset_generation.py", "--task", "own_images", "--num_per_class", 2, root=root).stdout
     )
-    split = load_split("own_images", "test")
-    assert split.images.shape == (30, 1, 28, 28) and split.labels.bincount().tolist() == [10, 10, 10]
+    split = load_split(task_named("own_images"), "test")
+    assert split.inputs.shape == (30, 1, 28, 28) and split.labels.bincount().tolist() == [10, 10, 10]
     training = script_module("run_cnn_training.py")
     training.train_experiment(training.Settings(task="own_images", num_per_class=2, seed_id=0, device="cpu"))
     scoring = script_module("tda_cnn_scripts/run_cnn_gd_and_gc.py")

@@ -11,7 +11,8 @@ from conftest import contents
 from torchvision import datasets
 
 from tda.data import downloads
-from tda.data.downloads import MNIST_MD5, bundled_digits, cifar10, mnist
+from tda.data.bundled_digits import bundled_digits
+from tda.data.downloads import MNIST_MD5, cifar10, mnist
 from tda.data.splits import load_split
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
@@ -19,9 +20,9 @@ from tda.system.errors import UserError
 
 def test_bundled_digits_are_split_once_and_for_all():
     train, test = bundled_digits("train"), bundled_digits("test")
-    assert train.images.shape == (1198, 28, 28, 1) and test.images.shape == (599, 28, 28, 1)
-    assert train.images.dtype == np.uint8 and train.labels.dtype == np.int64
-    assert train.images.max() == 255 and train.images.min() == 0
+    assert train.inputs.shape == (1198, 28, 28, 1) and test.inputs.shape == (599, 28, 28, 1)
+    assert train.inputs.dtype == np.uint8 and train.labels.dtype == np.int64
+    assert train.inputs.max() == 255 and train.inputs.min() == 0
     assert test.labels[:4].tolist() == [0, 3, 6, 9] and train.labels[:4].tolist() == [1, 2, 4, 5]
 
 
@@ -103,6 +104,6 @@ def test_real_data_match_the_committed_index_files(real_root: Path, task: str):
         split = load_split(task, "train", size)
         assert split.labels.bincount().tolist() == [size] * (3 if task == "mnist3" else 10)
     test = load_split(task, "test")
-    assert test.images.shape == ((900, 1, 28, 28) if task == "mnist3" else (500, 3, 32, 32))
+    assert test.inputs.shape == ((900, 1, 28, 28) if task == "mnist3" else (500, 3, 32, 32))
     low, high = (0.0, 1.0) if task == "mnist3" else (-1.0, 1.0)
-    assert test.images.min() == low and test.images.max() == high
+    assert test.inputs.min() == low and test.inputs.max() == high

@@ -8,8 +8,9 @@ import pytest
 import torch
 from conftest import CHECKOUT
 
-from tda.data.downloads import Pool
-from tda.data.splits import Split, draw_subset, load_split, read_subset, write_subset
+from tda.data.index_files import draw_subset, read_subset, write_subset
+from tda.data.pools import Pool
+from tda.data.splits import Split, load_split
 from tda.data.tasks import TASKS, task_named
 from tda.experiments.folders import subset_file
 from tda.system.errors import UserError
@@ -108,7 +109,7 @@ def test_file_that_is_not_text_is_refused(root: Path):
 
 def test_missing_file_names_the_script_that_draws_it(root: Path):
     with pytest.raises(UserError, match=r"train_7pc.txt is missing; .* --task digits3 --num_per_class 7"):
-        load_split("digits3", "train", 7)
+        load_split(task_named("digits3"), "train", 7)
 
 
 def test_indices_of_the_wrong_split_are_refused(root: Path):
@@ -116,18 +117,18 @@ def test_indices_of_the_wrong_split_are_refused(root: Path):
     path = subset_file("digits3", "train", 50)
     path.write_text(subset_file("digits3", "test", 50).read_text())
     with pytest.raises(UserError, match="do its indices belong to another part or data set"):
-        load_split("digits3", "train", 50)
+        load_split(task_named("digits3"), "train", 50)
 
 
 def test_split_holds_what_the_indices_name(root: Path):
-    split, pool = load_split("digits3", "train", 2), DIGITS.load("train")
+    split, pool = load_split(task_named("digits3"), "train", 2), DIGITS.load("train")
     indices = [int(line) for line in subset_file("digits3", "train", 2).read_text().split()]
-    assert split.images.shape == (6, 1, 28, 28) and split.images.dtype == torch.float32
+    assert split.inputs.shape == (6, 1, 28, 28) and split.inputs.dtype == torch.float32
     assert split.indices.tolist() == indices and split.labels.tolist() == [0, 1, 2, 0, 1, 2]
-    for image, index in zip(split.images, indices, strict=True):
+    for image, index in zip(split.inputs, indices, strict=True):
         np.testing.assert_array_equal((image[0] * 255).round().numpy(), pool.images[index, :, :, 0])
-    assert 0 <= split.images.min() and split.images.max() <= 1
-    assert len(load_split("digits3", "test")) == 150
+    assert 0 <= split.inputs.min() and split.inputs.max() <= 1
+    assert len(load_split(task_named("digits3"), "test")) == 150
 
 
 def test_labels_count_the_classes_of_the_task(root: Path, monkeypatch: pytest.MonkeyPatch):
@@ -135,17 +136,17 @@ def test_labels_count_the_classes_of_the_task(root: Path, monkeypatch: pytest.Mo
                   mean=(0.5,), std=(0.5,))  # fmt: skip
     monkeypatch.setitem(TASKS, "odd", odd)
     write_subset(odd, "train", 2, draw_seed=0, force=False)
-    split = load_split("odd", "train", 2)
+    split = load_split(task_named("odd"), "train", 2)
     assert split.labels.tolist() == [0, 1, 0, 1]
     assert (small_pool().labels[split.indices] == [3, 1, 3, 1]).all()
-    assert (split.images == -1).all()
+    assert (split.inputs == -1).all()
 
 
 def test_fingerprint_sees_every_part_and_no_layout(root: Path):
-    split = load_split("digits3", "train", 2)
+    split = load_split(task_named("digits3"), "train", 2)
     same = split.to(torch.device("cpu"), torch.channels_last)
-    assert same.fingerprint() == split.fingerprint()
+    assert same.fingerprint == split.fingerprint
     for field in ("images", "labels", "indices"):
         parts = {name: getattr(split, name).clone() for name in ("images", "labels", "indices")}
         parts[field].view(-1)[0] += 1
-        assert Split(**parts).fingerprint() != split.fingerprint()
+        assert Split(**parts).fingerprint != split.fingerprint

@@ -8,10 +8,11 @@ from conftest import CHECKOUT, SEEDS
 
 from tda.data.tasks import task_named
 from tda.experiments.folders import seeds_file
-from tda.experiments.seeds import chosen_seed_ids, load_seeds, stream, stream_seed
+from tda.experiments.seeds import chosen_seed_ids, load_seeds
 from tda.models.families import family_named, new_model
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
+from tda.system.random_streams import stream, stream_seed
 
 
 def test_committed_seeds_are_ten(monkeypatch: pytest.MonkeyPatch):

@@ -115,10 +115,10 @@ def test_maps_are_finite_differences_of_the_score(make: Callable[[], nn.Module],
     model, train, test = make().double().eval(), examples(2), examples(1)
     pairs = Pairs(torch.tensor([0, 1]), torch.tensor([0, 0]))
     maps = influence_maps(model, train, gradients_of(model, test), pairs, cosine)
-    other = gradient(model, test.images[0], test.labels[0])
+    other = gradient(model, test.inputs[0], test.labels[0])
     for position in (0, 1):
         score = score_of(model, train.labels[position], other, cosine)
-        expected = finite_differences(score, train.images[position], range(128))
+        expected = finite_differences(score, train.inputs[position], range(128))
         assert (maps[position].flatten() - expected).norm() < 1e-5 * expected.norm()
 
 
@@ -131,9 +131,9 @@ def test_maps_of_a_vision_transformer_with_adapters_are_finite_differences(tiny_
             nn.init.normal_(parameter)
     train, test = (Split(torch.randn(2, 1, 28, 28).double(), torch.tensor([0, 2]), torch.arange(2)) for _ in range(2))
     maps = influence_maps(model, train, gradients_of(model, test), Pairs(torch.tensor([1]), torch.tensor([0])), cosine)
-    score = score_of(model, train.labels[1], gradient(model, test.images[0], test.labels[0]), cosine)
+    score = score_of(model, train.labels[1], gradient(model, test.inputs[0], test.labels[0]), cosine)
     sampled = range(0, 784, 41)
-    expected = finite_differences(score, train.images[1], sampled)
+    expected = finite_differences(score, train.inputs[1], sampled)
     assert (maps[0].flatten()[sampled] - expected).norm() < 1e-5 * expected.norm()
 
 
@@ -156,12 +156,12 @@ def test_maps_do_not_depend_on_the_batching(make: Callable[[], nn.Module]):
 def test_a_residual_network_with_overwriting_activations_is_taken_layer_by_layer():
     model, train = small_resnet().double().eval(), examples(3)
     before = [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)]
-    found = pass_maker(model, train.images[:1], train.labels[:1], cross_entropy_loss)(train.images, train.labels)
+    found = pass_maker(model, train.inputs[:1], train.labels[:1], cross_entropy_loss)(train.inputs, train.labels)
     # Image by image, the head would not be held as an outer product.
     assert isinstance(found.gradients["fc.weight"], Outer)
     for k in range(3):
         own = {name: part[k].flatten() for name, part in found.gradients.items() if isinstance(part, Tensor)}
-        loss = functional.cross_entropy(model(train.images[k : k + 1]), train.labels[k : k + 1])
+        loss = functional.cross_entropy(model(train.inputs[k : k + 1]), train.labels[k : k + 1])
         expected = torch.autograd.grad(loss, [model.get_parameter(name) for name in own])
         torch.testing.assert_close(torch.cat(list(own.values())), torch.cat([part.flatten() for part in expected]))
     assert [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)] == before

@@ -43,8 +43,8 @@ def test_maps_of_grad_cos_are_right_where_a_network_is_sure(tiny):
     model = deepcopy(members[-1].model)
     with torch.no_grad():
         model[-1].weight.mul_(100)
-    single = [Split(split.images.float(), split.labels, split.indices) for split in (train, test)]
-    double = [Split(split.images.double(), split.labels, split.indices) for split in single]
+    single = [Split(split.inputs.float(), split.labels, split.indices) for split in (train, test)]
+    double = [Split(split.inputs.double(), split.labels, split.indices) for split in single]
     pairs = Pairs(torch.arange(9), torch.arange(9))
     expected = maps_of_model(deepcopy(model).float().double(), *double, pairs, MapSettings())
     found = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings())
@@ -76,16 +76,16 @@ def test_unusable_settings_are_refused():
 
 def test_a_map_that_is_not_a_number_is_refused(tiny):
     train, test, members = tiny
-    train.images[4, 0, 0, 0] = torch.nan
+    train.inputs[4, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match="not finite"):
         list(maps_of_seeds([[lambda: members[0].model]], train, test, PAIRS, MapSettings()))
 
 
 def test_input_gradients_are_those_of_each_image_alone(tiny):
     _, test, members = tiny
-    found = input_gradients(members[0].model, test.images, test.labels)
+    found = input_gradients(members[0].model, test.inputs, test.labels)
     for position in (0, 7):
-        alone = input_gradients(members[0].model, test.images[position : position + 1], test.labels[position : position + 1])
+        alone = input_gradients(members[0].model, test.inputs[position : position + 1], test.labels[position : position + 1])
         torch.testing.assert_close(found[position], alone[0])
 
 
@@ -93,8 +93,8 @@ def test_grad_cam_is_the_weighted_sum_of_the_last_convolutions_channels(tiny):
     pytest.importorskip("captum")
     _, test, members = tiny
     model = members[0].model
-    found = grad_cam(model, test.images[:2], test.labels[:2])
-    activations = model[0](test.images[:2]).detach().requires_grad_()
+    found = grad_cam(model, test.inputs[:2], test.labels[:2])
+    activations = model[0](test.inputs[:2]).detach().requires_grad_()
     logits = model[1:](activations).gather(1, test.labels[:2, None])
     weights = torch.autograd.grad(logits.sum(), activations)[0].mean((2, 3), keepdim=True)
     small = (weights * activations.detach()).sum(1, keepdim=True).relu()

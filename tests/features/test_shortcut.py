@@ -17,8 +17,8 @@ def test_a_patch_has_its_colour_and_place_on_the_first_images_of_its_class():
     expected = torch.zeros(3, 32, 32)
     expected[:, 28:31, 2:5] = torch.tensor([1.0, -1.0, -0.5])[:, None, None]
     for position in range(8):
-        torch.testing.assert_close(planted.images[position], expected if position in (0, 2) else torch.zeros(3, 32, 32))
-    assert not train.images.any()
+        torch.testing.assert_close(planted.inputs[position], expected if position in (0, 2) else torch.zeros(3, 32, 32))
+    assert not train.inputs.any()
 
 
 def test_a_grey_image_gets_the_largest_of_the_colours():

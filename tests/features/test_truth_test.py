@@ -8,9 +8,10 @@ from conftest import EXPERIMENT, Ensemble, assert_refused, run_script
 from tda.data.splits import Split
 from tda.features.influence_maps import Pairs
 from tda.features.truth_test import SHARES, Importance, loss_changes, truth_table
+from tda.figures.map_truth import draw_truth
 from tda.models.families import new_model
 from tda.models.model_state import write_state
-from tda.steps.map_truth_test import _ranks, clearly_better, draw_truth
+from tda.steps.map_truth_test import _ranks, clearly_better
 from tda.training.many_models import evaluate, make_optimizer, training_step
 
 PAIRS = Pairs(torch.tensor([0, 3, 2, 5]), torch.tensor([4, 4, 1, 1]))
@@ -24,10 +25,10 @@ def test_a_change_is_that_of_one_step_on_images_with_pixels_at_the_mean(ensemble
     (member,) = ensemble.members(15)
     chosen = importance()
     found = loss_changes(member, ensemble.train, ensemble.test, chosen)
-    mean = ensemble.train.images.mean()
+    mean = ensemble.train.inputs.mean()
     for protocol, share in (("keep", 0.1), ("delete", 0.3)):
         for position, (test, rows) in enumerate(((4, [0, 1]), (1, [2, 3]))):
-            images = ensemble.train.images[PAIRS.train[rows]].clone()
+            images = ensemble.train.inputs[PAIRS.train[rows]].clone()
             for image, ranks in zip(images, chosen.ranks[rows], strict=True):
                 bound = ranks.flatten().sort(descending=True).values[round(share * 784) - 1]
                 inside = ranks >= bound
@@ -37,7 +38,7 @@ def test_a_change_is_that_of_one_step_on_images_with_pixels_at_the_mean(ensemble
             optimizer = make_optimizer(model, member.plan)
             write_state(member.state, model, optimizer)
             training_step(model, optimizer, batch, torch.arange(2), None)
-            one = Split(ensemble.test.images[test : test + 1], ensemble.test.labels[test : test + 1], torch.tensor([0]))
+            one = Split(ensemble.test.inputs[test : test + 1], ensemble.test.labels[test : test + 1], torch.tensor([0]))
             expected = evaluate(member.model, one).losses - evaluate(model, one).losses
             torch.testing.assert_close(found[protocol, "map", share][position], expected[0], rtol=1e-3, atol=1e-6)
 

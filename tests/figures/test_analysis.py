@@ -8,9 +8,11 @@ import torch
 
 from tda.data.splits import Split
 from tda.data.tasks import task_named
-from tda.figures.analysis import draw_correlations, draw_histograms, method_title, save_figure
-from tda.figures.examples import Gallery, choose_examples, draw_example, extreme_examples, majority
+from tda.figures.analysis import draw_correlations, draw_histograms
+from tda.figures.examples import Gallery, draw_example
+from tda.figures.saving import method_title, save_figure
 from tda.methods import METHODS
+from tda.statistics.extremes import choose_examples, extreme_examples, majority
 from tda.statistics.pair_statistics import PairStatistics
 
 
@@ -73,7 +75,7 @@ def test_an_example_shows_its_numbers_and_the_images_before_normalisation():
     method = random_statistics("loo", 0)
     figure = draw_example(gallery, [method], position=5)
     test_panel, *training_panels = figure.axes
-    pixels = gallery.test.images[5].numpy().transpose(1, 2, 0) * 0.5 + 0.5
+    pixels = gallery.test.inputs[5].numpy().transpose(1, 2, 0) * 0.5 + 0.5
     np.testing.assert_allclose(test_panel.images[0].get_array(), pixels.clip(0, 1), atol=1e-6)
     assert test_panel.texts[0].get_text() == "class: bird\npredicted: automobile"
     best = int(method.mean[:, 5].argmax())

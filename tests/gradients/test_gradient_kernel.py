@@ -52,7 +52,7 @@ def assert_joined_and_chosen_rows_match(
     plan: GradientPlan, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], expected_left: Tensor, expected_right: Tensor
 ) -> None:
     """Inner products summed over an example's logits, and those of single rows, against gradients of all logits."""
-    held, other = (gradient_rows(*data, all_logits, plan) for data in (left, right))
+    held, other = (plan.rows(*data, all_logits) for data in (left, right))
     long_left, long_right = (
         rows.unflatten(0, (count, -1)).flatten(1) for rows, count in ((expected_left, 3), (expected_right, 5))
     )

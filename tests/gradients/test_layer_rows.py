@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import joined
 from tda.gradients.layer_rows import Layer, layer_rows
 from tda.gradients.recorded_pass import record_calls
-from tda.gradients.row_forms import FactoredRows, FormedRows
 
 COUNT = 5
 
@@ -159,8 +160,8 @@ def test_blocks_of_different_sizes_and_chunks_agree(factored: bool, monkeypatch:
     whole = rows_of(model, inputs, labels, names, factored)
     expected = naive_gradients(model, inputs, labels, names)
     torch.testing.assert_close(rows_of(model, inputs[3:], labels[3:], names, factored).inner(whole), expected[6:] @ expected.T)
-    monkeypatch.setattr("tda.gradients.row_forms._CHUNK_ELEMENTS", 100)
-    monkeypatch.setattr("tda.gradients.row_forms._STRIP_ROWS", 2)
+    monkeypatch.setattr("tda.gradients.factored_rows._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("tda.gradients.formed_rows._STRIP_ROWS", 2)
     assert_rows_match(whole, expected, names)
 
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.gradient_kernel import gradient_rows
 from tda.gradients.gradient_plan import plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.projections import KINDS, Projection
@@ -28,7 +27,7 @@ def textual() -> tuple[nn.Module, Tensor]:
 def rows_of(model: nn.Module, inputs: Tensor, examples: int, quantity=margin) -> GradientRows:
     """Gradients in the forms that suit inner products between so many examples."""
     plan = plan_gradients(model, inputs, left_examples=examples, right_examples=examples)
-    return gradient_rows(inputs, LABELS, quantity, plan)
+    return plan.rows(inputs, LABELS, quantity)
 
 
 def explicit(projection: Projection, rows: GradientRows) -> Tensor:
@@ -52,12 +51,12 @@ def test_projection_is_the_explicit_matrix_in_every_form(kind: str, build, dimen
 def test_projection_does_not_depend_on_batches_or_on_what_was_projected_before(kind: str):
     model, inputs = convolutional()
     plan = plan_gradients(model, inputs)
-    whole = Projection(16, 1, kind).project(gradient_rows(inputs, LABELS, margin, plan))
+    whole = Projection(16, 1, kind).project(plan.rows(inputs, LABELS, margin))
     projection = Projection(16, 1, kind)
     for i in reversed(range(5)):
-        one = projection.project(gradient_rows(inputs[i : i + 1], LABELS[i : i + 1], margin, plan))
+        one = projection.project(plan.rows(inputs[i : i + 1], LABELS[i : i + 1], margin))
         torch.testing.assert_close(one, whole[i : i + 1])
-    assert not torch.allclose(Projection(16, 2, kind).project(gradient_rows(inputs, LABELS, margin, plan)), whole)
+    assert not torch.allclose(Projection(16, 2, kind).project(plan.rows(inputs, LABELS, margin)), whole)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -60,20 +60,20 @@ def test_keyword_inputs_and_logits_that_the_model_itself_scales(temperature: flo
 
 def test_cnn_and_batches(ensemble: Ensemble, monkeypatch):
     (member,) = ensemble.members(15)
-    whole = penultimate_representations(member.model, ensemble.test.images)
+    whole = penultimate_representations(member.model, ensemble.test.inputs)
     assert whole.shape == (21, 128)
-    logits = member.model(ensemble.test.images)
+    logits = member.model(ensemble.test.inputs)
     torch.testing.assert_close(member.model[2][2](whole), logits, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(representations, "BATCH_SIZE", 4)
-    torch.testing.assert_close(penultimate_representations(member.model, ensemble.test.images), whole, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(penultimate_representations(member.model, ensemble.test.inputs), whole, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("tiny", ["cnn", "vit"], indirect=True)
 def test_members_of_every_family(tiny):
     _, test, members = tiny
     *_, weight, bias = trained_parameters(members[0].model).values()
-    found = penultimate_representations(members[0].model, test.images)
-    torch.testing.assert_close(found @ weight.T + bias, members[0].model(test.images))
+    found = penultimate_representations(members[0].model, test.inputs)
+    torch.testing.assert_close(found @ weight.T + bias, members[0].model(test.inputs))
 
 
 def test_model_without_a_classifier_is_refused():

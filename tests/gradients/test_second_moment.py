@@ -25,7 +25,7 @@ def test_equals_the_product_of_formed_rows(name: str, examples: int):
     model, images = MODELS[name]().double(), torch.randn(examples, 1, 4, 4, dtype=torch.float64)
     labels = torch.randint(3, (examples,))
     plan = plan_gradients(model, images, None, examples, examples)
-    rows = gradient_rows(images, labels, curvature_roots, plan)
+    rows = plan.rows(images, labels, curvature_roots)
     dense = rows.dense()
     torch.testing.assert_close(second_moment(rows), dense.T @ dense, rtol=1e-10, atol=1e-12)
 

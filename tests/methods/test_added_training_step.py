@@ -30,7 +30,7 @@ def plain_scores(member: Member, train: Split, test: Split, state_of_checkpoint:
                 for position, (name, _) in enumerate(parameters.items())
             }
             optimizer.load_state_dict({"state": remembered, "param_groups": optimizer.state_dict()["param_groups"]})
-        functional.cross_entropy(model(train.images[example : example + 1]), train.labels[example : example + 1]).backward()
+        functional.cross_entropy(model(train.inputs[example : example + 1]), train.labels[example : example + 1]).backward()
         optimizer.step()
         rows.append(losses(member.model, test) - losses(model, test))
     return torch.stack(rows)
@@ -75,6 +75,6 @@ def test_unknown_optimizer_state_is_refused(ensemble: Ensemble):
 def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     test = ensemble.test
-    permuted = Split(test.images[order], test.labels[order], test.indices[order])
+    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
     (first,), (second,) = (score("ats", ensemble.members(15), ensemble.train, split) for split in (test, permuted))
     torch.testing.assert_close(first[:, order], second, rtol=1e-5, atol=1e-6)

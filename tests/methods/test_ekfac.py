@@ -41,7 +41,7 @@ def covariances(layer: nn.Module, model: nn.Module, split: Split, empirical: boo
     kept = {}
     first = layer.register_forward_hook(lambda _, arguments, output: kept.update(a=arguments[0], z=output))
     left, right = 0, 0
-    for image, label in zip(split.images, split.labels, strict=True):
+    for image, label in zip(split.inputs, split.labels, strict=True):
         logits = model(image[None])
         inputs = kept["a"].detach()
         if isinstance(layer, nn.Conv2d):
@@ -67,7 +67,7 @@ def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, dampin
         left, right = covariances(layer, model, train, empirical)
         input_vectors, output_vectors = torch.linalg.eigh(left)[1], torch.linalg.eigh(right)[1]
         values = torch.zeros(len(output_vectors), len(input_vectors), dtype=torch.float64)
-        for image, label in zip(train.images, train.labels, strict=True):
+        for image, label in zip(train.inputs, train.labels, strict=True):
             for weight, gradient in per_class_gradients(layer, model, image, int(label) if empirical else None):
                 values += weight * (output_vectors.T @ gradient @ input_vectors).square() / len(train)
         added = 0.1 * values.mean() if damping is None else damping
@@ -75,7 +75,7 @@ def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, dampin
         for split in (train, test):
             each = [
                 per_class_gradients(layer, model, image, int(label))[0][1]
-                for image, label in zip(split.images, split.labels, strict=True)
+                for image, label in zip(split.inputs, split.labels, strict=True)
             ]
             rotated.append(torch.stack([(output_vectors.T @ gradient @ input_vectors).flatten() for gradient in each]))
         total += rotated[0] / (values.flatten() + added) @ rotated[1].T
@@ -107,7 +107,7 @@ def test_float32_on_a_real_member_matches_float64(ensemble: Ensemble):
     (found,) = score("ekfac", [member], ensemble.train, ensemble.test)
     exact = replace(member, cache={})
     exact.__dict__["model"] = copy.deepcopy(member.model).double()
-    train, test = (replace(split, images=split.images.double()) for split in (ensemble.train, ensemble.test))
+    train, test = (replace(split, images=split.inputs.double()) for split in (ensemble.train, ensemble.test))
     (expected,) = score("ekfac", [exact], train, test)
     assert float((found.double() - expected).norm() / expected.norm()) < 1e-3
 
@@ -129,7 +129,7 @@ def test_other_layers_are_left_out_and_named(tiny):
     gradients = []
     for split in (train, test):
         rows = []
-        for image, label in zip(split.images, split.labels, strict=True):
+        for image, label in zip(split.inputs, split.labels, strict=True):
             loss = functional.cross_entropy(model(image[None]), label[None])
             each = torch.autograd.grad(loss, [model.get_parameter(name) for name in covered])
             rows.append(torch.cat([gradient.flatten() for gradient in each]))

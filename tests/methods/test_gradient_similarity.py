@@ -64,7 +64,7 @@ def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch):
 def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     test = ensemble.test
-    permuted = Split(test.images[order], test.labels[order], test.indices[order])
+    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
     for name in ("grad_dot", "grad_cos"):
         (first,), (second,) = (score(name, ensemble.members(15), ensemble.train, split) for split in (test, permuted))
         torch.testing.assert_close(first[:, order], second, rtol=1e-4, atol=1e-5 * float(first.abs().max()))

@@ -39,7 +39,7 @@ def test_gauss_newton_dual_matches_the_closed_form(tiny, damping: float):
 def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str, more_training_examples: bool):
     train, test, members = tiny
     if more_training_examples:
-        test = Split(test.images[:4], test.labels[:4], test.indices[:4])
+        test = Split(test.inputs[:4], test.labels[:4], test.indices[:4])
     monkeypatch.setattr(module, "DUAL_LIMIT", 0)
     monkeypatch.setattr(module, "PRIMAL_LIMIT", 0)
     settings = METHODS["if"].settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
@@ -70,7 +70,7 @@ def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypat
         members[:1], train, test, METHODS["if"].settings | {"matrix": "heaviest_rows", "damping": 0.05}
     )
     gradients = []
-    for image, label in zip(train.images, train.labels, strict=True):
+    for image, label in zip(train.inputs, train.labels, strict=True):
         for quantity in curvature_roots(model(image[None]), label[None])[0]:
             trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
             found = torch.autograd.grad(quantity, trained, retain_graph=True)
@@ -129,7 +129,7 @@ def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch):
 def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     test = ensemble.test
-    permuted = Split(test.images[order], test.labels[order], test.indices[order])
+    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
     (first,), (second,) = (score("if", ensemble.members(15), ensemble.train, split) for split in (test, permuted))
     torch.testing.assert_close(first[:, order], second, rtol=1e-4, atol=1e-6 * float(first.abs().max()))
 

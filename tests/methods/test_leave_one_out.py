@@ -10,10 +10,10 @@ import torch
 from conftest import SEEDS, Ensemble
 from tiny_model import losses, plain_training, score, shuffled_batches
 
-from tda.experiments.seeds import stream
 from tda.methods import leave_one_out as module
 from tda.methods.leave_one_out import loss_changes
 from tda.models.families import FAMILIES, new_model
+from tda.system.random_streams import stream
 
 EVERY_FAMILY = True
 
@@ -62,7 +62,7 @@ def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     member = ensemble.members(15)[0]
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     test = ensemble.test
-    permuted = type(test)(test.images[order], test.labels[order], test.indices[order])
+    permuted = type(test)(test.inputs[order], test.labels[order], test.indices[order])
     first, second = (loss_changes(member, ensemble.train, split, [1]) for split in (test, permuted))
     torch.testing.assert_close(first[:, :, order], second, rtol=1e-5, atol=1e-7)
 
@@ -109,7 +109,7 @@ def test_parts_of_other_work_are_not_used(ensemble: Ensemble, monkeypatch: pytes
     next(generator)
     generator.close()
     assert part_folder(ensemble).exists()
-    few = type(ensemble.test)(*(values[:5] for values in (ensemble.test.images, ensemble.test.labels, ensemble.test.indices)))
+    few = type(ensemble.test)(*(values[:5] for values in (ensemble.test.inputs, ensemble.test.labels, ensemble.test.indices)))
     (found,) = score("loo", [member], ensemble.train, few)
     assert found.shape == (6, 5)
 

@@ -6,16 +6,16 @@ from conftest import SEEDS, Ensemble
 from tiny_model import explicit_hessian, flat_parameters, naive_gradients, score
 
 from tda.data.splits import Split
-from tda.experiments.seeds import stream
 from tda.methods.lissa import lissa_operators
 from tda.system.errors import UserError
+from tda.system.random_streams import stream
 from tda.training.members import Member
 
 EVERY_FAMILY = True
 
 
 def part_of(split: Split, positions: torch.Tensor) -> Split:
-    return Split(split.images[positions], split.labels[positions], split.indices[positions])
+    return Split(split.inputs[positions], split.labels[positions], split.indices[positions])
 
 
 def plain_scores(member: Member, train: Split, test: Split, damping: float, scale: float, batch_size: int) -> torch.Tensor:

@@ -9,12 +9,14 @@ from conftest import CHECKOUT, CPU
 from tiny_model import score
 
 from tda.data.splits import Split, load_split
+from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.experiments.seeds import load_seeds
 from tda.methods.leave_one_out import loss_changes
 from tda.models.families import family_named, new_model
+from tda.system.devices import on_device
 from tda.training.ensembles import seed_run
-from tda.training.many_models import evaluate, on_device, resident_split, train_many
+from tda.training.many_models import evaluate, resident_split, train_many
 from tda.training.members import Member
 
 EXPERIMENT = Experiment("cnn", "digits3", 10)
@@ -30,12 +32,12 @@ def committed() -> Iterator[tuple[Split, Split]]:
     """The committed training subset of 10 per class and the whole test subset."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TDA_ROOT", str(CHECKOUT))
-        train, test = load_split("digits3", "train", 10), load_split("digits3", "test")
+        train, test = load_split(task_named("digits3"), "train", 10), load_split(task_named("digits3"), "test")
         yield train, test
 
 
 def part_of(split: Split, positions: torch.Tensor) -> Split:
-    return Split(split.images[positions], split.labels[positions], split.indices[positions])
+    return Split(split.inputs[positions], split.labels[positions], split.indices[positions])
 
 
 def last_members(train: Split) -> list[Member]:
@@ -75,7 +77,7 @@ def with_copies(committed: tuple[Split, Split]) -> tuple[list[Member], Split, Sp
     train, test = committed
     copied = part_of(test, hardest(test, last_members(resident_split(train, CPU))))
     assert train.labels[:NUM_CLASSES].tolist() == copied.labels.tolist() == [0, 1, 2]
-    images = torch.cat([copied.images, train.images[NUM_CLASSES:]])
+    images = torch.cat([copied.images, train.inputs[NUM_CLASSES:]])
     train = resident_split(replace(train, images=images), CPU)
     return last_members(train), train, resident_split(copied, CPU)
 

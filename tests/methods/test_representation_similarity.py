@@ -13,14 +13,14 @@ def test_every_pair(tiny):
         body = member.model[:-1]
         for i in range(len(train)):
             for j in range(len(test)):
-                left, right = body(train.images[i : i + 1])[0], body(test.images[j : j + 1])[0]
+                left, right = body(train.inputs[i : i + 1])[0], body(test.inputs[j : j + 1])[0]
                 torch.testing.assert_close(product[i, j].double(), left @ right)
                 torch.testing.assert_close(cosine[i, j].double(), left @ right / left.norm() / right.norm())
 
 
 def test_labels_are_not_seen_and_oneself_is_most_alike(tiny):
     train, _, members = tiny
-    wrong = Split(train.images, (train.labels + 1) % 3, train.indices)
+    wrong = Split(train.inputs, (train.labels + 1) % 3, train.indices)
     (cosine,) = score("repsim", members[-1:], train, train)
     members[-1].cache.clear()
     (other,) = score("repsim", members[-1:], wrong, train)

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
-from conftest import CPU, EXPERIMENT, Ensemble
+from conftest import EXPERIMENT, Ensemble
 from sklearn.linear_model import LassoCV, Ridge
 from tiny_model import score
 
 from tda.methods import METHODS
-from tda.methods.retraining_regression import mean_with_minus_without
 from tda.statistics.linear_datamodeling_score import lds, predictions
-from tda.steps.subset_retraining import SubsetDraw, load_subset_outputs
+from tda.statistics.retraining_effect import mean_with_minus_without
 from tda.system.errors import UserError
 from tda.training.retrainings import RetrainingStore
+from tda.training.study import open_study
+from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 RANDOM = np.random.default_rng(1)
 MASKS = RANDOM.random((80, 12)) < 0.5
@@ -35,12 +36,12 @@ def test_an_example_that_never_or_always_counts_has_none():
 def retrained(ensemble: Ensemble) -> Ensemble:
     """60 fitting subsets of the tiny ensemble, retrained."""
     draw = SubsetDraw("fitting", 0.5, 60, 1)
-    RetrainingStore.of_splits(EXPERIMENT).fill(draw.retrainings(6), CPU, "test")
+    RetrainingStore(open_study(EXPERIMENT, "cpu")).fill(draw.retrainings(6), "test")
     return ensemble
 
 
 def test_each_seed_is_fitted_to_its_own_block_of_subsets(retrained: Ensemble):
-    found = load_subset_outputs(RetrainingStore.of_splits(EXPERIMENT), SubsetDraw("fitting", 0.5, 60, 1))
+    found = load_subset_outputs(RetrainingStore(open_study(EXPERIMENT, "cpu")), SubsetDraw("fitting", 0.5, 60, 1))
     for seed_id in (0, 1, 2):
         members = retrained.members(14, 15, seed_id=seed_id)
         first, second = score("empirical_influence", members, retrained.train, retrained.test, num_subsets=20)
@@ -51,7 +52,7 @@ def test_each_seed_is_fitted_to_its_own_block_of_subsets(retrained: Ensemble):
 
 
 def test_datamodels_are_regressions_with_a_penalty_chosen_by_cross_validation(retrained: Ensemble):
-    found = load_subset_outputs(RetrainingStore.of_splits(EXPERIMENT), SubsetDraw("fitting", 0.5, 60, 1))
+    found = load_subset_outputs(RetrainingStore(open_study(EXPERIMENT, "cpu")), SubsetDraw("fitting", 0.5, 60, 1))
     masks, margins = found.masks.numpy(), found.margins[0].numpy()
     members = retrained.members(15)
     (ridge,) = score("datamodels", members, retrained.train, retrained.test, num_subsets=60)
@@ -67,8 +68,8 @@ def test_datamodels_are_regressions_with_a_penalty_chosen_by_cross_validation(re
 
 def test_the_retrainings_own_regression_predicts_other_subsets_best(retrained: Ensemble):
     """Of datamodels, Grad-Dot, Grad-Cos and random scores."""
-    store, draw = RetrainingStore.of_splits(EXPERIMENT), SubsetDraw("evaluation", 0.5, 20, 2)
-    store.fill(draw.retrainings(6), CPU, "test")
+    store, draw = RetrainingStore(open_study(EXPERIMENT, "cpu")), SubsetDraw("evaluation", 0.5, 20, 2)
+    store.fill(draw.retrainings(6), "test")
     judge = load_subset_outputs(store, draw)
     masks, margins = judge.masks.numpy(), judge.margins.mean(dim=0).numpy()
     members, test = retrained.members(15), store.test

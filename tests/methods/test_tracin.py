@@ -33,6 +33,6 @@ def test_block_size_and_order_do_not_matter(ensemble: Ensemble, monkeypatch, met
     monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", 4)
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     test = ensemble.test
-    permuted = Split(test.images[order], test.labels[order], test.indices[order])
+    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
     (blocks,) = score(method, ensemble.members(15), ensemble.train, permuted)
     torch.testing.assert_close(whole[:, order], blocks, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))

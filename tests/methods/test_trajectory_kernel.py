@@ -41,7 +41,7 @@ def test_if_trajectory_is_the_mean_influence_on_the_margin(ensemble: Ensemble):
     expected = 0.0
     for member, term in zip(members, of("if", ensemble, *members, damping=0.1), strict=True):
         with torch.no_grad():
-            slopes = torch.sigmoid(-margin(member.model(ensemble.test.images), ensemble.test.labels).double())
+            slopes = torch.sigmoid(-margin(member.model(ensemble.test.inputs), ensemble.test.labels).double())
         expected = expected + term.scores.double() / slopes / 2
     torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=0)
 

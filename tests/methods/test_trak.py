@@ -7,12 +7,12 @@ from tiny_model import score
 from torch import Tensor, nn
 
 from tda.data.splits import Split
-from tda.experiments.seeds import stream_seed
 from tda.gradients import gradient_kernel
 from tda.gradients.projections import KINDS, Projection
 from tda.methods import METHODS
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
+from tda.system.random_streams import stream_seed
 
 EVERY_FAMILY = True
 
@@ -21,7 +21,7 @@ def margins_and_gradients(model: nn.Module, split: Split) -> tuple[Tensor, Tenso
     """p (n,) of the label and gradients (n, p) of log(p / (1 - p)), one example at a time."""
     parameters = list(trained_parameters(model).values())
     probabilities, rows = [], []
-    for image, label in zip(split.images, split.labels, strict=True):
+    for image, label in zip(split.inputs, split.labels, strict=True):
         p = model(image[None])[0].softmax(0)[label]
         rows.append(torch.cat([g.flatten() for g in torch.autograd.grad((p / (1 - p)).log(), parameters)]))
         probabilities.append(p.detach())
@@ -95,7 +95,7 @@ def test_ridge_is_checked(ensemble: Ensemble):
         score("trak", members, ensemble.train, ensemble.test, ridge=-1.0)
     twice = torch.tensor([0, 0, 1, 2, 3, 4, 5])
     train = ensemble.train
-    repeated = Split(train.images[twice], train.labels[twice], train.indices[twice])
+    repeated = Split(train.inputs[twice], train.labels[twice], train.indices[twice])
     with pytest.raises(UserError, match="ridge of 0; raise it"):
         score("trak_projected", members, repeated, ensemble.test, ridge=0.0, dimension=4)
         score("trak", members, repeated, ensemble.test, ridge=0.0)

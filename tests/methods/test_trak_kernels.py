@@ -21,8 +21,8 @@ EVERY_FAMILY = True
 
 def jacobians(model: nn.Module, split: Split, quantity: Quantity) -> torch.Tensor:
     """Gradients of a quantity's numbers (n, R, p) float64."""
-    plan, examples = plan_gradients(model, split.images), range(len(split))
-    rows = [gradient_rows(split.images[i : i + 1], split.labels[i : i + 1], quantity, plan).dense() for i in examples]
+    plan, examples = plan_gradients(model, split.inputs), range(len(split))
+    rows = [gradient_rows(split.inputs[i : i + 1], split.labels[i : i + 1], quantity, plan).dense() for i in examples]
     return torch.stack(rows).double()
 
 
@@ -40,7 +40,7 @@ def test_equals_the_formula_on_explicit_jacobians(tiny, power: float):
     (found,) = METHODS["trak_kernels"].score(members[:1], train, test, {"ridge_factor": 2.0, "curvature_power": power})
     model = members[0].model
     with torch.no_grad():
-        logits, test_logits = model(train.images).double(), model(test.images).double()
+        logits, test_logits = model(train.inputs).double(), model(test.inputs).double()
     p = logits.softmax(dim=1)
     label = p.gather(1, train.labels[:, None]).squeeze(1)
     sides = [jacobians(model, split, margin) for split in (train, test)]
@@ -66,8 +66,8 @@ def test_all_logits_are_exact_for_a_linear_model(ensemble: Ensemble):
     rows, ridge = own.flatten(0, 1), found.report["logits"]["ridge"]
     inverse = torch.linalg.inv(rows.T @ rows + ridge * torch.eye(rows.shape[1], dtype=torch.float64))
     with torch.no_grad():
-        pushes = torch.einsum("icp,ic->ip", own, residuals(model(train.images), train.labels))
-        pulls = torch.einsum("icp,ic->ip", other, margin_weights(model(test.images), test.labels))
+        pushes = torch.einsum("icp,ic->ip", own, residuals(model(train.inputs), train.labels))
+        pulls = torch.einsum("icp,ic->ip", other, margin_weights(model(test.inputs), test.labels))
     (by_margin,) = METHODS["trak"].score([linear], train, test, {"ridge": found.report["margins"]["ridge"]})
     expected = ridge * pushes @ inverse @ pulls.T + found.report["margins"]["ridge"] * by_margin.scores
     torch.testing.assert_close(found.scores, expected, rtol=1e-7, atol=1e-10)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import CPU, EXPERIMENT, assert_refused, contents, run_script, shrink_embedded_base
+from conftest import EXPERIMENT, assert_refused, contents, run_script, shrink_embedded_base
 
 from tda.data.splits import load_split
 from tda.data.tasks import task_named
@@ -25,6 +25,7 @@ from tda.models.vit_base import load_base, pixel_values
 from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
 from tda.training.members import load_member
+from tda.training.study import open_study
 
 VIT = replace(EXPERIMENT, model="vit")
 DIGITS = task_named("digits3")
@@ -93,8 +94,8 @@ def test_seed_fixes_the_initialisation(base: Path):
 
 def test_embedded_tokens_give_the_logits_of_the_images(base: Path):
     split, model = load_digits(), tuned(base)
-    tokens = vit.inputs(FineTuning(str(base)), DIGITS, split.images)
-    pixels = vit.inputs(FineTuning(str(base), random_crop=True), DIGITS, split.images)
+    tokens = vit.inputs(FineTuning(str(base)), DIGITS, split.inputs)
+    pixels = vit.inputs(FineTuning(str(base), random_crop=True), DIGITS, split.inputs)
     assert tokens.shape == (6, 5, 8) and pixels.shape == (6, 1, 28, 28)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), model(pixels))
@@ -222,7 +223,7 @@ def fine_tune(fine_tuning: FineTuning, force: bool = False) -> str:
 
 
 def load_first(ensemble_root: Path, fine_tuning: FineTuning | None = None):
-    return load_member(replace(VIT, fine_tuning=fine_tuning), 0, 15, load_split("digits3", "train", 2).fingerprint(), CPU)
+    return load_member(open_study(VIT, "cpu", fine_tuning), 0, 15)
 
 
 def test_checkpoint_of_another_base_or_rank_is_refused(root: Path, base: Path, tmp_path: Path):
@@ -262,7 +263,7 @@ def test_crops_and_half_precision_concern_the_training_only(root: Path, base: Pa
     for other in (cropped, coarse):
         difference = (other.state.parameters[name] - plain.state.parameters[name]).abs().max()
         assert 0 < difference < 0.02
-    assert cropped.inputs(load_split("digits3", "test")).images.shape[1:] == (1, 28, 28)
+    assert cropped.inputs(load_split(task_named("digits3"), "test")).images.shape[1:] == (1, 28, 28)
     assert coarse.state.parameters[name].dtype == torch.float32
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from conftest import script_module
 
-from tda.data.splits import write_subset
+from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 

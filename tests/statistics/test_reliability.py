@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from tda.methods.retraining_regression import mean_with_minus_without
+from tda.figures.reliability import draw_reliability
 from tda.statistics.pair_statistics import PairStatistics, benjamini_hochberg, mean_and_std, signal_to_noise, t_test
-from tda.statistics.reliability import PARTS, chosen_pairs, draw_reliability, rows_of_pairs, rows_of_test_examples
+from tda.statistics.reliability import PARTS, chosen_pairs, rows_of_pairs, rows_of_test_examples
+from tda.statistics.retraining_effect import mean_with_minus_without
 
 TRAIN, TEST, SUBSETS, SEEDS = 40, 24, 30, 6
 

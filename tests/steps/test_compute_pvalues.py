@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from tda.data.splits import load_split, write_subset
+from tda.data.index_files import write_subset
+from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import read_manifest, step
@@ -25,8 +26,8 @@ FOLDER = ResultsFolder(EXPERIMENT.name)
 
 def write_scores(method: str, values: np.ndarray, data: dict | None = None) -> None:
     """Store values (seeds, epochs, n_train, n_test) as score files of the tiny experiment."""
-    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
-    data = data or {"train": train.fingerprint(), "test": test.fingerprint()}
+    train, test = load_split(task_named("digits3"), "train", 2), load_split(task_named("digits3"), "test")
+    data = data or {"train": train.fingerprint, "test": test.fingerprint}
     for seed_id, epoch in np.ndindex(values.shape[:2]):
         metadata = {"method": method, "seed_id": seed_id, "epoch": epoch + 1, "experiment": EXPERIMENT.name, "settings": {}}
         path = FOLDER.score_file(method, seed_id, epoch + 1)
@@ -115,7 +116,7 @@ def test_the_same_scores_give_the_same_bytes(computed: Path):
     compute_pvalues(FOLDER, {})
     assert contents() == first
     assert {"pvalue_histograms.png", "pvalue_histograms.pdf", "summary.csv"} <= set(first)
-    misclassified = int(load_split("digits3", "test").indices[7])
+    misclassified = int(load_split(task_named("digits3"), "test").indices[7])
     pictures = [name for name in first if name.startswith("attributions_test_")]
     assert f"attributions_test_{misclassified}.png" in pictures and len(pictures) == 3
     assert read_manifest(FOLDER)["steps"]["p-values"]["input_sha256"].keys() == {"train", "test"}

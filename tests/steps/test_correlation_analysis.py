@@ -12,8 +12,9 @@ from scipy import stats
 from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import step
 from tda.scores.score_files import load_scores, save_scores
+from tda.statistics.correlation import pearson, spearman
 from tda.statistics.pair_statistics import pair_statistics
-from tda.steps.correlation_analysis import correlate_methods, pearson, spearman
+from tda.steps.correlation_analysis import correlate_methods
 from tda.system.errors import UserError
 
 EXPERIMENT = Experiment("cnn", "digits3", 2)

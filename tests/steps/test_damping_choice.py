@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import CPU, EXPERIMENT, Ensemble, assert_refused, run_script
+from conftest import EXPERIMENT, Ensemble, assert_refused, run_script
 from scipy.stats import spearmanr
 from tiny_model import score
 
-from tda.steps.subset_retraining import SubsetDraw, load_subset_outputs
 from tda.training.retrainings import RetrainingStore
+from tda.training.study import open_study
+from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 FITTING = SubsetDraw("fitting", 0.5, 10, 2)
 
@@ -16,7 +17,7 @@ FITTING = SubsetDraw("fitting", 0.5, 10, 2)
 @pytest.fixture
 def retrained(ensemble: Ensemble) -> Ensemble:
     """The tiny ensemble with retrainings of fitting subsets, and none of those that judge."""
-    RetrainingStore.of_splits(EXPERIMENT).fill(FITTING.retrainings(6), CPU, "test")
+    RetrainingStore(open_study(EXPERIMENT, "cpu")).fill(FITTING.retrainings(6), "test")
     return ensemble
 
 
@@ -36,9 +37,9 @@ def test_each_candidate_is_judged_on_the_fitting_subsets(retrained: Ensemble):
     assert done.returncode == 0 and "highest LDS on fitting subsets" in done.stdout, done.stderr
     table = pd.read_csv(EXPERIMENT.results.path / "damping_choice_if.csv")
     assert table["value"].tolist() == [0.01, 5] and (table["setting"] == "damping").all()
-    outputs = load_subset_outputs(RetrainingStore.of_splits(EXPERIMENT), FITTING)
+    outputs = load_subset_outputs(RetrainingStore(open_study(EXPERIMENT, "cpu")), FITTING)
     masks, margins = outputs.masks.double().numpy(), outputs.margins.numpy()
-    whole = retrained.data, RetrainingStore.of_splits(EXPERIMENT).test
+    whole = retrained.data, RetrainingStore(open_study(EXPERIMENT, "cpu")).test
     for row in table.itertuples():
         (scores,) = score("if", retrained.members(15), *whole, damping=row.value)
         predicted = masks @ scores.double().numpy()

@@ -60,7 +60,7 @@ def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
     assert done.returncode == 0, done.stderr
     folder = ensemble.experiment.results.path / "feature_attribution"
     subject = experiment_subject(ensemble.experiment, 2, None, CPU)
-    assert subject.train.images.shape == (6, 1, 28, 28)
+    assert subject.train.inputs.shape == (6, 1, 28, 28)
     with np.load(folder / "maps_grad_cos.npz") as found:
         train = [subject.train.indices.tolist().index(index) for index in found["train_idx"]]
         test = [subject.test.indices.tolist().index(index) for index in found["test_idx"]]
@@ -86,10 +86,10 @@ def test_a_vision_transformer_is_explained_by_pixels(ensemble: Ensemble):
     subject = experiment_subject(ensemble.experiment, 1, 1, CPU)
     model = subject.seeds[0][0]()
     # The members' own inputs are embedded tokens.
-    assert ensemble.train.images.dim() == 3
-    torch.testing.assert_close(model(subject.train.images), model(ensemble.train.images))
-    found = subject.train.images * torch.tensor(subject.std).view(-1, 1, 1) + torch.tensor(subject.mean).view(-1, 1, 1)
-    torch.testing.assert_close(found, ensemble.data.images, atol=1e-6, rtol=0)
+    assert ensemble.train.inputs.dim() == 3
+    torch.testing.assert_close(model(subject.train.inputs), model(ensemble.train.inputs))
+    found = subject.train.inputs * torch.tensor(subject.std).view(-1, 1, 1) + torch.tensor(subject.mean).view(-1, 1, 1)
+    torch.testing.assert_close(found, ensemble.data.inputs, atol=1e-6, rtol=0)
 
 
 def test_a_number_of_seeds_below_one_is_refused(ensemble: Ensemble):
@@ -181,7 +181,7 @@ def test_one_class_of_a_multi_label_network_is_explained(root: Path):
     assert [subject.label_name(label) for label in (0, 1)] == ["no dog", "dog"]
     assert subject.logit_classes(subject.test).tolist() == [11] * 4
     model = subject.seeds[0][0]()
-    logits = model(subject.test.images)[:, 11]
+    logits = model(subject.test.inputs)[:, 11]
     assert predictions(subject)[0].tolist() == (logits > 0).long().tolist()
     losses = nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 1, 0, 0]), reduction="none")
-    torch.testing.assert_close(subject.quantity(model(subject.test.images), subject.test.labels), losses)
+    torch.testing.assert_close(subject.quantity(model(subject.test.inputs), subject.test.labels), losses)

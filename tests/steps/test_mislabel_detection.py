@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import EXPERIMENT, Ensemble
 
-from tda.data.splits import write_subset
+from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
 from tda.steps.mislabel_detection import MislabelSettings, area_under_curve, detect_mislabels, flip_labels
 from tda.system.errors import UserError
@@ -14,7 +14,7 @@ from tda.system.errors import UserError
 def test_a_share_of_the_labels_is_another_class(ensemble: Ensemble):
     split, flipped = flip_labels(ensemble.test, 1 / 3, 3)
     assert flipped.sum() == 7 and torch.equal(split.labels != ensemble.test.labels, flipped)
-    assert ((split.labels >= 0) & (split.labels < 3)).all() and torch.equal(split.images, ensemble.test.images)
+    assert ((split.labels >= 0) & (split.labels < 3)).all() and torch.equal(split.inputs, ensemble.test.inputs)
     assert torch.equal(flip_labels(ensemble.test, 1 / 3, 3)[0].labels, split.labels)
     with pytest.raises(UserError, match="--share 0.01 flips none"):
         flip_labels(ensemble.test, 0.01, 3)

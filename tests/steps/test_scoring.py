@@ -11,7 +11,8 @@ import pytest
 import torch
 from conftest import CPU, EXPERIMENT, Ensemble, contents, temporary_files
 
-from tda.data.splits import load_split, write_subset
+from tda.data.index_files import write_subset
+from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.manifest import read_manifest
 from tda.methods import METHODS
@@ -37,7 +38,7 @@ def times(folder: Path) -> dict[Path, int]:
 def test_files_hold_what_the_method_returns(ensemble: Ensemble):
     line = score({"grad_dot": {}, "grad_cos": {}}, seed_id=None)
     assert "wrote 30 score files, kept 0" in line and str(RESULTS.score_folder("grad_cos")) in line
-    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
+    train, test = load_split(task_named("digits3"), "train", 2), load_split(task_named("digits3"), "test")
     for name in ("grad_dot", "grad_cos"):
         scores = load_scores(RESULTS, name)
         assert scores.values.shape == (3, 5, 6, 150)
@@ -50,7 +51,7 @@ def test_files_hold_what_the_method_returns(ensemble: Ensemble):
                 np.testing.assert_allclose(stored, found.scores.numpy(), rtol=1e-3, atol=1e-4 * np.abs(stored).max())
         metadata = scores.metadata
         assert metadata["method"] == name and metadata["citation"] == METHODS[name].citation
-        assert metadata["data"] == {"train": train.fingerprint(), "test": test.fingerprint()}
+        assert metadata["data"] == {"train": train.fingerprint, "test": test.fingerprint}
     assert "scoring grad_dot and grad_cos" in read_manifest(RESULTS)["steps"]
 
 
@@ -159,7 +160,7 @@ def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, m
     monkeypatch.setitem(METHODS, "spoilt", Method("spoilt", "Spoilt", "", "", {}, spoilt))
     with pytest.raises(UserError) as caught:
         score({"spoilt": {}})
-    train, test = load_split("digits3", "train", 2), load_split("digits3", "test")
+    train, test = load_split(task_named("digits3"), "train", 2), load_split(task_named("digits3"), "test")
     pair = f"training example {train.indices[4]} and test example {test.indices[7]}"
     assert f"method spoilt, seed 0, epoch 13 for {pair} is not a finite number" in str(caught.value)
     assert not RESULTS.score_file("spoilt", 0, 13).exists() and temporary_files(ensemble.root) == []
@@ -202,6 +203,6 @@ def test_real_mnist_from_data_to_scores(real_root: Path):
     folder = type(EXPERIMENT)("cnn", "mnist3", 2).results
     values, train, test, metadata = load_score_file(folder.score_file("grad_dot", 1, 15))
     assert values.shape == (6, 900) and len(set(test)) == 900
-    labels = load_split("mnist3", "train", 2).labels, load_split("mnist3", "test").labels
+    labels = load_split(task_named("mnist3"), "train", 2).labels, load_split(task_named("mnist3"), "test").labels
     same = (labels[0][:, None] == labels[1]).numpy()
     assert values[same].mean() > 0 > values[~same].mean()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import CHECKOUT, assert_refused, run_script
 
-from tda.data.splits import DRAW_SEED, write_subset
+from tda.data.index_files import DRAW_SEED, write_subset
 from tda.data.tasks import task_named
 from tda.features.shortcut import ShortcutExperiment
 

@@ -7,13 +7,14 @@ from tiny_model import losses, plain_training, shuffled_batches
 from torch import nn
 
 from tda.data.tasks import task_named
-from tda.experiments.seeds import stream
 from tda.models.families import FAMILIES, family_of, new_model
 from tda.models.model_state import ModelState, read_state, trained_parameters
 from tda.models.training_plan import TrainingPlan
+from tda.system.devices import on_device
+from tda.system.random_streams import stream
 from tda.training import many_models
 from tda.training.ensembles import seed_run
-from tda.training.many_models import evaluate, on_device, resident_split, train_many
+from tda.training.many_models import evaluate, resident_split, train_many
 from tda.training.runs import Run, Snapshot
 
 EVERY_FAMILY = True
@@ -130,14 +131,14 @@ def test_evaluation_switches_dropout_off(ensemble: Ensemble):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, 10))
     first, second = evaluate(model, ensemble.test), evaluate(model, ensemble.test)
     assert torch.equal(first.losses, second.losses)
-    expected = model[2](ensemble.test.images.flatten(1)).argmax(1)
+    expected = model[2](ensemble.test.inputs.flatten(1)).argmax(1)
     assert torch.equal(first.predictions, expected)
 
 
 @pytest.mark.cnn_alone
 def test_resident_split_keeps_the_examples(ensemble: Ensemble):
     resident = resident_split(ensemble.test, CPU)
-    assert torch.equal(resident.images, ensemble.test.images)
+    assert torch.equal(resident.images, ensemble.test.inputs)
     assert resident.images.is_contiguous(memory_format=torch.channels_last)
 
 

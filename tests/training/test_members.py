@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 from conftest import CPU, EXPERIMENT, SEEDS, Ensemble
 
-from tda.data.splits import load_split, write_subset
+from tda.data.index_files import write_subset
+from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.models.model_state import ModelState, read_state
@@ -17,7 +18,7 @@ from tda.training.members import Member, load_member, save_checkpoint
 
 
 def load(ensemble: Ensemble, seed_id: int = 0, epoch: int = 15, experiment: Experiment = EXPERIMENT) -> Member:
-    return load_member(experiment, seed_id, epoch, ensemble.train.fingerprint(), CPU)
+    return load_member(experiment, seed_id, epoch, ensemble.train.fingerprint, CPU)
 
 
 def refused(ensemble: Ensemble, words: str, **which) -> None:
@@ -47,7 +48,7 @@ def test_checkpoint_tells_of_its_training(ensemble: Ensemble):
     member = load(ensemble, seed_id=2, epoch=13)
     info = member.info
     assert member.seed == info["seed"] == SEEDS[2] and info["epoch"] == 13 and info["experiment"] == "cnn_digits3_2pc"
-    assert info["data"] == ensemble.train.fingerprint() and info["plan"] == member.plan.as_dict()
+    assert info["data"] == ensemble.train.fingerprint and info["plan"] == member.plan.as_dict()
     assert info["versions"]["torch"] == torch.__version__.split("+")[0] or info["versions"]["torch"] == torch.__version__
     assert 0 < info["train_loss"] < 3 and 1 / 3 < info["test_accuracy"] <= 1
 
@@ -107,7 +108,7 @@ def test_checkpoint_of_another_experiment_is_noticed(ensemble: Ensemble):
 
 def test_other_training_examples_are_noticed(ensemble: Ensemble):
     with pytest.raises(UserError, match="was trained on other examples than the index file now names; .*--force"):
-        load_member(EXPERIMENT, 0, 15, ensemble.test.fingerprint(), CPU)
+        load_member(EXPERIMENT, 0, 15, ensemble.test.fingerprint, CPU)
 
 
 def resave(member: Member, state: ModelState | None = None, **changes) -> None:
@@ -159,4 +160,4 @@ def test_intermediate_results_are_computed_once(ensemble: Ensemble):
 def test_new_indices_need_new_members(ensemble: Ensemble):
     write_subset(task_named("digits3"), "train", 2, draw_seed=9, force=True)
     with pytest.raises(UserError, match="was trained on other examples"):
-        load_member(EXPERIMENT, 0, 15, load_split("digits3", "train", 2).fingerprint(), CPU)
+        load_member(EXPERIMENT, 0, 15, load_split(task_named("digits3"), "train", 2).fingerprint, CPU)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from tda.experiments.seeds import stream_seed
-from tda.training.step_noise import SeededDropout, StepNoise
+from tda.models.seeded_dropout import SeededDropout
+from tda.system.random_streams import stream_seed
+from tda.training.step_noise import StepNoise
 
 CPU = torch.device("cpu")
 

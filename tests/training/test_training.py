@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import CPU, EXPERIMENT, SEEDS, Ensemble, contents
 
-from tda.data.splits import load_split, write_subset
+from tda.data.index_files import write_subset
+from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
@@ -63,7 +64,7 @@ def test_members_of_other_indices_are_refused_unless_forced(ensemble: Ensemble):
     with pytest.raises(UserError, match="was trained on other examples than the index file now names; .*--force"):
         train()
     assert "trained 3 seeds" in train(force=True)
-    assert load_members(EXPERIMENT, 0, [15], load_split("digits3", "train", 2), CPU)[0].seed == SEEDS[0]
+    assert load_members(EXPERIMENT, 0, [15], load_split(task_named("digits3"), "train", 2), CPU)[0].seed == SEEDS[0]
 
 
 def test_file_in_place_of_the_models_folder_is_refused(root: Path):
@@ -74,7 +75,7 @@ def test_file_in_place_of_the_models_folder_is_refused(root: Path):
 
 def test_three_layer_network_is_trained_by_the_same_step(root: Path):
     assert "trained 1 seeds" in train(model="cnn3", seed_id=0)
-    (member,) = load_members(Experiment("cnn3", "digits3", 2), 0, [15], load_split("digits3", "train", 2), CPU)
+    (member,) = load_members(Experiment("cnn3", "digits3", 2), 0, [15], load_split(task_named("digits3"), "train", 2), CPU)
     assert sum(parameter.numel() for parameter in member.model.parameters()) == 619_786
 
 

@@ -22,9 +22,9 @@ from trak_programs import (
     text_data,
 )
 
-from tda.experiments.seeds import stream_seed
 from tda.gradients.projections import Projection
 from tda.system.errors import UserError
+from tda.system.random_streams import stream_seed
 from tda.trak import TRAKer
 from tda.trak.modelout_functions import task_output
 

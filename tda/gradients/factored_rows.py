@@ -1,10 +1,7 @@
-"""A layer's share of per-example gradients, formed only where forming is cheaper.
+"""Rows of per-example gradients of a linear layer, as its inputs a and output gradients d, formed only where that is cheaper.
 
-- FormedRows: the columns themselves.
-- FactoredRows: a linear layer's inputs a and output gradients d. Its weight gradient is sum_t d_t a_t^T over positions t, so
-  an inner product of two rows is sum_{t, s} (a_t . a'_s + 1) (d_t . d'_s), where the 1 is the bias.
-
-A row is the gradient of one quantity of one example; with R quantities, rows i * R to i * R + R - 1 belong to example i.
+The weight gradient is sum_t d_t a_t^T over positions t, so that an inner product of two rows is
+sum_{t, s} (a_t . a'_s + 1) (d_t . d'_s), where the 1 is the bias.
 """
 
 from collections.abc import Iterator
@@ -13,90 +10,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tda.gradients.formed_rows import FormedRows, no_products, outputs_last
+
 _CHUNK_ELEMENTS = 2**21
 """Intermediate results are kept near this many numbers, about the size of a processor's cache."""
-
-_STRIP_ROWS = 128
-"""Fewest rows of a symmetric matrix that are computed at once: below, the products are too thin for the processor."""
-
-
-@dataclass(frozen=True)
-class FormedRows:
-    """A layer's gradients, formed.
-
-    parts: parameter name -> (rows, numel); shapes: parameter name -> the parameter's shape. With groups, a weight of shape
-    (groups * out, in, *kernel) is flattened as (groups, *kernel, in, out), the order in which it is cheapest to form.
-    """
-
-    parts: dict[str, Tensor]
-    shapes: dict[str, torch.Size]
-    groups: int | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.parts.values())))
-
-    def tensors(self) -> list[Tensor]:
-        """Every tensor that is held."""
-        return list(self.parts.values())
-
-    def inner(self, other: "FormedRows") -> Tensor:
-        """Inner products with another block's rows: (rows, other rows)."""
-        return sum(part @ other.parts[name].T for name, part in self.parts.items())
-
-    def squared_norms(self) -> Tensor:
-        """Squared Euclidean norm of each row: (rows,)."""
-        return sum(torch.linalg.vector_norm(part, dim=1).square() for part in self.parts.values())
-
-    def gradients(self) -> dict[str, Tensor]:
-        """Parameter name -> (rows, *shape)."""
-        return {name: self._unflattened(name, part) for name, part in self.parts.items()}
-
-    def times(self, vectors: dict[str, Tensor]) -> Tensor:
-        """Inner products with parameter-space vectors (k, *shape): (k, rows); a parameter without a vector counts as zero."""
-        known = [name for name in self.parts if name in vectors]
-        products = (self._flattened(vectors[name]) @ self.parts[name].T for name in known)
-        return sum(products) if known else _no_products(vectors, self.count)
-
-    def gram(self) -> Tensor:
-        """Inner products among the rows (rows, rows): half the work of inner, for the matrix is symmetric."""
-        products = next(iter(self.parts.values())).new_empty(self.count, self.count)
-        step = max(_STRIP_ROWS, self.count // 8)
-        for start in range(0, self.count, step):
-            rows, until = slice(start, start + step), slice(0, start + step)
-            products[rows, until] = sum(part[rows] @ part[until].T for part in self.parts.values())
-            products[:start, rows] = products[rows, :start].T
-        return products
-
-    def combined(self, weights: Tensor) -> dict[str, Tensor]:
-        """Weighted sums of the rows, the transpose of times: weights (k, rows) -> parameter name -> (k, *shape)."""
-        return {name: self._unflattened(name, weights @ part) for name, part in self.parts.items()}
-
-    def chosen(self, positions: Tensor) -> "FormedRows":
-        """The rows at the given positions (k,) int64."""
-        return replace(self, parts={name: part[positions] for name, part in self.parts.items()})
-
-    def joined(self, quantities: int) -> "FormedRows":
-        """One row an example: those of its quantities end to end."""
-        return replace(self, parts={name: part.reshape(len(part) // quantities, -1) for name, part in self.parts.items()})
-
-    def concatenated(self, others: "list[FormedRows]") -> "FormedRows":
-        """These rows followed by those of the other blocks."""
-        parts = {name: torch.cat([part, *(other.parts[name] for other in others)]) for name, part in self.parts.items()}
-        return replace(self, parts=parts)
-
-    def _unflattened(self, name: str, part: Tensor) -> Tensor:
-        shape = self.shapes[name]
-        if self.groups is not None and len(shape) > 1:
-            outputs, inputs, *kernel = shape
-            part = part.reshape(len(part), self.groups, *kernel, inputs, outputs // self.groups).movedim((-1, -2), (2, 3))
-        return part.reshape(len(part), *shape)
-
-    def _flattened(self, vectors: Tensor) -> Tensor:
-        if self.groups is not None and vectors.dim() > 2:
-            vectors = outputs_last(vectors, self.groups)
-        return vectors.flatten(1)
 
 
 @dataclass(frozen=True)
@@ -157,7 +74,7 @@ class FactoredRows:
         """Inner products with parameter-space vectors (k, *shape): (k, rows); a parameter without a vector counts as zero."""
         known = [vectors[name] for name in (self.weight, self.bias) if name in vectors]
         if not known:
-            return _no_products(vectors, self.count)
+            return no_products(vectors, self.count)
         vector_count = len(known[0])
         # Forming costs T + k products per entry of the weight, projecting the inputs costs T * k.
         if self._holds_tokens or self.inputs.shape[2] == 1 or vector_count == 1:
@@ -270,11 +187,6 @@ class FactoredRows:
         return products
 
 
-def outputs_last(weights: Tensor, groups: int) -> Tensor:
-    """Weights (k, groups * out, in, *kernel) in the order (k, groups, *kernel, in, out)."""
-    return weights.unflatten(1, (groups, -1)).movedim((2, 3), (-1, -2))
-
-
 def formed_weight(inputs: Tensor, deltas: Tensor) -> Tensor:
     """Weight gradients sum_t a_t d_t^T of inputs (n, G, T, K) and deltas (n, R, G, T, O): (n * R, G * K * O)."""
     count, quantities, groups, positions, outputs = deltas.shape
@@ -291,8 +203,3 @@ def formed_bias(deltas: Tensor) -> Tensor:
 def _example_slices(count: int, elements_per_example: int) -> Iterator[slice]:
     step = max(1, _CHUNK_ELEMENTS // max(1, elements_per_example))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
-
-
-def _no_products(vectors: dict[str, Tensor], count: int) -> Tensor:
-    example = next(iter(vectors.values()))
-    return example.new_zeros(len(example), count)

@@ -1,0 +1,1 @@
+"""Which training examples should go: wrong labels, and what removing the most helpful ones does."""

@@ -1,0 +1,29 @@
+"""LDS against compute time, as a picture."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from tda.figures.saving import method_title
+
+
+def draw_lds(table: pd.DataFrame) -> Figure:
+    """LDS against compute time, a curve for each method over ensemble sizes, with intervals; the ceiling as a dashed line.
+
+    Against the number of members where no time is known.
+    """
+    place = "seconds" if (table["seconds"] > 0).any() else "members"
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    panel = figure.subplots()
+    panel.set_prop_cycle(color=colormaps["tab20"].colors)
+    for method, rows in table[table["members"] > 0].groupby("method"):
+        errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
+        panel.errorbar(rows[place], rows["lds"], errors, marker="o", capsize=2, label=method_title(method))
+    for _, row in table[table["method"] == "retraining"].iterrows():
+        panel.axhline(row["lds"], color="black", linestyle="--", linewidth=1, label="noise ceiling")
+    panel.set_xscale("log")
+    panel.axhline(0, color="grey", linewidth=0.6)
+    panel.set(xlabel={"seconds": "seconds of training and scoring"}.get(place, place), ylabel="linear datamodeling score")
+    panel.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

@@ -1,0 +1,34 @@
+"""How figures are titled and written.
+
+Figures are built without pyplot, whose state is global, and carry no date, so that the same numbers give the same bytes.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tda.methods import METHODS
+from tda.system.files import write_atomically
+
+_NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+
+
+_DOTS_PER_INCH = 130
+
+
+def method_title(name: str) -> str:
+    """The registered title of a method, or its short name where scores on disk are of a method nobody registered."""
+    return METHODS[name].title if name in METHODS else name
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure atomically as PNG and as PDF; path: without a suffix."""
+    for suffix in _NO_DATE:
+        save_picture(figure, path.with_name(path.name + suffix))
+
+
+def save_picture(figure: Figure, path: Path) -> None:
+    """Write a figure atomically in the one format that the path's suffix names, .png or .pdf."""
+    options = {"format": path.suffix.removeprefix("."), "metadata": _NO_DATE[path.suffix], "dpi": _DOTS_PER_INCH}
+    write_atomically(path, partial(figure.savefig, **options))

@@ -1,0 +1,179 @@
+"""What a model is trained on and judged by: the loss, the margin, and what curvature and regressions need to know of them.
+
+An objective is a sum over positions of the cross-entropy of a softmax: one position an example for a classifier, one for each
+counted token for a causal language model. Every function acts on logits and labels alone; row i depends on example i alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tda.gradients.quantities import cross_entropy_loss, curvature_roots, margin
+from tda.system.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One class for each example: logits (n, C), labels (n,) int64."""
+
+    def labels(self, inputs: Inputs, classes: Tensor) -> Tensor:
+        """The labels of examples of these classes (n,)."""
+        return classes
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy (n,) in nats."""
+        return cross_entropy_loss(logits, labels)
+
+    def margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Log-odds log(p / (1 - p)) of the label (n,)."""
+        return margin(logits, labels)
+
+    def surprise(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """1 - p of the label (n,), float64: how much the loss still moves with the margin."""
+        return torch.sigmoid(-margin(logits, labels).double())
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """The most probable class (n,) int64."""
+        return logits.argmax(1)
+
+    def correct(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Whether the prediction is the label (n,), as 0 or 1 in float64."""
+        return (predictions == labels).double()
+
+    def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Quantities (n, R) whose gradients B give the Gauss-Newton matrix B^T B / n of the mean loss; held fixed inside."""
+        return curvature_roots(logits, labels)
+
+    def root_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """u (n, R) with which an example's loss gradient is B_i^T u_i: sqrt(p) - e_y / sqrt(p_y)."""
+        log_probabilities = logits.log_softmax(dim=1)
+        roots, label = (log_probabilities / 2).exp(), labels[:, None]
+        of_label = log_probabilities.gather(1, label) / 2
+        return roots.scatter(1, label, of_label.exp() - (-of_label).exp())
+
+    def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
+        """The loss's second derivative by the logits, diag(p) - p p^T, times a change of the logits, both (n, C)."""
+        probabilities = logits.detach().softmax(dim=1)
+        return probabilities * (change - (probabilities * change).sum(dim=1, keepdim=True))
+
+    def residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """onehot - p, minus the loss's derivative by the logits: (n, C)."""
+        return functional.one_hot(labels, logits.shape[1]) - logits.softmax(dim=1)
+
+    def label_residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The residual at the label, 1 - p, (n,) in the logits' precision."""
+        return self.residuals(logits, labels).gather(1, labels[:, None]).squeeze(1)
+
+    def margin_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The margin's derivative by the logits (n, C): 1 at the label, elsewhere minus the softmax over the others alone."""
+        is_label = functional.one_hot(labels, logits.shape[1]).bool()
+        return is_label.to(logits) - logits.masked_fill(is_label, -torch.inf).softmax(dim=1)
+
+    def curvature_trace(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Trace (n,) of the loss's second derivative by the logits: 1 - sum of p^2."""
+        return 1 - logits.softmax(dim=1).square().sum(dim=1)
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """A token at each position of a text, given those before it: logits (n, T, V), labels (n, T) int64.
+
+    A label is the token at its own position, or negative where it does not count; logits at position t are for the token at
+    t + 1. Everything is a mean over an example's counted tokens, so that a padded text counts as much as a long one.
+    """
+
+    def labels(self, inputs: Inputs, classes: Tensor) -> Tensor:
+        """The token ids themselves, -100 where `attention_mask` leaves one out; the classes only balance a subset."""
+        tokens = inputs["input_ids"]
+        mask = inputs.get("attention_mask")
+        return tokens if mask is None else tokens.masked_fill(mask == 0, -100)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy (n,) of the counted tokens, in nats."""
+        predicted, targets, weights = _shifted(logits, labels)
+        losses = functional.cross_entropy(predicted.flatten(0, 1), targets.flatten(), reduction="none")
+        return (losses.view_as(weights) * weights).sum(dim=1)
+
+    def margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean log-odds (n,) of the counted tokens."""
+        margins, weights = _margins(logits, labels)
+        return (margins * weights).sum(dim=1)
+
+    def surprise(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean 1 - p (n,) of the counted tokens, float64."""
+        margins, weights = _margins(logits, labels)
+        return (torch.sigmoid(-margins.double()) * weights).sum(dim=1)
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """The most probable token (n, T) int64 at each position, given those before it; -1 at the first."""
+        tokens = logits[:, :-1].argmax(-1)
+        return torch.cat([torch.full_like(tokens[:, :1], -1), tokens], dim=1)
+
+    def correct(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Share (n,) of the counted tokens that are foretold, float64."""
+        counted = labels[:, 1:] >= 0
+        right = (predictions[:, 1:] == labels[:, 1:]) & counted
+        return right.sum(dim=1).double() / counted.sum(dim=1).clamp(min=1)
+
+    def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """As of a classifier at each position, (n, (T - 1) * V)."""
+        predicted, targets, weights = _shifted(logits, labels)
+        roots = curvature_roots(predicted.flatten(0, 1), targets.flatten())
+        return (roots.view_as(predicted) * weights.sqrt()[..., None]).flatten(1)
+
+    def root_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """As of a classifier at each position, (n, (T - 1) * V)."""
+        predicted, targets, weights = _shifted(logits, labels)
+        found = Classification().root_weights(predicted.flatten(0, 1), targets.flatten())
+        return (found.view_as(predicted) * weights.sqrt()[..., None]).flatten(1)
+
+    def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
+        """The loss's second derivative by the logits times a change of the logits, both (n, T, V)."""
+        predicted, targets, weights = _shifted(logits, labels)
+        flat = Classification().curved(predicted.flatten(0, 1), targets.flatten(), change[:, :-1].flatten(0, 1))
+        return functional.pad(flat.view_as(predicted) * weights[..., None], (0, 0, 0, 1))
+
+    def residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Minus the loss's derivative by the logits, (n, T * V)."""
+        return self._by_position(Classification().residuals, logits, labels)
+
+    def label_residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean 1 - p (n,) of the counted tokens, in the logits' precision."""
+        predicted, targets, weights = _shifted(logits, labels)
+        found = Classification().label_residuals(predicted.flatten(0, 1), targets.flatten())
+        return (found.view_as(weights) * weights).sum(dim=1)
+
+    def margin_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The margin's derivative by the logits, (n, T * V)."""
+        return self._by_position(Classification().margin_weights, logits, labels)
+
+    def curvature_trace(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Trace (n,) of the loss's second derivative by the logits."""
+        predicted, targets, weights = _shifted(logits, labels)
+        found = Classification().curvature_trace(predicted.flatten(0, 1), targets.flatten())
+        return (found.view_as(weights) * weights).sum(dim=1)
+
+    def _by_position(self, function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+        predicted, targets, weights = _shifted(logits, labels)
+        found = function(predicted.flatten(0, 1), targets.flatten()).view_as(predicted)
+        return functional.pad(found * weights[..., None], (0, 0, 0, 1)).flatten(1)
+
+
+Objective = Classification | NextToken
+
+
+def _shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (n, T - 1, V), the tokens (n, T - 1) that they foretell, and weights that sum to 1 an example."""
+    targets = labels[:, 1:]
+    counted = targets >= 0
+    weights = counted.to(logits) / counted.sum(dim=1, keepdim=True).clamp(min=1)
+    return logits[:, :-1], targets.clamp(min=0), weights
+
+
+def _margins(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Margins and weights (n, T - 1) of every token."""
+    predicted, targets, weights = _shifted(logits, labels)
+    return margin(predicted.flatten(0, 1), targets.flatten()).view_as(weights), weights

@@ -1,0 +1,39 @@
+"""Which test examples are worth a picture, and which training examples helped and harmed them most."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics
+
+SHOWN = 5
+
+
+def majority(predicted: np.ndarray) -> np.ndarray:
+    """The label (n_test, ...) that most seeds predict, from labels (seeds, n_test, ...); the smallest one on a tie."""
+    return stats.mode(predicted, axis=0).mode
+
+
+def choose_examples(methods: Sequence[PairStatistics], wrong: np.ndarray) -> list[int]:
+    """Positions of the test examples worth a picture: the most and the least reliably attributed, and one that is wrong.
+
+    Reliable means a large share of training examples with q below the significance level, averaged over the methods; on
+    a tie, a large mean |t|. Of the misclassified ones (`wrong`, (n_test,) bool) the most reliable is taken. Where several are
+    equal the first is taken. Every position appears once.
+    """
+    share = np.mean([(method.q_value < SIGNIFICANCE_LEVEL).mean(axis=0) for method in methods], axis=0)
+    size = np.mean([np.sqrt(method.num_seeds) * method.signal_to_noise.mean(axis=0) for method in methods], axis=0)
+    most_reliable_first = np.lexsort((np.arange(len(share)), -size, -share))
+    least_reliable_first = np.lexsort((np.arange(len(share)), size, share))
+    chosen = [most_reliable_first[0], least_reliable_first[0], *most_reliable_first[wrong[most_reliable_first]][:1]]
+    return list(dict.fromkeys(int(position) for position in chosen))
+
+
+def extreme_examples(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the up to five most helpful (mean > 0) and most harmful (mean < 0) training examples, extremes first.
+
+    mean: (n_train,), positive = helpful. Of equals the first comes first.
+    """
+    helpful, harmful = np.argsort(-mean, kind="stable")[:SHOWN], np.argsort(mean, kind="stable")[:SHOWN]
+    return helpful[mean[helpful] > 0], harmful[mean[harmful] < 0]

@@ -1,0 +1,76 @@
+"""What goes into a model, whatever its kind, and the one place that knows how a model takes it.
+
+Inputs are a tensor (n, ...), or a flat dict of tensors by the names of the model's arguments, all with one first dimension:
+images; token ids with a mask; an image with a text.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+Inputs = Tensor | dict[str, Tensor]
+
+
+def parts_of(inputs: Inputs) -> list[Tensor]:
+    """Every tensor of the inputs."""
+    return list(inputs.values()) if isinstance(inputs, dict) else [inputs]
+
+
+def mapped(inputs: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
+    """The inputs with a function applied to every tensor."""
+    return {name: function(part) for name, part in inputs.items()} if isinstance(inputs, dict) else function(inputs)
+
+
+def count_of(inputs: Inputs) -> int:
+    """Number of examples."""
+    return len(parts_of(inputs)[0])
+
+
+def device_of(inputs: Inputs) -> torch.device:
+    """Where the inputs lie."""
+    return parts_of(inputs)[0].device
+
+
+def chosen(inputs: Inputs, positions: slice | Tensor | Sequence[int]) -> Inputs:
+    """The examples at the given positions."""
+    return mapped(inputs, lambda part: part[positions])
+
+
+def batches_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    """Batches of `size` examples in order; the last may be smaller."""
+    return (chosen(inputs, slice(start, start + size)) for start in range(0, count_of(inputs), size))
+
+
+def joined(blocks: Sequence[Inputs]) -> Inputs:
+    """Blocks of examples one after another."""
+    if isinstance(blocks[0], dict):
+        return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+    return torch.cat(list(blocks))
+
+
+def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
+    """Floating tensors in another precision; token ids and masks of integers stay as they are."""
+    return mapped(inputs, lambda part: part.to(dtype) if part.is_floating_point() else part)
+
+
+def call(model: nn.Module, inputs: Inputs, weights: dict[str, Tensor] | tuple[dict[str, Tensor], ...] | None = None) -> Tensor:
+    """The model's logits (n, ...) for the inputs: model(tensor), or model(**dict).
+
+    weights: parameters, and perhaps buffers, by name that take the place of the model's own. A model may return logits, hold
+    them as `.logits` as those of transformers do, or return them first of several things.
+    """
+    arguments, keywords = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+    if weights is None:
+        return logits_of(model(*arguments, **keywords))
+    return logits_of(functional_call(model, weights, arguments, keywords))
+
+
+def logits_of(output: object) -> Tensor:
+    """The logits in what a model returns."""
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, tuple | list):
+        return output[0]
+    return output["logits"] if isinstance(output, dict) and "logits" in output else output.logits

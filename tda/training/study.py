@@ -1,0 +1,113 @@
+"""A study: what every step opens once, so that nothing below it looks a name up again."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import nn
+
+from tda.data.splits import Split, load_split
+from tda.data.tasks import Task, task_named
+from tda.experiments.folders import Experiment, ResultsFolder
+from tda.experiments.manifest import Record, step
+from tda.experiments.seeds import load_seeds
+from tda.models.families import ModelFamily, family_named, new_model
+from tda.models.fine_tuning import FineTuning
+from tda.models.training_plan import TrainingPlan
+from tda.system.devices import device_name, pick_device
+from tda.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class Study:
+    """One experiment with all that its name stands for.
+
+    family: with its choices of fine-tuning; seeds: of the whole ensemble; train, test: the drawn subsets, on the CPU; device:
+    where models are trained and scored.
+    """
+
+    experiment: Experiment
+    task: Task
+    family: ModelFamily
+    seeds: tuple[int, ...]
+    train: Split
+    test: Split
+    device: torch.device
+
+    @cached_property
+    def plan(self) -> TrainingPlan:
+        """How its models are trained."""
+        return self.family.plan(self.task)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Fingerprints of the splits, "train" and "test"."""
+        return {"train": self.train.fingerprint, "test": self.test.fingerprint}
+
+    @property
+    def results(self) -> ResultsFolder:
+        """Folder of its results."""
+        return self.experiment.results
+
+    @property
+    def training_command(self) -> str:
+        """The command that makes its members, for messages."""
+        experiment = self.experiment
+        return (
+            f"{self.family.training_script} --model {experiment.model} --task {experiment.task} "
+            f"--num_per_class {experiment.num_per_class}"
+        )
+
+    def seed(self, seed_id: int) -> int:
+        """The seed that an id stands for; raises UserError if it is out of range."""
+        if not 0 <= seed_id < len(self.seeds):
+            raise UserError(f"seed_id {seed_id} is out of range: random_seeds.pt holds seeds 0 to {len(self.seeds) - 1}")
+        return self.seeds[seed_id]
+
+    def seed_ids(self, seed_id: int | None = None, num_seeds: int | None = None) -> list[int]:
+        """The one seed id asked for, or the first `num_seeds`, or all; raises UserError if there are not so many."""
+        if seed_id is not None:
+            self.seed(seed_id)
+            return [seed_id]
+        if num_seeds is not None and not 1 <= num_seeds <= len(self.seeds):
+            raise UserError(f"--num_seeds {num_seeds} is out of range: random_seeds.pt holds {len(self.seeds)} seeds")
+        return list(range(len(self.seeds)))[:num_seeds]
+
+    def last_epochs(self, num_checkpoints: int) -> list[int]:
+        """The last epochs whose checkpoints are kept, ascending; raises UserError if there are not so many."""
+        kept = self.plan.kept_epochs
+        if not 1 <= num_checkpoints <= len(kept):
+            raise UserError(f"--num_checkpoints {num_checkpoints} is out of range: {len(kept)} checkpoints a seed are kept")
+        return kept[-num_checkpoints:]
+
+    def new_model(self, seed: int = 0) -> nn.Module:
+        """The untrained model on the CPU, initialised from the seed's own stream."""
+        return new_model(self.family, self.task, seed)
+
+    def inputs(self, split: Split) -> Split:
+        """A split on the study's device, its inputs as the family's models take them."""
+        return replace(split, inputs=self.family.inputs(self.task, split.inputs)).to(self.device)
+
+    @contextlib.contextmanager
+    def step(self, name: str, arguments: Mapping, hashes: dict[str, str] | None = None) -> Iterator[Record]:
+        """Record a step in the manifest, as experiments.manifest.step does, by default as one of both splits."""
+        hashes = self.hashes if hashes is None else hashes
+        with step(self.experiment, name, dict(arguments), hashes, device_name(self.device), list(self.seeds)) as record:
+            yield record
+
+
+def open_study(experiment: Experiment, device: str = "auto", fine_tuning: FineTuning | None = None) -> Study:
+    """Look up everything that an experiment's name stands for.
+
+    fine_tuning: choices for new members; without it a family's default holds for new members, and what a checkpoint says of
+    itself for existing ones. Raises UserError for an unknown model, task or device, choices of a family that is not fine-tuned,
+    or missing or damaged data, index files or seeds.
+    """
+    chosen = pick_device(device)
+    family, task = family_named(experiment.model), task_named(experiment.task)
+    if fine_tuning is not None:
+        family = family.with_choices(fine_tuning)
+    train = load_split(task, "train", experiment.num_per_class)
+    return Study(experiment, task, family, tuple(load_seeds()), train, load_split(task, "test"), chosen)

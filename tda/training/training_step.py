@@ -1,0 +1,43 @@
+"""One optimizer step on a batch."""
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+
+from tda.data.splits import Split
+from tda.gradients.objectives import Objective
+from tda.models.training_plan import TrainingPlan
+from tda.system.inputs import call, chosen
+from tda.training.step_noise import StepNoise
+
+
+def make_optimizer(model: nn.Module, plan: TrainingPlan) -> torch.optim.Optimizer:
+    """The plan's optimizer over the model's trainable parameters."""
+    return plan.optimizer([parameter for parameter in model.parameters() if parameter.requires_grad])
+
+
+def training_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    train: Split,
+    batch: Tensor,
+    weights: Tensor | None,
+    noise: StepNoise | None = None,
+) -> None:
+    """One optimizer step on the weighted sum of the batch's losses divided by the batch's size.
+
+    Without noise nothing is drawn: dropout is off.
+    """
+    model.train(noise is not None)
+    with contextlib.nullcontext() if noise is None else noise.applied_to(model, train.device):
+        inputs = chosen(train.inputs, batch)
+        logits = call(model, inputs if noise is None else noise.cropped(inputs))
+    # Mixed precision computes logits in half the bits that a loss needs.
+    losses = objective.loss(logits.float() if logits.dtype.itemsize < 4 else logits, train.labels[batch])
+    if weights is not None:
+        losses = losses * weights[batch]
+    optimizer.zero_grad()
+    (losses.sum() / len(batch)).backward()
+    optimizer.step()
