@@ -18,7 +18,7 @@ import map_tables
 import pandas as pd
 import yardstick_tables
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"

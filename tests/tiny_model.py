@@ -17,7 +17,7 @@ from tda.data.index_files import write_subset
 from tda.data.splits import Split, load_split
 from tda.data.tasks import Task, task_named
 from tda.experiments.folders import Experiment
-from tda.methods import METHODS
+from tda.methods.registry import load_method
 from tda.models.families import ModelFamily
 from tda.models.lora import adapted
 from tda.models.model_state import trained_parameters
@@ -108,8 +108,8 @@ def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list
 
 def score(method: str, members: list[Member], train: Split, test: Split, **settings) -> list[Tensor]:
     """Scores of each member by a registered method with its default settings, but for the given ones."""
-    chosen = METHODS[method].settings | settings
-    return [found.scores for found in METHODS[method].score(members, train, test, chosen)]
+    chosen = load_method(method).settings | settings
+    return [found.scores for found in load_method(method).score(members, train, test, chosen)]
 
 
 def loss_of_one(logits: Tensor, label: Tensor) -> Tensor:

@@ -156,7 +156,8 @@ def _entry(function: ast.FunctionDef, call: ast.Call, constants: dict[str, objec
         return constants[node.id] if isinstance(node, ast.Name) else ast.literal_eval(node)
 
     try:
-        description = describe(*map(value, call.args), **{word.arg: value(word.value) for word in call.keywords})
+        words = {word.arg: value(word.value) for word in call.keywords if word.arg != "check"}
+        description = describe(*map(value, call.args), **words)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}, line {call.lineno}: register needs a name, a title and a citation, and its arguments must be plain values"

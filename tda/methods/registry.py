@@ -2,7 +2,7 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tda.methods.catalogue import Description, describe, entry_named
 from tda.system.user_files import load_user_file
 from tda.system.workers import in_order
 from tda.training.members import Member
+from tda.training.study import Study
 
 _REGISTERED: dict[str, "Method"] = {}
 
@@ -27,25 +28,33 @@ class Attribution:
 
 # Scores the members (checkpoints) of one seed, in their order, one after another.
 Scorer = Callable[[list[Member], Split, Split, dict], Iterator[Attribution]]
+# Raises UserError unless a study has what a method with these settings needs to score these seeds.
+Check = Callable[[Study, Sequence[int], dict], None]
 
 
 @dataclass(frozen=True)
 class Method(Description):
-    """A registered method: what it says of itself (see Description), and its scorer."""
+    """A registered method: what it says of itself (see Description), its scorer, and the check of what it needs."""
 
     score: Scorer
+    check: Check
 
 
-def register(name: str, title: str, citation: str, **described) -> Callable[[Scorer], Scorer]:
+def _nothing_needed(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    """The check of a method that needs nothing but the members."""
+
+
+def register(name: str, title: str, citation: str, check: Check = _nothing_needed, **described) -> Callable[[Scorer], Scorer]:
     """Enter a scorer of all checkpoints of a seed into the registry.
 
-    described: sign, needs and in_all where they are not the usual ones, and the method's settings with their defaults. All are
-    plain values, for the catalogue reads them without importing the file.
+    check: called before anything is scored, where the method needs more than the members. described: sign, needs and in_all
+    where they are not the usual ones, and the method's settings with their defaults; all plain values, for the catalogue
+    reads them without importing the file.
     """
     description = describe(name, title, citation, **described)
 
     def enter(score: Scorer) -> Scorer:
-        _REGISTERED[name] = Method(**vars(description), score=score)
+        _REGISTERED[name] = Method(**vars(description), score=score, check=check)
         return score
 
     return enter

@@ -16,8 +16,8 @@ from tda.curvature.s_test_files import read_info, score_new_examples, write_s_te
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
 from tda.data.tasks import TASKS, task_named
-from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
+from tda.methods.registry import load_method
 from tda.scores.score_files import load_score_file
 from tda.system.errors import UserError
 
@@ -29,7 +29,7 @@ INFO = {"experiment": EXPERIMENT.name, "seed_id": 0, "epoch": 15}
 def test_scores_of_the_training_examples_are_those_of_the_method(ensemble: Ensemble, tmp_path: Path, method: str):
     (member,) = ensemble.members(15)
     if method == "if":
-        inverse = dual_inverse(member, ensemble.train, method_named("if").settings["damping"])
+        inverse = dual_inverse(member, ensemble.train, load_method("if").settings["damping"])
     else:
         inverse = lissa_operators(member, ensemble.train, 5e-3, 1e4, 8)[0]
     path = tmp_path / "s_test.safetensors"

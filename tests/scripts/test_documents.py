@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from tda.methods import METHODS
 from tda.system.command_line import parse
 from tda.system.errors import UserError
 

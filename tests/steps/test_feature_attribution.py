@@ -15,7 +15,7 @@ from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.photographs import VOC_CLASSES
 from tda.features.seed_maps import MapSettings, maps_of_seeds
 from tda.features.subjects import experiment_subject, gradient_scores, predictions, scores_on_disk
-from tda.methods import method_named
+from tda.methods.registry import load_method
 from tda.steps.feature_attribution import run_feature_attribution, subject_of
 from tda.system.errors import UserError
 
@@ -101,7 +101,7 @@ def test_gradient_scores_are_those_of_the_registered_method(ensemble: Ensemble):
     subject = experiment_subject(EXPERIMENT, 1, 1, CPU)
     (member,) = ensemble.members(15)
     for name, cosine in (("grad_cos", True), ("grad_dot", False)):
-        (expected,) = method_named(name).score([member], subject.train, subject.test, {})
+        (expected,) = load_method(name).score([member], subject.train, subject.test, {})
         np.testing.assert_allclose(gradient_scores(subject, cosine)[0], expected.scores, rtol=1e-5)
 
 
