@@ -52,9 +52,8 @@ def main(settings: Scoring) -> str:
         lines = _ensembles(study, jobs)
         record.parts = [_record(job) for job in jobs]
     kept = len(seed_ids) * len(study.plan.kept_epochs) * len(jobs) - written
-    names = ", ".join(job.method.name for job in jobs)
-    folder = study.results.score_folder(names)
-    return "; ".join([f"wrote {written} score files, kept {kept} that were finished, in {folder}", *lines, *left_out])
+    done = f"wrote {written} score files, kept {kept} that were finished, in {study.results.score_folder('')}"
+    return "; ".join([f"{done} of {', '.join(job.method.name for job in jobs)}", *lines, *left_out])
 
 
 def _methods(settings: Scoring) -> list[tuple[Method, dict]]:

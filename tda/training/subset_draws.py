@@ -35,9 +35,7 @@ class SubsetDraw:
         if not 0 < self.alpha < 1:
             raise UserError(f"--alpha is the share of the training set in a subset, between 0 and 1, not {self.alpha}")
         if min(self.num_subsets, self.num_retrainings) < 1:
-            raise UserError(
-                f"at least 1 subset and 1 retraining of each are needed, not {self.num_subsets} and {self.num_retrainings}"
-            )
+            raise UserError(f"at least 1 subset and 1 retraining are needed, not {self.num_subsets} and {self.num_retrainings}")
 
     def positions(self, subset: int, num_train: int) -> Tensor:
         """Positions (round(alpha * num_train),) int64 in the training split, ascending, drawn uniformly."""
