@@ -31,7 +31,7 @@ class Description:
     """What a method says of itself.
 
     name: short, as in arguments and folders; sign: what a positive score means; settings: the defaults, by name.
-    needs: what it needs besides an ensemble's scored checkpoints, in words that follow "needs"; "" for nothing.
+    needs: what it needs besides an ensemble's scored checkpoints, in words that follow "for want of"; "" for nothing.
     in_all: whether the word `all` brings it.
     """
 

@@ -72,7 +72,7 @@ def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bo
 
     Raises UserError for one that lacks what it needs, unless the word `all` brought it.
     """
-    feasible, left_out = [], []
+    feasible, left_out = [], {}
     for job in jobs:
         try:
             if job.num_missing:
@@ -81,8 +81,8 @@ def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bo
         except UserError:
             if not (by_all and job.method.in_all):
                 raise
-            left_out.append(f"left out {job.method.name}, which needs {job.method.needs}")
-    return feasible, left_out
+            left_out.setdefault(job.method.needs, []).append(job.method.name)
+    return feasible, [f"left out {' and '.join(names)}, for want of {needs}" for needs, names in left_out.items()]
 
 
 def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> None:
