@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import CPU, EXPERIMENT, Ensemble, contents, temporary_files
+from conftest import EXPERIMENT, Ensemble, contents, temporary_files
 
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
@@ -21,7 +21,7 @@ from tda.scores.score_files import load_score_file, load_scores
 from tda.steps.scoring import ScoringSettings, score_experiment
 from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
-from tda.training.ensembles import load_members
+from tda.training.members import load_members
 
 RESULTS = EXPERIMENT.results
 
@@ -45,7 +45,7 @@ def test_files_hold_what_the_method_returns(ensemble: Ensemble):
         assert scores.train_indices.tolist() == train.indices.tolist()
         assert scores.test_indices.tolist() == test.indices.tolist()
         for seed_id in range(3):
-            members = load_members(EXPERIMENT, seed_id, [11, 15], train, CPU)
+            members = load_members(ensemble.study, seed_id, [11, 15])
             for member, found in zip(members, METHODS[name].score(members, train, test, {}), strict=True):
                 stored = scores.values[seed_id, member.epoch - 11]
                 np.testing.assert_allclose(stored, found.scores.numpy(), rtol=1e-3, atol=1e-4 * np.abs(stored).max())
