@@ -122,8 +122,9 @@ def ensemble(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 def start_script(script: str, *arguments: object, root: Path, **options: object) -> subprocess.Popen:
-    """Start a script on the CPU, from a working directory that is not the checkout."""
+    """Start a script on the CPU, from a working directory that is not the checkout, without the bars of a slow machine."""
     environment = os.environ | {"TDA_ROOT": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment["TQDM_DISABLE"] = "1"
     command = [sys.executable, str(CHECKOUT / script), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=root.parent, env=environment, **pipes, **options)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
@@ -40,14 +39,14 @@ def make_experiment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TDA_ROOT", str(folder))
     for split, size in (("train", 2), ("test", 50)):
         write_subset(task_named("digits3"), split, size, draw_seed=0, force=False)
-    with step(EXPERIMENT, "training", {}, {}, torch.device("cpu")):
+    with step(EXPERIMENT, "training", {}, {}):
         pass
     generator = np.random.default_rng(0)
     write_scores("grad_dot", generator.normal(size=(5, 3, 6, 150)) + 5 * generator.normal(size=(6, 150)))
     write_scores("a_new_method", generator.normal(size=(5, 2, 6, 150)))
 
-    def predicted(_, seed_ids, test):
-        labels = test.labels.numpy().copy()
+    def predicted(study, seed_ids):
+        labels = study.test.labels.numpy().copy()
         labels[7] = (labels[7] + 1) % 3
         return np.stack([labels] * len(seed_ids))
 

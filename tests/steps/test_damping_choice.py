@@ -8,7 +8,6 @@ from scipy.stats import spearmanr
 from tiny_model import score
 
 from tda.training.retrainings import RetrainingStore
-from tda.training.study import open_study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 FITTING = SubsetDraw("fitting", 0.5, 10, 2)
@@ -17,7 +16,7 @@ FITTING = SubsetDraw("fitting", 0.5, 10, 2)
 @pytest.fixture
 def retrained(ensemble: Ensemble) -> Ensemble:
     """The tiny ensemble with retrainings of fitting subsets, and none of those that judge."""
-    RetrainingStore(open_study(EXPERIMENT, "cpu")).fill(FITTING.retrainings(6), "test")
+    RetrainingStore(ensemble.study).fill(FITTING.retrainings(6), "test")
     return ensemble
 
 
@@ -37,9 +36,9 @@ def test_each_candidate_is_judged_on_the_fitting_subsets(retrained: Ensemble):
     assert done.returncode == 0 and "highest LDS on fitting subsets" in done.stdout, done.stderr
     table = pd.read_csv(EXPERIMENT.results.path / "damping_choice_if.csv")
     assert table["value"].tolist() == [0.01, 5] and (table["setting"] == "damping").all()
-    outputs = load_subset_outputs(RetrainingStore(open_study(EXPERIMENT, "cpu")), FITTING)
+    outputs = load_subset_outputs(RetrainingStore(retrained.study), FITTING)
     masks, margins = outputs.masks.double().numpy(), outputs.margins.numpy()
-    whole = retrained.data, RetrainingStore(open_study(EXPERIMENT, "cpu")).test
+    whole = retrained.train, retrained.study.inputs(retrained.study.test)
     for row in table.itertuples():
         (scores,) = score("if", retrained.members(15), *whole, damping=row.value)
         predicted = masks @ scores.double().numpy()

@@ -12,7 +12,6 @@ from tda.scores.score_files import load_scores
 from tda.steps.lds_evaluation import evaluate_lds, seconds_of_member
 from tda.steps.scoring import ScoringSettings, score_experiment
 from tda.training.retrainings import RetrainingStore
-from tda.training.study import open_study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 DRAW = SubsetDraw("evaluation", 0.5, 12, 2)
@@ -22,7 +21,7 @@ DRAW = SubsetDraw("evaluation", 0.5, 12, 2)
 def judged(ensemble: Ensemble) -> Ensemble:
     """The tiny ensemble scored by three methods and judged."""
     score_experiment(ScoringSettings(num_per_class=2, device="cpu"), {"grad_dot": {}, "grad_cos": {}, "trak": {}})
-    RetrainingStore(open_study(EXPERIMENT, "cpu")).fill(DRAW.retrainings(6), "test")
+    RetrainingStore(ensemble.study).fill(DRAW.retrainings(6), "test")
     evaluate_lds(EXPERIMENT.results, DRAW, 5, {})
     return ensemble
 
@@ -38,7 +37,7 @@ def plain_lds(masks: np.ndarray, scores: np.ndarray, outputs: np.ndarray) -> flo
 def test_tables_and_figure(judged: Ensemble):
     folder = EXPERIMENT.results
     table = pd.read_csv(folder.path / "lds.csv").set_index(["method", "members"])
-    outputs = load_subset_outputs(RetrainingStore(open_study(EXPERIMENT, "cpu")), DRAW)
+    outputs = load_subset_outputs(RetrainingStore(judged.study), DRAW)
     masks, margins = outputs.masks.double().numpy(), outputs.margins.numpy()
     values = load_scores(folder, "grad_cos").values.astype(float).mean(axis=1)
     single = table.loc["grad_cos", 1]

@@ -12,7 +12,6 @@ from tda.steps.scoring import ScoringSettings, score_experiment
 from tda.system.errors import UserError
 from tda.system.random_streams import stream_seed
 from tda.training.retrainings import Retraining, RetrainingStore, without
-from tda.training.study import open_study
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def test_fall_of_the_margin_without_the_most_helpful_two_of_six(scored: Ensemble
     table = pd.read_csv(EXPERIMENT.results.path / "removal.csv").set_index("method")
     assert set(table.index) == {"grad_cos", "grad_dot", "random"} and (table["removed"] == 2).all()
     scores = load_scores(EXPERIMENT.results, "grad_cos").values.mean(axis=(0, 1), dtype=np.float64)
-    store = RetrainingStore(open_study(EXPERIMENT, "cpu"))
+    store = RetrainingStore(scored.study)
     seeds = [stream_seed(number, "removal retraining") for number in range(2)]
     base = store.load([Retraining(torch.arange(6), seed) for seed in seeds], "")
     falls, flips = [], []

@@ -9,18 +9,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import CPU, EXPERIMENT, Ensemble, contents, temporary_files
+from conftest import EXPERIMENT, Ensemble, contents, temporary_files
 
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.manifest import read_manifest
-from tda.methods.registry import Attribution, Method, load_method
+from tda.methods import METHODS
+from tda.methods.registry import Attribution, Method
 from tda.scores.score_files import load_score_file, load_scores
 from tda.steps.scoring import ScoringSettings, score_experiment
 from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
-from tda.training.ensembles import load_members
+from tda.training.members import load_members
 
 RESULTS = EXPERIMENT.results
 
@@ -44,12 +45,12 @@ def test_files_hold_what_the_method_returns(ensemble: Ensemble):
         assert scores.train_indices.tolist() == train.indices.tolist()
         assert scores.test_indices.tolist() == test.indices.tolist()
         for seed_id in range(3):
-            members = load_members(EXPERIMENT, seed_id, [11, 15], train, CPU)
-            for member, found in zip(members, load_method(name).score(members, train, test, {}), strict=True):
+            members = load_members(ensemble.study, seed_id, [11, 15])
+            for member, found in zip(members, METHODS[name].score(members, train, test, {}), strict=True):
                 stored = scores.values[seed_id, member.epoch - 11]
                 np.testing.assert_allclose(stored, found.scores.numpy(), rtol=1e-3, atol=1e-4 * np.abs(stored).max())
         metadata = scores.metadata
-        assert metadata["method"] == name and metadata["citation"] == load_method(name).citation
+        assert metadata["method"] == name and metadata["citation"] == METHODS[name].citation
         assert metadata["data"] == {"train": train.fingerprint, "test": test.fingerprint}
     assert "scoring grad_dot and grad_cos" in read_manifest(RESULTS)["steps"]
 
@@ -57,7 +58,7 @@ def test_files_hold_what_the_method_returns(ensemble: Ensemble):
 def test_residual_and_settings_are_in_the_metadata(ensemble: Ensemble):
     score({"if": {"damping": 0.1}})
     *_, metadata = load_score_file(RESULTS.score_file("if", 0, 15))
-    assert metadata["settings"] == load_method("if").settings | {"damping": 0.1}
+    assert metadata["settings"] == METHODS["if"].settings | {"damping": 0.1}
     assert 0 <= metadata["report"]["largest_relative_residual"] < 1e-3
 
 

@@ -11,7 +11,6 @@ from conftest import EXPERIMENT, Ensemble, assert_refused, contents, run_script,
 from tda.steps.subset_retraining import SubsetRetrainingSettings, retrain_subsets
 from tda.system.errors import UserError
 from tda.training.retrainings import RetrainingStore
-from tda.training.study import open_study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 SCRIPT = "run_subset_retraining.py"
@@ -43,7 +42,7 @@ def test_every_retraining_has_a_seed_of_its_own():
 
 def test_outputs_are_in_the_order_of_subsets_and_seeds(ensemble: Ensemble):
     assert "retrained 12 models, kept 0" in retrain()
-    store, draw = RetrainingStore(open_study(EXPERIMENT, "cpu")), SubsetDraw("evaluation", 0.5, 6, 2)
+    store, draw = RetrainingStore(ensemble.study), SubsetDraw("evaluation", 0.5, 6, 2)
     found = load_subset_outputs(store, draw)
     assert found.margins.shape == (2, 6, 150) and found.masks.shape == (6, 6)
     for number in range(2):
@@ -96,7 +95,7 @@ def test_unusable_settings_are_refused(ensemble: Ensemble, changed: dict, words:
 
 def test_missing_retrainings_are_named_with_their_command(ensemble: Ensemble):
     retrain(num_seeds=1)
-    store = RetrainingStore(open_study(EXPERIMENT, "cpu"))
+    store = RetrainingStore(ensemble.study)
     with pytest.raises(UserError, match="6 of 12 retrainings .*--purpose evaluation --alpha 0.5 --num_subsets 6 --num_seeds 2"):
         load_subset_outputs(store, SubsetDraw("evaluation", 0.5, 6, 2))
 
