@@ -159,6 +159,6 @@ def _model(network: str, path: Path, parameters: Sequence[str], num_classes: int
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(beginnings) if beginnings else True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        wanted = " or ".join(parameters)
+        wanted = " or ".join(map(repr, parameters))
         raise UserError(f"no parameter of {network} begins with {wanted}; its first is {next(iter(state))}")
     return on_device(model, device).eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import EXPERIMENT, Ensemble, contents, script_module, temporary_files
+from conftest import EXPERIMENT, Ensemble, contents, run_here, temporary_files
 from tiny_model import naive_gradients, score
 
 from tda.curvature.inverses import dual_inverse
@@ -84,8 +84,7 @@ def few_tests(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
 
 
 def keep(**settings) -> str:
-    module = script_module("tda_cnn_scripts/run_cnn_s_test.py")
-    return module.keep_s_test(module.Settings(**{"num_per_class": 2, "seed_id": 0, "device": "cpu"} | settings))
+    return run_here("tda_cnn_scripts/run_cnn_s_test.py", **{"num_per_class": 2, "seed_id": 0} | settings)
 
 
 def test_new_examples_are_scored_and_finished_files_are_kept(few_tests: Ensemble, tmp_path: Path):

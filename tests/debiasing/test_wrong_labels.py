@@ -8,7 +8,7 @@ from tiny_model import naive_gradients
 
 from tda.data.splits import Split
 from tda.debiasing.wrong_labels import flip_labels, self_influence
-from tda.methods import method_named
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 
 
@@ -39,5 +39,5 @@ def test_labels_of_tokens_are_refused(tiny):
 
 def test_self_influence_of_grad_dot_is_the_squared_length_of_a_gradient(tiny):
     train, _, members = tiny
-    found = self_influence(method_named("grad_dot"), members[-1], train)
+    found = self_influence(load_method("grad_dot"), members[-1], train)
     torch.testing.assert_close(found, naive_gradients(members[-1].model, train).square().sum(1), rtol=1e-6, atol=1e-12)

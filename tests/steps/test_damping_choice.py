@@ -21,7 +21,7 @@ def retrained(ensemble: Ensemble) -> Ensemble:
 
 
 def test_each_candidate_is_judged_on_the_fitting_subsets(retrained: Ensemble):
-    arguments = ["--model", "cnn", "--task", "digits3", "--num_per_class", 2, "--num_subsets", 10, "--num_seeds", 2]
+    arguments = ["--model", "cnn", "--task", "digits3", "--num_per_class", 2, "--num_subsets", 10, "--num_retrainings", 2]
     done = run_script(
         "run_damping_choice.py",
         *arguments,
@@ -52,11 +52,11 @@ def test_each_candidate_is_judged_on_the_fitting_subsets(retrained: Ensemble):
     ("arguments", "words"),
     [
         (["--setting", "damping"], ("method kernel_trajectory has no setting damping",)),
-        (["--candidates", "a,1"], ("--candidates are numbers separated by commas",)),
+        (["--candidates", "a,1"], ("--candidates: a is not a number",)),
         (["--candidates", "1", "--num_subsets", "11"], ("retrainings", "run_subset_retraining.py", "--purpose fitting")),
         (["--seed_id", "7"], ("7",)),
     ],
 )
 def test_mistakes(retrained: Ensemble, arguments: list[str], words: tuple[str, ...]):
-    shared = ["--model", "cnn", "--task", "digits3", "--num_per_class", 2, "--num_subsets", 10, "--num_seeds", 2]
+    shared = ["--model", "cnn", "--task", "digits3", "--num_per_class", 2, "--num_subsets", 10, "--num_retrainings", 2]
     assert_refused(run_script("run_damping_choice.py", *shared, *arguments, root=retrained.root), *words)

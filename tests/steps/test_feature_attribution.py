@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Ensemble, assert_refused, run_script, script_module
+from conftest import Ensemble, assert_refused, run_script, settings_of
 from PIL import Image
 from torch import nn
 from torchvision.models import get_model
@@ -15,8 +15,9 @@ from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.photographs import VOC_CLASSES
 from tda.features.seed_maps import MapSettings, maps_of_seeds
 from tda.features.subjects import Subject, ensemble_subject, gradient_scores, last_members, predictions, scores_on_disk
-from tda.methods import method_named
-from tda.steps.feature_attribution import photographs_of, run_feature_attribution
+from tda.methods.registry import load_method
+from tda.steps.feature_attribution import main, photographs_of
+from tda.system.arguments import parse
 from tda.system.errors import UserError
 
 NETWORK = "squeezenet1_1"
@@ -52,7 +53,7 @@ def photographs(root: Path) -> list:
 
 
 def subject_of(ensemble: Ensemble, num_checkpoints: int, num_seeds: int | None) -> Subject:
-    return ensemble_subject(last_members(ensemble.study, num_checkpoints, num_seeds))
+    return ensemble_subject(last_members(ensemble.study, num_checkpoints, ensemble.study.seed_ids(None, num_seeds)))
 
 
 @pytest.mark.parametrize("ensemble", ["cnn", "vit"], indirect=True)
@@ -105,7 +106,7 @@ def test_gradient_scores_are_those_of_the_registered_method(ensemble: Ensemble):
     subject = subject_of(ensemble, 1, 1)
     (member,) = ensemble.members(15)
     for name, cosine in (("grad_cos", True), ("grad_dot", False)):
-        (expected,) = method_named(name).score([member], subject.train, subject.test, {})
+        (expected,) = load_method(name).score([member], subject.train, subject.test, {})
         np.testing.assert_allclose(gradient_scores(subject, cosine)[0], expected.scores, rtol=1e-5)
 
 
@@ -153,12 +154,9 @@ def test_one_file_of_parameters_has_maps_without_a_spread(photographs: list, roo
     ],
 )
 def test_unusable_arguments_are_refused(changed: list, words: list, photographs: list, root: Path):
-    settings = script_module("run_feature_attribution.py").Settings()
-    for name, value in zip([*photographs, *changed][::2], [*photographs, *changed][1::2], strict=True):
-        kind = type(getattr(settings, name.removeprefix("--")))
-        setattr(settings, name.removeprefix("--"), kind(value))
+    settings = parse(settings_of("run_feature_attribution.py"), "", list(map(str, [*photographs, *changed])))
     with pytest.raises(UserError) as refused:
-        run_feature_attribution(settings)
+        main(settings)
     assert all(word in str(refused.value) for word in words), refused.value
 
 
@@ -176,13 +174,13 @@ def test_one_class_of_a_multi_label_network_is_explained(root: Path):
             (voc / "Annotations" / f"{number}.xml").write_text(f"<annotation>{objects}</annotation>")
         (voc / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
         (voc / "ImageSets" / "Main" / f"{image_set}.txt").write_text("".join(f"{k}\n" for k in range(first, first + 4)))
-    settings = script_module("run_feature_attribution.py").Settings(
+    settings = settings_of(
+        "run_feature_attribution.py",
         source="voc2012",
         explained_class="dog",
         network=NETWORK,
-        checkpoints=save_networks(root, 20),
+        checkpoints=tuple(save_networks(root, 20).split(",")),
         image_size=SIZE,
-        device="cpu",
     )
     subject = photographs_of(settings)
     assert subject.train.labels.tolist() == [1, 1, 0, 0] and subject.train.indices.tolist() == [1, 3, 0, 2]
