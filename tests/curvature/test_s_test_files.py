@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import EXPERIMENT, Ensemble, contents, run_here, temporary_files
+from conftest import EXPERIMENT, Ensemble, contents, script_module, temporary_files
 from tiny_model import naive_gradients, score
 
 from tda.curvature.inverses import dual_inverse
@@ -16,8 +16,8 @@ from tda.curvature.s_test_files import read_info, score_new_examples, write_s_te
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
 from tda.data.tasks import TASKS, task_named
+from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
-from tda.methods.registry import load_method
 from tda.scores.score_files import load_score_file
 from tda.system.errors import UserError
 
@@ -29,7 +29,7 @@ INFO = {"experiment": EXPERIMENT.name, "seed_id": 0, "epoch": 15}
 def test_scores_of_the_training_examples_are_those_of_the_method(ensemble: Ensemble, tmp_path: Path, method: str):
     (member,) = ensemble.members(15)
     if method == "if":
-        inverse = dual_inverse(member, ensemble.train, load_method("if").settings["damping"])
+        inverse = dual_inverse(member, ensemble.train, method_named("if").settings["damping"])
     else:
         inverse = lissa_operators(member, ensemble.train, 5e-3, 1e4, 8)[0]
     path = tmp_path / "s_test.safetensors"
@@ -84,7 +84,8 @@ def few_tests(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Ensemble:
 
 
 def keep(**settings) -> str:
-    return run_here("tda_cnn_scripts/run_cnn_s_test.py", **{"num_per_class": 2, "seed_id": 0} | settings)
+    module = script_module("tda_cnn_scripts/run_cnn_s_test.py")
+    return module.keep_s_test(module.Settings(**{"num_per_class": 2, "seed_id": 0, "device": "cpu"} | settings))
 
 
 def test_new_examples_are_scored_and_finished_files_are_kept(few_tests: Ensemble, tmp_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from conftest import EXPERIMENT, assert_refused, contents, run_here, run_script, shrink_embedded_base
+from conftest import EXPERIMENT, assert_refused, contents, run_script, shrink_embedded_base
 
 from tda.data.splits import load_split
 from tda.data.tasks import task_named
@@ -22,6 +22,7 @@ from tda.models.fine_tuning import FineTuning
 from tda.models.lora import LowRankClassifier, projections
 from tda.models.model_state import trained_parameters
 from tda.models.vit_base import load_base, pixel_values
+from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
 from tda.training.members import load_member
 from tda.training.study import open_study
@@ -215,7 +216,10 @@ def test_hub_out_of_reach_is_one_sentence(root: Path, monkeypatch: pytest.Monkey
 
 
 def fine_tune(fine_tuning: FineTuning, force: bool = False) -> str:
-    return run_here("run_vit_finetuning.py", num_per_class=2, seed_id=0, force=force, **vars(fine_tuning))
+    class Settings(TrainingSettings):
+        experiment = replace(VIT, fine_tuning=fine_tuning)
+
+    return train_experiment(Settings("vit", "digits3", 2, seed_id=0, device="cpu", force=force))
 
 
 def load_first(ensemble_root: Path, fine_tuning: FineTuning | None = None):
