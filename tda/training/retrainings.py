@@ -1,7 +1,8 @@
 """Retraining from scratch on parts of the training set, kept as one small file a retraining.
 
 The files are named after a hash of all that their numbers depend on: the data, the plan, the base that is fine-tuned, the
-counted examples and the seed. Whatever asks for a retraining that was done before finds it, and one of other data or another plan is never taken for it.
+counted examples and the seed. Whatever asks for a retraining that was done before finds it, and one of other data or another
+plan is never taken for it.
 """
 
 from collections.abc import Iterable, Sequence

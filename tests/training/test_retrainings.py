@@ -28,9 +28,9 @@ def test_a_retraining_is_a_plain_training_on_the_counted_examples(ensemble: Ense
     batches = shuffled_batches(stream(7, "batch order"), study.plan, len(few))
     model = plain_training(study.new_model(7), study.plan, few, batches)[-1]
     torch.testing.assert_close(found.losses[0], losses(model, study.test), rtol=2e-3, atol=1e-4)
-    torch.testing.assert_close(
-        found.margins[0], margins(model.double(), study.test.cast(torch.float64)).float(), rtol=2e-3, atol=2e-3
-    )
+    # In float64, since 1 - p of a sure model is all rounding in float32.
+    expected = margins(model.double(), study.test.cast(torch.float64)).float()
+    torch.testing.assert_close(found.margins[0], expected, rtol=2e-3, atol=2e-3)
     assert not torch.equal(found.margins[0], found.margins[1]) and not torch.equal(found.margins[0], found.margins[2])
 
 
