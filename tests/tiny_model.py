@@ -132,6 +132,19 @@ def losses(model: nn.Module, split: Split) -> Tensor:
         return torch.stack([loss_of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
 
 
+def margins(model: nn.Module, split: Split) -> Tensor:
+    """log(p / (1 - p)) of each label, or its mean over a text's counted tokens, one example at a time, without gradients."""
+
+    def of_one(logits: Tensor, label: Tensor) -> Tensor:
+        if label.dim() == 0:
+            return torch.special.logit(logits[0].softmax(0)[label])
+        counted = [place for place in range(1, len(label)) if label[place] >= 0]
+        return torch.stack([torch.special.logit(logits[0, place - 1].softmax(0)[label[place]]) for place in counted]).mean()
+
+    with torch.no_grad():
+        return torch.stack([of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
+
+
 def naive_gradients(model: nn.Module, split: Split) -> Tensor:
     """Loss gradients (n, p) by autograd, one example at a time, in the model's precision."""
     parameters = list(trained_parameters(model).values())
