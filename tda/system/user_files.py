@@ -9,9 +9,15 @@ from types import ModuleType
 from tda.system.errors import UserError
 
 
+_being_loaded: set[Path] = set()
+
+
 def user_files(folder: Path) -> list[Path]:
-    """The folder's Python files, sorted; none where there is no such folder, nor those whose names begin with _ or a dot."""
-    return sorted(path for path in folder.glob("*.py") if not path.name.startswith(("_", ".")))
+    """The folder's Python files, sorted; none where there is no such folder, nor those whose names begin with _ or a dot.
+
+    A file that is being loaded, and asks for the others, is not among them.
+    """
+    return sorted(path for path in {*folder.glob("*.py")} - _being_loaded if not path.name.startswith(("_", ".")))
 
 
 def load_user_file(path: Path, module_name: str) -> ModuleType:
@@ -19,11 +25,14 @@ def load_user_file(path: Path, module_name: str) -> ModuleType:
     specification = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(specification)
     sys.modules[module_name] = module
+    _being_loaded.add(path)
     try:
         specification.loader.exec_module(module)
     except Exception as error:
         del sys.modules[module_name]
         raise UserError(f"{path} cannot be loaded: {reason(error, path)}") from error
+    finally:
+        _being_loaded.remove(path)
     return module
 
 

@@ -4,20 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import EXPERIMENT, SEEDS, Ensemble, contents
+from conftest import EXPERIMENT, SEEDS, Ensemble, contents, run_here
 
 from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
-from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
 from tda.training.members import load_member
 from tda.training.study import open_study
 
 
 def train(**settings) -> str:
-    return train_experiment(TrainingSettings(**{"num_per_class": 2, "device": "cpu"} | settings))
+    return run_here("run_cnn_training.py", **{"num_per_class": 2} | settings)
 
 
 def checkpoints(root: Path) -> dict[str, bytes]:
@@ -97,9 +96,9 @@ def test_unusable_settings_are_refused_and_nothing_is_written(root: Path, settin
 
 def test_early_epochs_are_kept_besides_without_changing_the_others(ensemble: Ensemble):
     before = checkpoints(ensemble.root)
-    assert "trained 3 seeds" in train(early_epochs="2,5")
+    assert "trained 3 seeds" in train(early_epochs=(2, 5))
     after = checkpoints(ensemble.root)
     assert {name: after[name] for name in before} == before and len(after) == len(before) + 6
-    assert "trained 0 seeds" in train(early_epochs="2,5") and "trained 0 seeds" in train()
+    assert "trained 0 seeds" in train(early_epochs=(2, 5)) and "trained 0 seeds" in train()
     with pytest.raises(UserError, match="cannot keep the epochs .*: the training has epochs 1 to 15"):
-        train(early_epochs="16")
+        train(early_epochs=(16,))
