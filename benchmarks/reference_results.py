@@ -19,7 +19,7 @@ import pandas as pd
 import yardstick_tables
 from rooms import rooms_table
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"

@@ -68,10 +68,10 @@ def ensemble_subject(ensemble: Sequence[Sequence[Member]], test: Split | None = 
     return Subject(study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models)
 
 
-def last_members(study: Study, num_checkpoints: int, num_seeds: int | None) -> list[list[Member]]:
+def last_members(study: Study, num_checkpoints: int, seed_ids: Sequence[int]) -> list[list[Member]]:
     """Each seed's last checkpoints; raises UserError if one is missing, or if fewer are kept than asked for."""
     epochs = study.last_epochs(num_checkpoints)
-    return [load_members(study, seed_id, epochs) for seed_id in study.seed_ids(None, num_seeds)]
+    return [load_members(study, seed_id, epochs) for seed_id in seed_ids]
 
 
 def predictions(subject: Subject) -> np.ndarray:

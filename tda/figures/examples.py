@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tda.data.kinds import shown_inputs
 from tda.data.splits import Split
 from tda.data.tasks import Task
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 from tda.statistics.extremes import SHOWN, extreme_examples
 from tda.statistics.pair_statistics import PairStatistics
 

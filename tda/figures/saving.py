@@ -1,4 +1,4 @@
-"""How figures are titled and written.
+"""How figures are written.
 
 Figures are built without pyplot, whose state is global, and carry no date, so that the same numbers give the same bytes.
 """
@@ -8,18 +8,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tda.methods import METHODS
 from tda.system.files import write_atomically
 
 _NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
-
-
 _DOTS_PER_INCH = 130
-
-
-def method_title(name: str) -> str:
-    """The registered title of a method, or its short name where scores on disk are of a method nobody registered."""
-    return METHODS[name].title if name in METHODS else name
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tda.experiments.folders import ResultsFolder
+from tda.scores.sign import SIGN
 from tda.system.errors import UserError
 from tda.system.files import sha256, write_atomically
 
-SIGN = "positive = helpful: without this training example the test loss would be higher"
 _TEST_COLUMN = "z_test_"
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import experiment_of
+from tda.experiments.manifest import chosen_experiment
 from tda.figures.analysis import draw_histograms
 from tda.figures.examples import Gallery, draw_example
 from tda.figures.saving import save_figure, save_picture
 from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
 from tda.scores.tables import write_table
+from tda.settings import ComputePvalues
 from tda.statistics.extremes import choose_examples, majority
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics
-from tda.system.errors import UserError
 from tda.system.files import write_text
 from tda.training.ensembles import predicted_labels
 from tda.training.study import open_study
@@ -23,13 +23,14 @@ MOST_CHECKPOINTS = 5
 _DIGITS = "%.6g"
 
 
-def compute_pvalues(folder: ResultsFolder, arguments: dict) -> str:
-    """Write all tables and figures of the step; returns the closing line. `arguments` go into the manifest.
+def main(settings: ComputePvalues) -> str:
+    """Write all tables and figures of the step; returns the closing line.
 
     Raises UserError if the experiment or its scores are missing, damaged, of fewer than three seeds, or of other data.
     """
-    study = open_study(experiment_of(folder))
-    with study.step("p-values", arguments):
+    study = open_study(chosen_experiment(settings), settings.device)
+    folder = study.results
+    with study.step("p-values", vars(settings)):
         most_averaged, rows, seed_ids = [], [], set()
         for name in methods_on_disk(folder):
             scores = load_scores(folder, name)
@@ -120,19 +121,3 @@ def _write_pictures(folder: ResultsFolder, gallery: Gallery, methods: Sequence[P
         if path.name not in written:
             path.unlink()
     return written
-
-
-def summary_text(folder: ResultsFolder) -> str:
-    """The final table, to be printed: summary.csv at each method's largest number of checkpoints.
-
-    Raises UserError if summary.csv is missing or damaged.
-    """
-    path = folder.path / "summary.csv"
-    try:
-        summary = pd.read_csv(path)
-        final = summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run run_compute_pvalues.py --experiment {folder.name} first") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged; run run_compute_pvalues.py --experiment {folder.name} again") from error
-    return final.to_string(index=False, float_format="{:.3f}".format)

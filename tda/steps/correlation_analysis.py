@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import experiment_of, step
+from tda.experiments.manifest import chosen_experiment, step
 from tda.figures.analysis import draw_correlations
 from tda.figures.saving import save_figure
 from tda.scores.score_files import check_comparable, load_scores, methods_on_disk
 from tda.scores.tables import write_table
+from tda.settings import CorrelationAnalysis
 from tda.statistics.correlation import pearson, spearman
 from tda.statistics.pair_statistics import PairStatistics, pair_statistics
 from tda.system.errors import UserError
@@ -21,16 +22,18 @@ _STATISTICS = {
 }
 
 
-def correlate_methods(folder: ResultsFolder, num_checkpoints: int, arguments: dict) -> str:
+def main(settings: CorrelationAnalysis) -> str:
     """Write the correlation matrices and heat maps of all methods on disk; returns the closing line.
 
-    A seed's score is the mean over its last `num_checkpoints` epochs, or all where fewer are stored. `arguments` go into
-    the manifest. Raises UserError if the experiment or its scores are missing or damaged, or if methods cannot be compared.
+    A seed's score is the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
+    Raises UserError if the experiment or its scores are missing or damaged, or if methods cannot be compared.
     """
+    num_checkpoints = settings.num_checkpoints
     if num_checkpoints < 1:
         raise UserError(f"--num_checkpoints {num_checkpoints} is too small; choose 1 or more")
-    hashes: dict[str, str] = {}
-    with step(experiment_of(folder), "correlations", arguments, hashes):
+    experiment, hashes = chosen_experiment(settings), {}
+    folder = experiment.results
+    with step(experiment, "correlations", vars(settings), hashes):
         names = methods_on_disk(folder)
         if len(names) < 2:
             raise UserError(f"a correlation needs two methods, but {folder.path} has scores of {names[0]} alone; score another")

@@ -113,7 +113,7 @@ def _with_origin(study: Study, origin: dict, path: Path) -> Study:
 
     Raises UserError if the study names other choices, or if the base model is no longer the one that the member knew.
     """
-    if study.family.choices is None and origin:
+    if study.family.fine_tuned is not None and study.family.choices is None and origin:
         choices = FineTuning(**{entry.name: origin.get(entry.name) for entry in fields(FineTuning)})
         study = replace(study, family=study.family.with_choices(choices))
     expected = study.family.origin(study.task)
