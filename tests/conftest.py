@@ -169,9 +169,9 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds MNIST and CIFAR-10 in torchvision's layout; skips where there is no such data."""
     if all((CHECKOUT / "data" / name).exists() for name in RAW_FOLDERS):
         return CHECKOUT / "data"
-    unpack = CHECKOUT.parent / "shared" / "data" / "unpack"
-    if not unpack.exists():
-        pytest.skip(f"MNIST and CIFAR-10 are neither in {CHECKOUT / 'data'} nor can {unpack} lay them out")
+    unpack = Path(os.environ.get("TDA_UNPACK", ""))
+    if not unpack.is_file():
+        pytest.skip(f"MNIST and CIFAR-10 are not in {CHECKOUT / 'data'}, and TDA_UNPACK names no program that lays them out")
     folder = tmp_path_factory.mktemp("raw")
     subprocess.run([sys.executable, unpack, folder], check=True, capture_output=True)
     return folder

@@ -8,7 +8,7 @@ from conftest import CHECKOUT, SEEDS
 
 from tda.data.tasks import task_named
 from tda.experiments.folders import seeds_file
-from tda.experiments.seeds import chosen_seed_ids, load_seeds
+from tda.experiments.seeds import load_seeds
 from tda.models.families import family_named, new_model
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
@@ -18,18 +18,10 @@ from tda.system.random_streams import stream, stream_seed
 def test_committed_seeds_are_ten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TDA_ROOT", str(CHECKOUT))
     assert len(set(load_seeds())) == 10
-    assert chosen_seed_ids(None) == list(range(10))
 
 
-def test_seed_ids(root: Path):
+def test_seeds_are_those_of_the_file_in_its_order(root: Path):
     assert load_seeds() == list(SEEDS)
-    assert chosen_seed_ids(None) == [0, 1, 2] and chosen_seed_ids(2) == [2]
-
-
-@pytest.mark.parametrize("seed_id", [-1, 3, 10])
-def test_seed_id_out_of_range_is_refused(root: Path, seed_id: int):
-    with pytest.raises(UserError, match=f"seed_id {seed_id} is out of range: .*random_seeds.pt holds seeds 0 to 2"):
-        chosen_seed_ids(seed_id)
 
 
 @pytest.mark.parametrize(
