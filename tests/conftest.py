@@ -51,6 +51,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Whatever a test draws from torch's global generator, such as the weights of a new layer, is the same in every run."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def own_processor_settings() -> Iterator[None]:
     """Undo what scoring and training set for the whole process."""
     yield
