@@ -52,6 +52,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
+def same_draws() -> None:
+    """Whatever a test draws from torch's global generator, such as the weights of a new layer, is the same in every run."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def own_processor_settings() -> Iterator[None]:
     """Undo what scoring and training set for the whole process."""
     yield
@@ -185,9 +191,9 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds MNIST and CIFAR-10 in torchvision's layout; skips where there is no such data."""
     if all((CHECKOUT / "data" / name).exists() for name in RAW_FOLDERS):
         return CHECKOUT / "data"
-    unpack = CHECKOUT.parent / "shared" / "data" / "unpack"
-    if not unpack.exists():
-        pytest.skip(f"MNIST and CIFAR-10 are neither in {CHECKOUT / 'data'} nor can {unpack} lay them out")
+    unpack = Path(os.environ.get("TDA_UNPACK", ""))
+    if not unpack.is_file():
+        pytest.skip(f"MNIST and CIFAR-10 are not in {CHECKOUT / 'data'}, and TDA_UNPACK names no program that lays them out")
     folder = tmp_path_factory.mktemp("raw")
     subprocess.run([sys.executable, unpack, folder], check=True, capture_output=True)
     return folder

@@ -47,7 +47,7 @@ class LibrarySource:
             if column not in dataset.column_names:
                 raise UserError(
                     f"{self._where()} has no column {column}; its columns are {', '.join(dataset.column_names)}; "
-                    f"name them in the task's entry in tda/tasks.py"
+                    f"name them in the task's entry in tda/data/tasks.py"
                 )
         names = _label_names(dataset, self.label_column)
         present = sorted(set(names))

@@ -42,7 +42,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
     Raises DamagedFileError unless they are what was written, and UserError as read_info does.
     """
-    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         info = json.loads(file.metadata()[_ENTRY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         intact = _content_hash(tensors) == info["sha256"]
@@ -56,14 +56,14 @@ def read_info(path: Path) -> dict:
 
     Raises DamagedFileError if its head is not whole, and UserError if it is missing or may not be read.
     """
-    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         info = json.loads(file.metadata()[_ENTRY])
         _ = info["sha256"]
     return info
 
 
 def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable[Tensor], info: dict) -> None:
-    """Write one float32 tensor atomically from blocks of its rows, so that it never has to fit into memory.
+    """Write one tensor in float32, atomically, from blocks of its rows, so that it never has to fit into memory.
 
     safetensors wants the whole tensor at once, hence the format by hand. The checksum stands in the header, which is written
     twice: its length is known before its value. Raises UserError where the file cannot be written.
@@ -74,7 +74,7 @@ def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable
         with open(temporary, "r+b") as file:
             file.write(_header(name, shape, info, "0" * 2 * digest.digest_size))
             for block in blocks:
-                content = block.cpu().contiguous().numpy().tobytes()
+                content = block.to("cpu", torch.float32).contiguous().numpy().tobytes()
                 digest.update(content)
                 file.write(content)
             file.seek(0)
@@ -85,7 +85,7 @@ def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable
 
 def read_stream(path: Path, name: str, rows_at_once: int) -> Iterator[Tensor]:
     """Blocks of rows of one tensor, after a check of the whole file; raises DamagedFileError as read_tensors does."""
-    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
+    with _opened(path) as file:
         expected = json.loads(file.metadata()[_ENTRY])["sha256"]
         kept = file.get_slice(name)
         count = kept.get_shape()[0]
@@ -96,9 +96,13 @@ def read_stream(path: Path, name: str, rows_at_once: int) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _opened(path: Path) -> Iterator["safetensors.safe_open"]:
+    """The file, open to be read; what is wrong with it becomes a UserError."""
     try:
-        yield
+        # safetensors calls every file missing that it cannot open.
+        open(path, "rb").close()
+        with safetensors.safe_open(path, framework="pt") as file:
+            yield file
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except PermissionError as error:
@@ -111,7 +115,8 @@ def _content_hash(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(_identity(name, tensor.dtype, tuple(tensor.shape)))
-        digest.update(tensor.contiguous().numpy().tobytes())
+        # By bytes, since numpy has no bfloat16.
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
