@@ -38,7 +38,7 @@ def run(settings: object, description: str, main: Callable[..., str] | None = No
     except KeyboardInterrupt:
         sys.stderr.write(_INTERRUPTED)
         sys.exit(130)
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
         if not _is_lack_of_memory(error):
             raise
         sys.stderr.write(_OUT_OF_MEMORY)
@@ -48,7 +48,7 @@ def run(settings: object, description: str, main: Callable[..., str] | None = No
 
 def _is_lack_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's, or that of torch on a CPU or a GPU, whose type torch alone knows."""
-    words = ("can't allocate memory", "out of memory", "not enough memory")
+    words = ("allocate memory", "out of memory", "not enough memory", "failed to map segment")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
