@@ -17,7 +17,8 @@ from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
-from tda.system.tensor_files import DamagedFileError, read_stream, write_stream
+from tda.system.tensor_files import read_stream, write_stream
+from tda.system.tensor_heads import DamagedFileError
 
 MEND = "delete it and run the s_test script again"
 _NAME = "s_test"

@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Protocol
 
 from tda.experiments.folders import Experiment, ResultsFolder, root
 from tda.system.errors import UserError
-from tda.system.files import locked, write_text
+from tda.system.files import locked, sha256, write_text
 from tda.system.memory import peak_memory_bytes
 
 _PACKAGES = ("torch", "torchvision", "transformers", "peft", "numpy", "scipy", "scikit-learn", "pandas")
@@ -77,10 +78,13 @@ class Record:
     """What a step tells of itself; keep_earlier leaves the record of the run that did the work untouched.
 
     parts: the works that it is recorded as, where it is not a single one. What of its time is none's own, they share equally.
+    files: tables and figures that it wrote into the folder; made_from: hashes of what they are made from, by name.
     """
 
     keep_earlier: bool = False
     parts: list[Part] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    made_from: dict[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -109,6 +113,8 @@ def step(
         "device": device,
         "git_commit": _git_commit(),
         "input_sha256": hashes,
+        "made_from": record.made_from,
+        "files": {path.name: sha256(path.read_bytes()) for path in record.files},
         "peak_memory_mib": round(peak_memory_bytes() / 2**20),
         "ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
