@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tda.system.errors import UserError
-from tda.system.files import write_atomically, write_bytes
+from tda.system.files import reading, write_atomically, write_bytes
 
 _ENTRY = "tda"
 _PIECE = 2**24
@@ -98,11 +98,10 @@ def read_stream(path: Path, name: str, rows_at_once: int) -> Iterator[Tensor]:
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     try:
-        yield
+        with reading(path):
+            yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read: permission is denied") from error
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path} is not a whole tensor file of this project") from error
 
