@@ -3,8 +3,9 @@
     python benchmarks/robustness.py                    everything, about an hour of two CPU cores
     python benchmarks/robustness.py --only arguments   a part: arguments, files, traker, kills, signals, limits, writers
 
-A case counts as handled if the process ends with status 2 and one sentence, without a traceback, within a minute and with every
-finished file as it was; or, where a file was spoilt that a step can make again, with status 0 and the bytes of the undisturbed study.
+A case counts as handled if the process ends with status 2 and one sentence, without a traceback, in 90 seconds and with
+every finished file as it was; or, where a file was spoilt that a step can make again, with status 0 and the bytes of the
+undisturbed study.
 A kill, a signal or a limit counts as survived if the same command, run again, ends with the bytes of the undisturbed study.
 """
 

@@ -19,9 +19,8 @@ SCRIPTS = sorted(
 EXPERIMENT = ("--model", "cnn", "--task", "digits3", "--num_per_class", "2")
 _NUMBERS = {int: ("many", "1.5", "nan", "-3"), float: ("many", "nan", "inf", "-inf")}
 _NEVER_NEGATIVE = ("num_", "smoothing_", "damping", "share", "alpha", "rank", "dropout", "size", "seed_id")
-_NAMES = ("model", "task", "device", "method", "setting", "purpose", "score", "scores", "source", "channel_reduction", "ranked_by")
-# Words that a script takes whatever they are, or that only matter where photographs are attributed to.
-_FREE = ("experiment", "new_indices", "base", "name", "network", "explained_class", "folder", "checkpoints", "parameters", "tests")
+_NAMES = ("model", "task", "device", "method", "setting", "purpose", "score", "scores", "source", "channel_reduction")
+_NAMES += ("ranked_by", "new_indices", "tests")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def argument_cases() -> Iterator[Case]:
         yield Case("argument", f"{script} a word alone", script, ("digits3",), names="digits3")
         if "experiment" in fields:
             yield Case("argument", f"{script} both names", script, ("--experiment", "a", "--task", "b"), names="experiment")
-            yield Case("argument", f"{script} no such experiment", script, ("--experiment", "cnn_none_1pc"), names="cnn_none_1pc")
+            yield Case("argument", f"{script} no experiment", script, ("--experiment", "cnn_none_1pc"), names="cnn_none_1pc")
         for name, annotation in fields.items():
             for value in _bad_values(name, annotation):
                 given = tuple(word for word in experiment)
@@ -95,7 +94,7 @@ def file_cases() -> Iterator[Case]:
         "manifest": ("results/cnn_digits3_2pc/manifest.json", *score, False),
         "summary": ("results/cnn_digits3_2pc/summary.csv", "run_show_summary.py", EXPERIMENT, False),
         "retraining": ("results/cnn_digits3_2pc/retrainings/*", "run_subset_retraining.py", (*EXPERIMENT, *SUBSETS), True),
-        "retraining, judged": ("results/cnn_digits3_2pc/retrainings/*", "run_lds_evaluation.py", (*EXPERIMENT, *SUBSETS), False),
+        "judged retraining": ("results/cnn_digits3_2pc/retrainings/*", "run_lds_evaluation.py", (*EXPERIMENT, *SUBSETS), False),
         "s_test file": ("results/cnn_digits3_2pc/s_test/if/0/*", "tda_cnn_scripts/run_cnn_s_test.py", EXPERIMENT, True),
         "method of one's own": ("methods/mine.py", "run_tda.py", (*EXPERIMENT, "--methods", "mine"), False),
         "task of one's own": ("tasks/mine.py", "run_subset_generation.py", ("--task", "mine", "--num_per_class", "2"), False),

@@ -20,8 +20,8 @@ class Ends:
     def __init__(self, folder: Path, **options: object) -> None:
         torch.manual_seed(0)
         self.model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-        arguments = {"task": "image_classification", "train_set_size": TRAIN, "save_dir": folder, "device": "cpu", "proj_dim": 4}
-        self.traker = TRAKer(self.model, **(arguments | options))
+        arguments = {"task": "image_classification", "train_set_size": TRAIN, "device": "cpu", "proj_dim": 4}
+        self.traker = TRAKer(self.model, save_dir=folder, **(arguments | options))
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "featurize before load_checkpoint": lambda folder: Ends(folder).traker.featurize(batch(2), num_samples=2),
     "score before anything": lambda folder: Ends(folder).traker.score(batch(2), num_samples=2),
     "finalize_features before featurize": lambda folder: Ends(folder).traker.finalize_features(),
-    "finalize_features of a part": lambda folder: (_featurize(num_samples=TRAIN)(folder), Ends(folder, train_set_size=TRAIN + 1)),
+    "features of a part": lambda folder: (_featurize(num_samples=TRAIN)(folder), Ends(folder, train_set_size=TRAIN + 1)),
     "start_scoring_checkpoint before featurize": lambda folder: (e := Ends(folder)).traker.start_scoring_checkpoint(
         "a", e.state, 0, 3
     ),
@@ -90,7 +90,7 @@ CASES: dict[str, Callable[[Path], object]] = {
     "a checkpoint that is no dict": lambda folder: Ends(folder).traker.load_checkpoint("checkpoint.pt", 0),
     "model_id negative": lambda folder: (e := Ends(folder)).traker.load_checkpoint(e.state, -1),
     "num_targets 0": lambda folder: (e := Ends(folder).featurized()).traker.start_scoring_checkpoint("a", e.state, 0, 0),
-    "exp_name with a slash": lambda folder: (e := Ends(folder).featurized()).traker.start_scoring_checkpoint("a/b", e.state, 0, 3),
+    "exp_name a/b": lambda folder: (e := Ends(folder).featurized()).traker.start_scoring_checkpoint("a/b", e.state, 0, 3),
     "exp_name empty": lambda folder: (e := Ends(folder).featurized()).traker.start_scoring_checkpoint("", e.state, 0, 3),
     "neither inds nor num_samples": lambda folder: _loaded(folder).featurize(batch(2)),
     "both inds and num_samples": lambda folder: _loaded(folder).featurize(batch(2), inds=[0, 1], num_samples=2),
@@ -104,11 +104,13 @@ CASES: dict[str, Callable[[Path], object]] = {
     "labels of 255": _featurize(torch.full((TRAIN,), 255)),
     "labels that are floats": _featurize(torch.zeros(TRAIN)),
     "a batch of one tensor": lambda folder: _loaded(folder).featurize((batch(2)[0],), num_samples=2),
-    "an image with NaN": lambda folder: _loaded(folder).featurize((torch.full((2, 3, 2, 2), torch.nan), torch.zeros(2).long()),
-                                                                    num_samples=2),
-    "images of another size": lambda folder: _loaded(folder).featurize((torch.zeros(2, 3, 5, 5), torch.zeros(2).long()),
-                                                                      num_samples=2),
-    "other targets under the same name": lambda folder: (Ends(folder).scored().traker.finalize_scores("a"), _other_targets(folder)),
+    "an image with NaN": lambda folder: _loaded(folder).featurize(
+        (torch.full((2, 3, 2, 2), torch.nan), torch.zeros(2).long()), num_samples=2
+    ),
+    "images of another size": lambda folder: _loaded(folder).featurize(
+        (torch.zeros(2, 3, 5, 5), torch.zeros(2).long()), num_samples=2
+    ),
+    "other targets, one name": lambda folder: (Ends(folder).scored().traker.finalize_scores("a"), _other_targets(folder)),
     "other training data in the same folder": lambda folder: (Ends(folder).featurized(), _other_training_data(folder)),
     "another train_set_size in the same folder": lambda folder: (Ends(folder).featurized(), Ends(folder, train_set_size=9)),
     "another proj_dim in the same folder": lambda folder: (Ends(folder).featurized(), Ends(folder, proj_dim=5)),

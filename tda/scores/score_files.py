@@ -8,6 +8,7 @@ project's: positive = helpful, without this training example the test loss would
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,10 @@ import pyarrow.parquet as pq
 from tda.experiments.folders import ResultsFolder
 from tda.scores.sign import SIGN
 from tda.system.errors import UserError
-from tda.system.files import sha256, write_atomically
+from tda.system.files import reading, sha256, write_atomically
 
 _TEST_COLUMN = "z_test_"
+_FORMAT = {"use_dictionary": False, "write_statistics": False, "compression": "zstd", "write_page_checksum": True}
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,7 @@ def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_
     columns |= {f"{_TEST_COLUMN}{index}": pa.array(column) for index, column in zip(test_indices, by_test, strict=True)}
     described = {"sign": SIGN, **metadata, "sha256": sha256(values.tobytes())}
     table = pa.table(columns).replace_schema_metadata({"tda": json.dumps(described, sort_keys=True)})
-    write_atomically(
-        path, lambda file: pq.write_table(table, file, use_dictionary=False, write_statistics=False, compression="zstd")
-    )
+    write_atomically(path, partial(pq.write_table, table, **_FORMAT))
 
 
 def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
@@ -74,7 +74,9 @@ def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dic
     Raises UserError if the file is damaged or was not written by this project.
     """
     try:
-        table = pq.read_table(path, use_threads=False)
+        with reading(path):
+            # The values have a checksum of their own in the metadata; the pages' is that of the training indices too.
+            table = pq.read_table(path, use_threads=False, page_checksum_verification=True)
         metadata = json.loads(table.schema.metadata[b"tda"])
         names = table.column_names[1:]
         values = np.stack([table.column(i + 1).to_numpy() for i in range(len(names))], axis=1)

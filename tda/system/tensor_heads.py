@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tda.system.errors import UserError
+from tda.system.files import reading
 
 ENTRY = "tda"
 """The one entry of a file's metadata, a JSON object."""
@@ -35,12 +36,9 @@ def read_info(path: Path) -> dict:
 def explained(path: Path) -> Iterator[None]:
     """Turn what reading a tensor file raises into sentences; whatever a library raises besides must be a ValueError."""
     try:
-        yield
+        with reading(path):
+            yield
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read: permission is denied") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path} is not a whole tensor file of this project") from error

@@ -15,7 +15,7 @@ from tda.curvature.s_test_files import score_new_examples, write_s_test
 from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
 from tda.system.errors import UserError
-from tda.system.tensor_files import read_info
+from tda.system.tensor_heads import read_info
 
 EVERY_FAMILY = True
 INFO = {"experiment": EXPERIMENT.name, "seed_id": 0, "epoch": 15}

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tda.system.errors import UserError
-from tda.system.tensor_files import DamagedFileError, read_info, read_stream, read_tensors, write_stream, write_tensors
+from tda.system.tensor_files import read_stream, read_tensors, write_stream, write_tensors
+from tda.system.tensor_heads import DamagedFileError, read_info
 
 INFO = {"seed": 3, "plan": {"epochs": 2, "rate": 0.1}, "names": ["a", "b"], "nothing": None}
 WHOLE = "is not a whole tensor file of this project"
