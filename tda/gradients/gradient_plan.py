@@ -55,9 +55,9 @@ class GradientPlan:
             rows.append(self._whole_model_rows(inputs, labels, quantity))
         return GradientRows(rows, values, self.shapes)
 
-    def rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int = BLOCK_SIZE) -> GradientRows:
-        """Gradients of the quantity for all examples, held at once, block_size examples in a pass."""
-        return joined_rows(list(self.streamed(inputs, labels, quantity, block_size)))
+    def rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int | None = None) -> GradientRows:
+        """Gradients of the quantity for all examples, held at once; block_size examples in a pass, by default BLOCK_SIZE."""
+        return joined_rows(list(self.streamed(inputs, labels, quantity, block_size or BLOCK_SIZE)))
 
     def streamed(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int) -> Iterator[GradientRows]:
         """The same, a block after another."""
