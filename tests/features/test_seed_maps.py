@@ -8,7 +8,6 @@ import torch
 from tiny_model import explicit_gauss_newton, naive_gradients
 
 from tda.curvature.products import unflatten
-from tda.data.splits import Split
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing, influence_maps
 from tda.features.seed_maps import MapSettings, maps_of_model, maps_of_seeds, pixel_statistics
@@ -43,8 +42,8 @@ def test_maps_of_grad_cos_are_right_where_a_network_is_sure(tiny):
     model = deepcopy(members[-1].model)
     with torch.no_grad():
         model[-1].weight.mul_(100)
-    single = [Split(split.inputs.float(), split.labels, split.indices) for split in (train, test)]
-    double = [Split(split.inputs.double(), split.labels, split.indices) for split in single]
+    single = [split.cast(torch.float32) for split in (train, test)]
+    double = [split.cast(torch.float64) for split in single]
     pairs = Pairs(torch.arange(9), torch.arange(9))
     expected = maps_of_model(deepcopy(model).float().double(), *double, pairs, MapSettings())
     found = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings())
