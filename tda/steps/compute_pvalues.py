@@ -7,8 +7,8 @@ import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import experiment_of
-from tda.figures.analysis import draw_histograms
 from tda.figures.examples import Gallery, draw_example
+from tda.figures.histograms import draw_histograms
 from tda.figures.saving import save_figure, save_picture
 from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
 from tda.scores.tables import write_table

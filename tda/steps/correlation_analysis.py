@@ -6,7 +6,7 @@ import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import experiment_of, step
-from tda.figures.analysis import draw_correlations
+from tda.figures.correlations import draw_correlations
 from tda.figures.saving import save_figure
 from tda.scores.score_files import check_comparable, load_scores, methods_on_disk
 from tda.scores.tables import write_table
