@@ -214,8 +214,8 @@ class BatchedGradients:
 
 
 def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:
-    # A program may take Q by autograd.
-    with evaluation(model, differentiable), torch.set_grad_enabled(bool(differentiable)):
+    # A program may take Q by autograd; no named task does.
+    with evaluation(model, differentiable) if differentiable else torch.no_grad():
         return task.get_out_to_loss_grad(model, dict(model.named_parameters()), dict(model.named_buffers()), batch)
 
 

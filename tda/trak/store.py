@@ -118,9 +118,10 @@ class ExampleRows:
         with locked(self.folder):
             self._restore_gradients()
             self._keep_own_marks()
-            # A row that is overwritten counts for nothing meanwhile.
-            self.marks[positions] = 0
-            self.marks.flush()
+            if self.marks[positions].any():
+                # A row that is overwritten counts for nothing meanwhile.
+                self.marks[positions] = 0
+                self.marks.flush()
             for name, values in converted.items():
                 target = getattr(self, name)
                 target[positions] = values
