@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tda.gradients.gradient_kernel import gradient_kernel, gradient_rows
+from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.quantities import Quantity, all_logits, cross_entropy_loss, logit, margin
 from tda.system.errors import UserError
@@ -156,6 +156,42 @@ class Attention(nn.Module):
         return self.head(out.mean(dim=1 if self.batch_first else 0))
 
 
+class Masked(nn.Module):
+    """Self-attention with a mask that all examples share, of as many rows as there are right examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        out, _ = self.attention(inputs, inputs, inputs, attn_mask=mask, need_weights=False)
+        return self.head(out.mean(dim=1))
+
+
+class ScaledByTable(nn.Module):
+    """A module without a formula of its own that is given such a table, where a row of it alone would do as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.head = TableScale(), nn.Linear(4, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        table = torch.arange(20, dtype=inputs.dtype).view(5, 4).sin()
+        return self.head(self.inner(inputs, table=table).mean(dim=1))
+
+
+class TableScale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(4))
+
+    def forward(self, inputs: Tensor, table: Tensor) -> Tensor:
+        return inputs * self.scale * table
+
+
 class Stubborn(nn.Module):
     """A model whose own parameter torch.func.vmap cannot differentiate, for it branches on data."""
 
@@ -201,6 +237,11 @@ def test_attention() -> None:
 def test_attention_with_examples_in_the_second_dimension() -> None:
     plan = assert_kernel_matches(Attention(batch_first=False), 5, 4)
     assert set(plan.whole_model) > {"attention.out_proj.weight", "attention.in_proj_weight"}
+
+
+@pytest.mark.parametrize("build", [Masked, ScaledByTable])
+def test_tables_that_are_as_long_as_there_are_examples(build: type[nn.Module]) -> None:
+    assert not assert_kernel_matches(build(), 5, 4).whole_model
 
 
 def test_transformer_encoder() -> None:
@@ -260,7 +301,7 @@ def test_different_quantities_on_the_two_sides() -> None:
 def test_rows_dense_times_and_combined() -> None:
     model, data = OddModules().double(), examples(5, 4)
     names = [name for name, _ in model.named_parameters()]
-    rows = gradient_rows(*data, all_logits, plan_gradients(model, data[0]), block_size=2)
+    rows = plan_gradients(model, data[0]).rows(*data, all_logits, block_size=2)
     expected = naive_gradients(model, data, all_logits, names)
     torch.testing.assert_close(rows.dense(), expected)
     torch.testing.assert_close(rows.dense(names[::-1]), naive_gradients(model, data, all_logits, names[::-1]))
