@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from conftest import Ensemble
+from conftest import Ensemble, run_here
 
 from tda.features.subjects import Subject, ensemble_subject, gradient_scores, last_members, predictions, scores_on_disk
-from tda.methods import method_named
-from tda.steps.scoring import ScoringSettings, score_experiment
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 
 
 def subject_of(ensemble: Ensemble, num_checkpoints: int, num_seeds: int | None) -> Subject:
-    return ensemble_subject(last_members(ensemble.study, num_checkpoints, num_seeds))
+    return ensemble_subject(last_members(ensemble.study, num_checkpoints, ensemble.study.seed_ids(None, num_seeds)))
 
 
 @pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
@@ -35,7 +34,7 @@ def test_gradient_scores_are_those_of_the_registered_method(ensemble: Ensemble):
     subject = subject_of(ensemble, 1, 1)
     (member,) = ensemble.members(15)
     for name, cosine in (("grad_cos", True), ("grad_dot", False)):
-        (expected,) = method_named(name).score([member], subject.train, subject.test, {})
+        (expected,) = load_method(name).score([member], subject.train, subject.test, {})
         np.testing.assert_allclose(gradient_scores(subject, cosine)[0], expected.scores, rtol=1e-5)
 
 
@@ -45,14 +44,14 @@ def test_scores_must_be_there(ensemble: Ensemble):
 
 
 def test_scores_on_disk_are_averaged_over_the_last_checkpoints(ensemble: Ensemble):
-    score_experiment(ScoringSettings(num_per_class=2, device="cpu"), {"grad_dot": {}})
+    run_here("run_tda.py", num_per_class=2, methods={"grad_dot": {}}, device="cpu")
     subject = subject_of(ensemble, 2, None)
     found = scores_on_disk(subject, "grad_dot", 2)
     for seed_id in range(3):
         members = ensemble.members(14, 15, seed_id=seed_id)
-        each = [scores.scores.double() for scores in method_named("grad_dot").score(members, subject.train, subject.test, {})]
+        each = [scores.scores.double() for scores in load_method("grad_dot").score(members, subject.train, subject.test, {})]
         np.testing.assert_allclose(found[seed_id], sum(each) / 2, rtol=1e-3, atol=1e-4 * np.abs(found).max())
-    fewer = ensemble_subject(last_members(ensemble.study, 1, None), ensemble.study.test[:4])
+    fewer = ensemble_subject(last_members(ensemble.study, 1, ensemble.study.seed_ids()), ensemble.study.test[:4])
     with pytest.raises(UserError, match="of other examples than the index files name"):
         scores_on_disk(fewer, "grad_dot", 1)
 

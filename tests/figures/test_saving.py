@@ -14,8 +14,9 @@ from tda.data.tasks import task_named
 from tda.figures.correlations import draw_correlations
 from tda.figures.examples import Gallery, draw_example
 from tda.figures.histograms import draw_histograms
-from tda.figures.saving import method_title, save_figure, save_picture
-from tda.methods import METHODS
+from tda.figures.saving import save_figure, save_picture
+from tda.methods.catalogue import method_title
+from tda.methods.registry import load_method
 from tda.statistics.pair_statistics import PairStatistics
 
 NAMES = ["loo", "grad_cos", "grad_dot", "one_more"]
@@ -53,7 +54,7 @@ def some_figure() -> Figure:
 
 
 def test_a_registered_method_has_a_title_and_another_its_name():
-    assert method_title("loo") == METHODS["loo"].title != "loo"
+    assert method_title("loo") == load_method("loo").title != "loo"
     assert method_title("nobody_registered_this") == "nobody_registered_this"
 
 
