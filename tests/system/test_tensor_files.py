@@ -38,7 +38,7 @@ def readers() -> list[Callable[[Path], object]]:
 def refused(path: Path, words: str, kind: type[UserError] = DamagedFileError, read: Callable = read_tensors) -> None:
     with pytest.raises(UserError, match=words) as caught:
         read(path)
-    assert type(caught.value) is kind and str(caught.value).startswith(str(path))
+    assert type(caught.value) is kind and str(path) in str(caught.value)
 
 
 def test_tensors_and_information_come_back_bit_for_bit(tmp_path: Path):
