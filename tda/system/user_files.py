@@ -8,7 +8,6 @@ from types import ModuleType
 
 from tda.system.errors import UserError
 
-
 _being_loaded: set[Path] = set()
 
 
