@@ -17,6 +17,7 @@ from pathlib import Path
 import map_tables
 import pandas as pd
 import yardstick_tables
+from rooms import rooms_table
 
 from tda.methods.catalogue import method_title
 
@@ -159,6 +160,7 @@ TABLES = {
     "costs": cost_table,
     "curvature": curvature_table,
     "base": base_table,
+    "rooms": lambda: markdown(rooms_table()),
 }
 TABLES |= {
     marker: partial(_from_csvs, render)

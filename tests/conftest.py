@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         alone = metafunc.definition.get_closest_marker("cnn_alone") is not None
         if getattr(metafunc.module, "EVERY_FAMILY", False) and not alone and fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, MODELS if fixture == "tiny" else FAMILIES, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def own_random_numbers() -> None:
+    """What a test draws without a generator of its own is the same, whichever tests ran before it."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -185,9 +193,9 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds MNIST and CIFAR-10 in torchvision's layout; skips where there is no such data."""
     if all((CHECKOUT / "data" / name).exists() for name in RAW_FOLDERS):
         return CHECKOUT / "data"
-    unpack = CHECKOUT.parent / "shared" / "data" / "unpack"
-    if not unpack.exists():
-        pytest.skip(f"MNIST and CIFAR-10 are neither in {CHECKOUT / 'data'} nor can {unpack} lay them out")
+    unpack = Path(os.environ.get("TDA_UNPACK", ""))
+    if not unpack.is_file():
+        pytest.skip(f"MNIST and CIFAR-10 are not in {CHECKOUT / 'data'}, and TDA_UNPACK names no program that lays them out")
     folder = tmp_path_factory.mktemp("raw")
     subprocess.run([sys.executable, unpack, folder], check=True, capture_output=True)
     return folder

@@ -3,15 +3,33 @@
 Figures are built without pyplot, whose state is global, and carry no date, so that the same numbers give the same bytes.
 """
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
 
 from tda.system.files import write_atomically
 
 _NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
 _DOTS_PER_INCH = 130
+
+
+@cache
+def _letters() -> frozenset[str]:
+    font = FT2Font(findfont(FontProperties()))
+    return frozenset(map(chr, font.get_charmap())) | {"\n"}
+
+
+def drawable(text: str) -> str:
+    """A text with a question mark for each letter that the figures' font lacks."""
+    return "".join(letter if letter in _letters() else "?" for letter in text)
+
+
+def shortened_file(name: str, longest: int) -> str:
+    """The end of a file's name, which tells the files of one folder apart, in at most `longest` letters."""
+    return drawable(name if len(name) <= longest else f"…{name[1 - longest :]}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -9,5 +9,7 @@ from tda.settings.of_experiment import OfExperiment
 class ComputePvalues(OfExperiment):
     """Which experiment's scores are tested."""
 
+    num_seeds: int | None = None
+    """Only so many of random_seeds.pt, the first ones; without it all that are trained, of which none may lack its scores."""
     force: bool = False
     """Accepted as by every script; this one always writes everything anew."""

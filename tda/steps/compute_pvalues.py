@@ -1,16 +1,18 @@
 """Step 4: p-values of every (train, test) pair as CSV files, their summary, and the figures that show them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment
-from tda.figures.analysis import draw_histograms
 from tda.figures.examples import Gallery, draw_example
+from tda.figures.histograms import draw_histograms
 from tda.figures.saving import save_figure, save_picture
-from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import write_table
 from tda.settings import ComputePvalues
 from tda.statistics.extremes import choose_examples, majority
@@ -30,11 +32,12 @@ def main(settings: ComputePvalues) -> str:
     """
     study = open_study(chosen_experiment(settings), settings.device)
     folder = study.results
-    with study.step("p-values", vars(settings)):
+    checkpoints = read_checkpoints(study.experiment)
+    with study.step("p-values", vars(settings)) as record:
         most_averaged, rows, seed_ids = [], [], set()
         for name in methods_on_disk(folder):
-            scores = load_scores(folder, name)
-            check_data(scores, study.hashes)
+            scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
+            record.made_from[name] = score_identity(study.experiment, name)
             for statistics in statistics_by_checkpoints(scores):
                 _write_pair_tables(folder, scores, statistics)
                 rows.append(summary_row(statistics))
@@ -44,10 +47,18 @@ def main(settings: ComputePvalues) -> str:
         save_figure(draw_histograms(most_averaged), folder.path / "pvalue_histograms")
         gallery = Gallery(study.task, study.train, study.test, majority(predicted_labels(study, sorted(seed_ids))))
         pictures = _write_pictures(folder, gallery, most_averaged)
+        record.files = [*_tables(folder, most_averaged), *(folder.path / name for name in pictures)]
     return (
         f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms.png and .pdf, "
         f"and {', '.join(pictures)} to {folder.path}"
     )
+
+
+def _tables(folder: ResultsFolder, methods: Sequence[PairStatistics]) -> list[Path]:
+    """Every table of the step, and the histograms."""
+    patterns = [f"*values*_{method.method}_across_*_ckpts.csv" for method in methods]
+    patterns += ["summary.csv", "mean_*p_values.csv", "pvalue_histograms.*"]
+    return sorted({path for pattern in patterns for path in folder.path.glob(pattern)})
 
 
 def statistics_by_checkpoints(scores: Scores) -> Iterator[PairStatistics]:

@@ -6,9 +6,10 @@ import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment, step
-from tda.figures.analysis import draw_correlations
+from tda.figures.correlations import draw_correlations
 from tda.figures.saving import save_figure
-from tda.scores.score_files import check_comparable, load_scores, methods_on_disk
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import check_comparable, methods_on_disk
 from tda.scores.tables import write_table
 from tda.settings import CorrelationAnalysis
 from tda.statistics.correlation import pearson, spearman
@@ -33,18 +34,21 @@ def main(settings: CorrelationAnalysis) -> str:
         raise UserError(f"--num_checkpoints {num_checkpoints} is too small; choose 1 or more")
     experiment, hashes = chosen_experiment(settings), {}
     folder = experiment.results
-    with step(experiment, "correlations", vars(settings), hashes):
+    checkpoints = read_checkpoints(experiment)
+    with step(experiment, "correlations", vars(settings), hashes) as record:
         names = methods_on_disk(folder)
         if len(names) < 2:
             raise UserError(f"a correlation needs two methods, but {folder.path} has scores of {names[0]} alone; score another")
-        methods, first = [], load_scores(folder, names[0])
+        methods, first = [], fresh_scores(checkpoints, names[0], num_seeds=settings.num_seeds)
         for name in names:
-            scores = first if name == names[0] else load_scores(folder, name)
+            scores = first if name == names[0] else fresh_scores(checkpoints, name, num_seeds=settings.num_seeds)
+            record.made_from[name] = score_identity(experiment, name)
             check_comparable(first, scores)
             methods.append(pair_statistics(scores, min(num_checkpoints, len(scores.epochs))))
         hashes |= first.metadata["data"]
         for short, (field, title) in _STATISTICS.items():
             _write_correlations(folder, short, title, methods, field)
+        record.files = sorted(folder.path.glob("correlation_*"))
     return (
         f"wrote correlations of {len(names)} methods over the last {methods[0].num_checkpoints} checkpoints, as "
         f"correlation_*.csv, .png and .pdf, to {folder.path}"

@@ -109,7 +109,7 @@ def pair_table(
 
     centre_row, centre_column: its centre, in pixels from the upper left; top_tenth: the share that its largest tenth of pixels
     hold (0.1 if it is flat); reliable_mass: the share on pixels of which a channel has |mean| > 2 std over the seeds. With one
-    seed, what needs two is NaN.
+    seed, what needs two is NaN. test_file, train_file: where examples have files of their own.
     """
     train, test = pairs.train.numpy(), pairs.test.numpy()
     absolute = reduce_channels(torch.from_numpy(statistics.mean), reduction, absolute=True)
@@ -122,7 +122,7 @@ def pair_table(
         reliable_mass = ((absolute * steady).sum((1, 2)) / total).numpy()
     centre = centre_of_mass(absolute).numpy()
     name = partial(map, subject.label_name)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "test_idx": subject.test.indices.numpy()[test],
             "test_class": list(name(subject.test.labels.cpu().numpy()[test].tolist())),
@@ -137,3 +137,7 @@ def pair_table(
             "reliable_mass": reliable_mass,
         }
     )
+    for column, split, positions in (("test", subject.test, test), ("train", subject.train, train)):
+        if split.files is not None:
+            table.insert(table.columns.get_loc(f"{column}_idx") + 1, f"{column}_file", split.files[positions])
+    return table

@@ -12,7 +12,8 @@ from tda.figures.linear_datamodeling_score import draw_lds
 from tda.figures.reliability import draw_reliability
 from tda.figures.saving import save_figure
 from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import write_table
 from tda.settings import LdsEvaluation
 from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions
@@ -36,13 +37,14 @@ def main(settings: LdsEvaluation) -> str:
     draw = check_draw(SubsetDraw("evaluation", settings.alpha, settings.num_subsets, settings.num_retrainings))
     study = open_study(chosen_experiment(settings), settings.device)
     store, folder = RetrainingStore(study), study.results
-    with study.step("LDS", vars(settings)):
+    checkpoints = read_checkpoints(study.experiment)
+    with study.step("LDS", vars(settings)) as record:
         outputs = load_subset_outputs(store, draw)
         judged, by_pairs, by_tests = [], [], []
         masks, mean_margins = outputs.masks.numpy(), outputs.margins.numpy().mean(axis=0)
         for name in methods_on_disk(folder):
-            scores = load_scores(folder, name)
-            check_data(scores, study.hashes)
+            scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
+            record.made_from[name] = score_identity(study.experiment, name)
             kept = min(settings.num_checkpoints, len(scores.epochs))
             judged += list(_rows_of_sizes(scores, kept, outputs, seconds_of_member(folder, name)))
             if len(scores.seed_ids) >= FEWEST_SEEDS:
@@ -57,6 +59,7 @@ def main(settings: LdsEvaluation) -> str:
             pairs, tests = pd.DataFrame(by_pairs), pd.DataFrame(by_tests)
             _write(folder, "lds_by_reliability", pairs, draw_reliability(pairs, tests))
             _write(folder, "lds_by_test_reliability", tests)
+        record.files = sorted(folder.path.glob("lds*.*"))
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
         f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures to {folder.path}; "

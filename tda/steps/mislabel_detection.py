@@ -7,10 +7,11 @@ import pandas as pd
 from tda.debiasing.wrong_labels import flip_labels, self_influence
 from tda.experiments.manifest import chosen_experiment
 from tda.methods.registry import load_method
-from tda.scores.tables import write_table
+from tda.scores.tables import add_to_table
 from tda.settings import MislabelDetection
 from tda.statistics.area_under_curve import area_under_curve
 from tda.system.devices import prepare_process
+from tda.system.files import sha256
 from tda.training.ensembles import members_in_memory
 from tda.training.study import open_study
 
@@ -26,7 +27,7 @@ def main(settings: MislabelDetection) -> str:
     train, flipped = flip_labels(study.train, settings.share, len(study.task.classes))
     study = replace(study, train=train)
     rows, seed_ids = [], study.seed_ids(settings.seed_id, settings.num_seeds)
-    with study.step("mislabel detection", vars(settings), {"train": train.fingerprint}, seed_ids):
+    with study.step("mislabel detection", vars(settings), {"train": train.fingerprint}, seed_ids) as record:
         inputs = study.inputs(train)
         for member in members_in_memory(study, seed_ids):
             for method in methods:
@@ -34,7 +35,11 @@ def main(settings: MislabelDetection) -> str:
                 area = area_under_curve(scores.double().cpu().numpy(), flipped.numpy())
                 rows.append({"method": method.name, "seed_id": member.seed_id, "area_under_curve": area})
         path = study.results.path / "mislabel_detection.csv"
-        write_table(path, pd.DataFrame(rows))
-    means = pd.DataFrame(rows).groupby("method")["area_under_curve"].mean()
+        # Other seeds and methods of the same flipped labels, trained in the same way, stay in the table.
+        made_from = sha256(repr((train.fingerprint, study.plan.as_dict(), study.family.origin(study.task))).encode())[:12]
+        table = pd.DataFrame(rows).assign(share=settings.share, made_from=made_from)
+        table = add_to_table(path, table, ("method", "seed_id"), "made_from")
+        record.files = [path]
+    means = table.groupby("method")["area_under_curve"].mean()
     found = ", ".join(f"{name} {area:.3f}" for name, area in means.items())
     return f"wrote {path}; mean area under the curve: {found}"

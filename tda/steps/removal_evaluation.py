@@ -10,11 +10,13 @@ from tda.experiments.manifest import chosen_experiment
 from tda.figures.removal import draw_removal
 from tda.figures.saving import save_figure
 from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.score_files import check_data, load_scores, methods_on_disk
-from tda.scores.tables import write_table
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import methods_on_disk
+from tda.scores.tables import add_to_table
 from tda.settings import RemovalEvaluation
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
+from tda.system.files import sha256
 from tda.training.study import Study, open_study
 
 
@@ -31,9 +33,10 @@ def main(settings: RemovalEvaluation) -> str:
         raise UserError(f"--num_test must lie in 2 to {len(study.test)}, the size of the test subset, not {settings.num_test}")
     if times < 1:
         raise UserError(f"--num_retrainings must be 1 or more, not {times}")
-    with study.step("removal", vars(settings)):
+    checkpoints = read_checkpoints(study.experiment)
+    with study.step("removal", vars(settings)) as record:
         names = settings.methods or methods_on_disk(folder)
-        rankings = {name: _ranking(study, name, settings) for name in names}
+        rankings = {name: _ranking(study, checkpoints, name, settings) for name in names}
         rankings[RANDOM] = random_ranking(len(study.train), settings.num_test)
         rows = []
         base = outputs_without(study, [[]], times, settings.force)
@@ -45,8 +48,11 @@ def main(settings: RemovalEvaluation) -> str:
         table = pd.DataFrame(rows)
         by_chance = table[table["method"] == RANDOM].set_index("removed")["margin_fall"]
         table["times_random"] = table["margin_fall"] / by_chance.loc[table["removed"]].to_numpy()
-        write_table(folder.path / "removal.csv", table)
+        record.made_from = {name: score_identity(study.experiment, name) for name in names}
+        table["made_from"] = _made_from(study, settings)
+        table = add_to_table(folder.path / "removal.csv", table, ("method", "share"), "made_from")
         save_figure(draw_removal(table), folder.path / "removal")
+        record.files = sorted(folder.path.glob("removal.*"))
     return f"wrote removal.csv and removal.png of {len(names)} methods and random removal to {folder.path}"
 
 
@@ -58,9 +64,15 @@ def _removal_counts(shares: Sequence[float], num_train: int) -> list[int]:
     return counts
 
 
-def _ranking(study: Study, method: str, settings: RemovalEvaluation) -> np.ndarray:
+def _made_from(study: Study, settings: RemovalEvaluation) -> str:
+    """What a row of the table must share with another to stand beside it: the ensemble, and how removal was judged."""
+    seeds = study.seeds if settings.num_seeds is None else study.seeds[: settings.num_seeds]
+    judged = (settings.num_test, settings.num_retrainings, settings.num_checkpoints, seeds)
+    return sha256(repr((study.hashes, study.plan.as_dict(), study.family.origin(study.task), judged)).encode())[:12]
+
+
+def _ranking(study: Study, checkpoints: Checkpoints, method: str, settings: RemovalEvaluation) -> np.ndarray:
     """Positions of training examples, most helpful first: (n_train, num_test) int64, by the ensemble's score."""
-    scores = load_scores(study.results, method)
-    check_data(scores, study.hashes)
+    scores = fresh_scores(checkpoints, method, study.hashes, settings.num_seeds)
     values = ensemble_scores(scores, min(settings.num_checkpoints, len(scores.epochs)))
     return np.argsort(-values[:, : settings.num_test], axis=0, kind="stable")

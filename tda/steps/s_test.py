@@ -18,7 +18,7 @@ from tda.settings import STest
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import make_folder
-from tda.system.tensor_files import DamagedFileError, read_info
+from tda.system.tensor_heads import DamagedFileError, read_info
 from tda.training.members import Member, load_members
 from tda.training.study import open_study
 
@@ -37,7 +37,9 @@ def main(settings: STest) -> str:
     epochs, written = study.last_epochs(settings.num_checkpoints), 0
     with study.step(f"s_test of {settings.method}", vars(settings), seed_ids=seed_ids) as record:
         for seed_id in tqdm(seed_ids, desc="s_test", delay=2):
-            for member in load_members(study, seed_id, epochs):
+            members = load_members(study, seed_id, epochs)
+            study = members[0].study
+            for member in members:
                 written += _write_unless_finished(settings, member)
                 if new is not None:
                     _score(settings, member, new)
@@ -72,9 +74,12 @@ def _write_unless_finished(settings: STest, member: Member) -> int:
             found = read_info(path)
         except DamagedFileError as error:
             raise UserError(f"{error}; {MEND}") from error
-        if {key: found.get(key) for key in info} != info:
+        differing = {key for key in info if found.get(key) != info[key]}
+        if not differing:
+            return 0
+        # One of an earlier training is computed anew; one of other settings may be wanted.
+        if "checkpoint" not in differing:
             raise UserError(f"{path} was computed from other data or settings; delete it, or compute it again with --force")
-        return 0
     inverse = _inverse(settings, member, study.inputs(study.train))
     _check_space(path, member)
     write_s_test(path, member.model, member.objective, study.inputs(study.test), inverse, info)

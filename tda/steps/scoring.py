@@ -10,6 +10,7 @@ from tda.experiments.manifest import Part, chosen_experiment
 from tda.methods.catalogue import ALL, chosen_entries
 from tda.methods.registry import Method, load_method
 from tda.scores.ensemble_scores import write_ensemble_scores
+from tda.scores.fresh_scores import Checkpoints, read_checkpoints, remove_outdated
 from tda.scores.score_files import load_score_file, save_scores
 from tda.settings import Scoring
 from tda.system.devices import prepare_process
@@ -42,13 +43,14 @@ def main(settings: Scoring) -> str:
     methods = _methods(settings)
     study = open_study(chosen_experiment(settings), settings.device)
     seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
-    jobs = [Job(method, own, _missing(study, method, own, seed_ids, settings.force)) for method, own in methods]
+    checkpoints = read_checkpoints(study.experiment)
+    jobs = [Job(method, own, _missing(study, checkpoints, method, own, seed_ids, settings.force)) for method, own in methods]
     jobs, left_out = _feasible(study, seed_ids, jobs, ALL in settings.methods)
     written = sum(job.num_missing for job in jobs)
     with study.step("scoring", vars(settings), seed_ids=seed_ids) as record:
         with tqdm(total=len(seed_ids) * len(jobs), desc="scoring", delay=2) as bar:
             for seed_id in seed_ids:
-                score_seed(study, seed_id, jobs, bar)
+                study = score_seed(study, seed_id, jobs, bar)
         lines = _ensembles(study, jobs)
         record.parts = [_record(job) for job in jobs]
     kept = len(seed_ids) * len(study.plan.kept_epochs) * len(jobs) - written
@@ -85,8 +87,11 @@ def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bo
     return feasible, [f"left out {' and '.join(names)}, for want of {needs}" for needs, names in left_out.items()]
 
 
-def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> None:
-    """Write the score files of one seed that are missing, and count each method's time."""
+def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> Study:
+    """Write the score files of one seed that are missing, and count each method's time.
+
+    Returns the study with the seed's choices of fine-tuning, which the next seeds must have too.
+    """
     wanted = sorted({epoch for job in jobs for epoch in job.missing[seed_id]})
     members = load_members(study, seed_id, wanted) if wanted else []
     train, test = (members[0].study.inputs(split) for split in (study.train, study.test)) if wanted else (None, None)
@@ -96,12 +101,14 @@ def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> No
         if to_score:
             start = time.perf_counter()
             for member, found in zip(to_score, job.method.score(to_score, train, test, job.settings), strict=True):
-                described = _describe(study, job.method, job.settings, seed_id, member.epoch) | {"report": found.report}
+                described = _describe(study, job.method, job.settings, seed_id, member.epoch)
+                described |= {"checkpoint": member.info["sha256"], "report": found.report}
                 path = study.results.score_file(job.method.name, seed_id, member.epoch)
                 values = found.scores.cpu().numpy()
                 save_scores(path, values, study.train.indices.numpy(), study.test.indices.numpy(), described)
             job.seconds += time.perf_counter() - start
         bar.update()
+    return members[0].study if members else study
 
 
 def _ensembles(study: Study, jobs: Sequence[Job]) -> list[str]:
@@ -111,7 +118,7 @@ def _ensembles(study: Study, jobs: Sequence[Job]) -> list[str]:
         pairs = [(seed_id, epoch) for seed_id in study.seed_ids() for epoch in study.plan.kept_epochs]
         paths = [study.results.score_file(job.method.name, *pair) for pair in pairs]
         if all(path.exists() for path in paths) and "train_factor" in load_score_file(paths[-1])[-1].get("report", {}):
-            lines.append(write_ensemble_scores(study.results, job.method.name))
+            lines.append(write_ensemble_scores(study.experiment, job.method.name))
     return lines
 
 
@@ -133,21 +140,30 @@ def _describe(study: Study, method: Method, settings: dict, seed_id: int, epoch:
     }
 
 
-def _missing(study: Study, method: Method, settings: dict, seed_ids: Sequence[int], force: bool) -> dict[int, list[int]]:
-    """The epochs of each seed that are to be scored; raises UserError for files that belong elsewhere."""
-    return {
-        seed_id: [
-            epoch for epoch in study.plan.kept_epochs if force or not _is_finished(study, method, settings, seed_id, epoch)
+def _missing(
+    study: Study, checkpoints: Checkpoints, method: Method, settings: dict, seed_ids: Sequence[int], force: bool
+) -> dict[int, list[int]]:
+    """The epochs of each seed that are to be scored; raises UserError for files that belong elsewhere.
+
+    Files of epochs that the plan does not score are deleted: they are of an earlier training.
+    """
+    epochs, missing = study.plan.kept_epochs, {}
+    for seed_id in seed_ids:
+        remove_outdated(study.results.score_file(method.name, seed_id, 0).parent, epochs, "attribution_epoch_*.parquet")
+        missing[seed_id] = [
+            epoch for epoch in epochs if force or not _is_finished(study, checkpoints, method, settings, seed_id, epoch)
         ]
-        for seed_id in seed_ids
-    }
+    return missing
 
 
-def _is_finished(study: Study, method: Method, settings: dict, seed_id: int, epoch: int) -> bool:
+def _is_finished(study: Study, checkpoints: Checkpoints, method: Method, settings: dict, seed_id: int, epoch: int) -> bool:
+    """Whether there is a score file of the checkpoint that is there now; one of an earlier training is computed anew."""
     path = study.results.score_file(method.name, seed_id, epoch)
     if not path.exists():
         return False
     *_, metadata = load_score_file(path)
+    if metadata.get("checkpoint") != checkpoints.hash_of((seed_id, epoch)):
+        return False
     for key, value in _describe(study, method, settings, seed_id, epoch).items():
         if key not in ("citation", "sign") and metadata.get(key) != value:
             raise UserError(

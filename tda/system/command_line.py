@@ -16,6 +16,11 @@ from tda.system.arguments import parse
 from tda.system.errors import UserError
 
 _INTERRUPTED = "interrupted; the same command continues where this one stopped\n"
+_OUT_OF_MEMORY = (
+    "error: memory ran out; choose fewer --methods at once, fewer examples by --num_per_class or a smaller test subset, fewer "
+    "threads by OMP_NUM_THREADS, or --device cpu; the same command then continues where this one stopped\n"
+)
+_PIPE_CLOSED = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
 
 def run(settings: object, description: str, main: Callable[..., str] | None = None) -> None:
@@ -33,7 +38,29 @@ def run(settings: object, description: str, main: Callable[..., str] | None = No
     except KeyboardInterrupt:
         sys.stderr.write(_INTERRUPTED)
         sys.exit(130)
-    sys.stdout.write(f"{closing_line}\n")
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        sys.stderr.write(_OUT_OF_MEMORY)
+        sys.exit(2)
+    _tell(closing_line)
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, or that of torch on a CPU or a GPU, whose type torch alone knows."""
+    words = ("allocate memory", "out of memory", "not enough memory", "failed to map segment")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def _tell(closing_line: str) -> None:
+    """Print the closing line; a reader that has gone away, as `head` does, is no mistake of the step's, which is done."""
+    try:
+        sys.stdout.write(f"{closing_line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be written, and fail, once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
 
 
 def _main_of(settings_class: type) -> Callable[..., str]:

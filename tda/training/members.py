@@ -79,7 +79,7 @@ def load_member(study: Study, seed_id: int, epoch: int) -> Member:
     state, info = read_checkpoint(path, again)
     for key, value in made_of(study, seed_id, epoch).items():
         if info.get(key) != value:
-            raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; delete it and run {again}")
+            raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; run {again} --force")
     study = _with_origin(study, info["origin"], path)
     if info["data"] != study.hashes["train"]:
         raise UserError(f"{path} was trained on other examples than the index file now names; run {again} --force")

@@ -17,7 +17,8 @@ from tda.models.model_state import read_state
 from tda.system.devices import on_device
 from tda.system.errors import UserError
 from tda.system.files import sha256
-from tda.system.tensor_files import DamagedFileError, read_tensors, write_tensors
+from tda.system.tensor_files import read_tensors, write_tensors
+from tda.system.tensor_heads import DamagedFileError
 from tda.training.many_models import train_many
 from tda.training.runs import Evaluation, Run
 from tda.training.study import Study
