@@ -25,7 +25,7 @@ from tda.models.model_state import read_state
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit import NUM_LOGITS
 from tda.models.vit_pretraining import new_network
-from tda.system.command_line import run_script
+from tda.system.command_line import run
 from tda.system.devices import pick_device, prepare_process
 from tda.system.files import write_text
 from tda.system.random_streams import stream_seed
@@ -97,4 +97,4 @@ def main(settings: Settings) -> str:
 
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(Settings(), __doc__, main)
