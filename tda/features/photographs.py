@@ -31,12 +31,19 @@ VOC_CLASSES = (
 
 
 def folder_subject(
-    name: str, folder: Path, network: str, checkpoints: str, parameters: str, size: int, most: int, device: torch.device
+    name: str,
+    folder: Path,
+    network: str,
+    checkpoints: Sequence[str],
+    parameters: Sequence[str],
+    size: int,
+    most: int,
+    device: torch.device,
 ) -> Subject:
     """A classifier and its images in <folder>/train/<class>/ and <folder>/test/<class>/.
 
-    checkpoints: files of state dictionaries with commas, one a seed; parameters: beginnings of the names of those attributed
-    to, with commas, or "" for all; size: side that images are brought to; most: images a class.
+    checkpoints: files of state dictionaries, one a seed; parameters: beginnings of the names of those attributed to, none for
+    all; size: side that images are brought to; most: images a class.
     Raises UserError if a folder or file is missing or does not fit.
     """
     train, classes = _class_folders(folder / "train", size, most)
@@ -49,7 +56,14 @@ def folder_subject(
 
 
 def voc_subject(
-    name: str, explained: str, network: str, checkpoints: str, parameters: str, size: int, most: int, device: torch.device
+    name: str,
+    explained: str,
+    network: str,
+    checkpoints: Sequence[str],
+    parameters: Sequence[str],
+    size: int,
+    most: int,
+    device: torch.device,
 ) -> Subject:
     """A multi-label classifier with 20 logits and Pascal VOC 2012, one class explained; other arguments as in folder_subject.
 
@@ -111,15 +125,15 @@ def _xml_root(path: str) -> object:
 
 
 def _models(
-    network: str, checkpoints: str, parameters: str, num_classes: int, device: torch.device
+    network: str, checkpoints: Sequence[str], parameters: Sequence[str], num_classes: int, device: torch.device
 ) -> list[list[Callable[[], nn.Module]]]:
-    paths = [Path(word.strip()) for word in checkpoints.split(",") if word.strip()]
+    paths = [Path(word) for word in checkpoints]
     if not paths:
         raise UserError("name the trained network's files of parameters by --checkpoints, one a seed, with commas")
     return [[partial(_model, network, path, parameters, num_classes, device)] for path in paths]
 
 
-def _model(network: str, path: Path, parameters: str, num_classes: int, device: torch.device) -> nn.Module:
+def _model(network: str, path: Path, parameters: Sequence[str], num_classes: int, device: torch.device) -> nn.Module:
     from torchvision.models import get_model, list_models
 
     if network not in list_models():
@@ -136,9 +150,10 @@ def _model(network: str, path: Path, parameters: str, num_classes: int, device: 
         raise UserError(f"{path} is missing; name the files of trained parameters by --checkpoints") from error
     except Exception as error:  # torch.load raises whatever its archive and unpickling layers raise
         raise UserError(f"{path} does not hold the parameters of a {network} with {num_classes} logits") from error
-    beginnings = tuple(word.strip() for word in parameters.split(",") if word.strip())
+    beginnings = tuple(parameters)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(beginnings) if beginnings else True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError(f"no parameter of {network} begins with {parameters!r}; its first is {next(iter(state))}")
+        wanted = " or ".join(map(repr, parameters))
+        raise UserError(f"no parameter of {network} begins with {wanted}; its first is {next(iter(state))}")
     return on_device(model, device).eval()

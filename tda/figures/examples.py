@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from tda.data.kinds import shown_inputs
 from tda.data.splits import Split
 from tda.data.tasks import Task
-from tda.figures.saving import drawable, method_title, shortened_file
+from tda.figures.saving import drawable, shortened_file
+from tda.methods.catalogue import method_title
 from tda.statistics.extremes import SHOWN, extreme_examples
 from tda.statistics.pair_statistics import PairStatistics
 

@@ -1,4 +1,4 @@
-"""How figures are titled and written.
+"""How figures are written.
 
 Figures are built without pyplot, whose state is global, and carry no date, so that the same numbers give the same bytes.
 """
@@ -10,18 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 
-from tda.methods import METHODS
 from tda.system.files import write_atomically
 
 _NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
-
-
 _DOTS_PER_INCH = 130
-
-
-def method_title(name: str) -> str:
-    """The registered title of a method, or its short name where scores on disk are of a method nobody registered."""
-    return METHODS[name].title if name in METHODS else name
 
 
 @cache
