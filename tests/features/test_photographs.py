@@ -36,7 +36,7 @@ def folder(root: Path) -> Path:
 
 
 def subject_of(folder: Path) -> Subject:
-    return folder_subject("pets", folder, NETWORK, str(folder.parent / "network.pt"), "", SIZE, 10, CPU)
+    return folder_subject("pets", folder, NETWORK, [str(folder.parent / "network.pt")], [], SIZE, 10, CPU)
 
 
 def test_photographs_are_what_torchvision_makes_of_them(folder: Path):
