@@ -14,6 +14,7 @@ from torchvision.models import get_model
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.photographs import VOC_CLASSES
 from tda.features.seed_maps import MapSettings, maps_of_seeds
+from tda.features.subjects import ensemble_subject, gradient_scores, last_members, predictions
 from tda.steps.feature_attribution import main, photographs_of
 from tda.system.arguments import parse
 from tda.system.errors import UserError
@@ -58,7 +59,7 @@ def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
     done = run_script("run_feature_attribution.py", *arguments, root=ensemble.root)
     assert done.returncode == 0, done.stderr
     folder = ensemble.study.experiment.results.path / "feature_attribution"
-    subject = ensemble_subject(last_members(ensemble.study, 2, None))
+    subject = ensemble_subject(last_members(ensemble.study, 2, ensemble.study.seed_ids()))
     assert subject.train.inputs.shape == (6, 1, 28, 28)
     with np.load(folder / "maps_grad_cos.npz") as found:
         train = [subject.train.indices.tolist().index(index) for index in found["train_idx"]]
