@@ -121,7 +121,8 @@ def score_paths(folder: ResultsFolder, method: str) -> dict[tuple[int, int], Pat
 def read_score_info(path: Path) -> dict:
     """What a score file says of itself, its values unread; raises UserError if it is damaged or not one of this project's."""
     try:
-        info = json.loads(pq.read_metadata(path).metadata[b"tda"])
+        with reading(path):
+            info = json.loads(pq.read_metadata(path).metadata[b"tda"])
         _ = info["sha256"]
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a whole score file of this project; delete it and run its step again") from error

@@ -136,7 +136,7 @@ def test_file_that_may_not_be_read_is_neither_damaged_nor_missing(tmp_path: Path
         if user == 0:
             # The superuser may read everything.
             os.seteuid(65534)
-        refused(path, "cannot read .*: permission is denied", UserError, read)
+        refused(path, "cannot read .*file: permission is denied", UserError, read)
     finally:
         os.seteuid(user)
 
