@@ -194,11 +194,11 @@ def dattri_influence(device: str, repeats: int, prepared: bool, columns: int, ma
 @contender
 def our_influence(device: str, repeats: int, matrix: str, columns: int | None, max_iterations: int) -> Outcome:
     """Influence, exact in the dual for the Gauss-Newton matrix, by MINRES for the Hessian."""
-    from tda.methods import method_named
+    from tda.methods.registry import load_method
 
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
     test = type(test)(test.images[:columns], test.labels[:columns], test.indices[:columns])
-    method = method_named("if")
+    method = load_method("if")
     settings = {**method.settings, "matrix": matrix, "max_iterations": max_iterations}
     seconds, found = repeat(lambda: next(method.score([member], train, test, settings)), repeats)
     return Outcome(seconds, {"if": found.scores.cpu()}, {"relative_residual": found.report["largest_relative_residual"]})

@@ -179,12 +179,12 @@ def ours(
     checkpoints: int = 5,
 ) -> Outcome:
     """This project's methods for the last checkpoints of the seed; the seconds are those of one checkpoint."""
-    from tda.methods import method_named
+    from tda.methods.registry import load_method
 
     prepare_process()
     members, train, test = load(task, num_per_class, device, fast_layout=True)
     members, train, test = members[-checkpoints:], _first(train, examples), _first(test, columns)
-    chosen = [method_named(name) for name in methods]
+    chosen = [load_method(name) for name in methods]
 
     def work() -> dict[str, torch.Tensor]:
         for member in members:

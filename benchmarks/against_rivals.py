@@ -45,11 +45,11 @@ def _loaded(device: str, prepared: bool, fast_layout: bool):
 @contender
 def our_method(device: str, repeats: int, method: str, all_members: bool, settings: dict) -> Outcome:
     """Scores of the last checkpoint, or the mean over all checkpoints."""
-    from tda.methods import method_named
+    from tda.methods.registry import load_method
 
     members, train, test = _loaded(device, prepared=True, fast_layout=True)
     chosen = members if all_members else members[-1:]
-    registered = method_named(method)
+    registered = load_method(method)
 
     def work() -> Tensor:
         for member in chosen:

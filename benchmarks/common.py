@@ -4,6 +4,7 @@ A script registers its contenders with `@contender` and runs each with `in_child
 the peak memory nor the process settings of one can reach another.
 """
 
+import inspect
 import json
 import os
 import platform
@@ -65,9 +66,9 @@ def run(settings_class: type, main: Callable[..., str]) -> None:
     if sys.argv[1:2] == ["--contender"]:
         _serve(*sys.argv[2:])
         return
-    from tda.system.command_line import run_script
+    from tda.system.command_line import run as run_script
 
-    run_script(settings_class, main)
+    run_script(settings_class(), inspect.getmodule(settings_class).__doc__, main)
 
 
 def in_child(name: str, **arguments) -> Measured:

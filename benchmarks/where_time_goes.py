@@ -72,8 +72,8 @@ def machine(device: str) -> Outcome:
 def steps(device: str, repeats: int) -> Outcome:
     """Every step for the five checkpoints of a seed, as the scripts do it: seconds, arithmetic, traffic, operators."""
     from tda.gradients.gradient_kernel import gradient_kernel
-    from tda.methods import METHODS
     from tda.methods.influence import dual_influence
+    from tda.methods.registry import load_method
     from tda.models.families import new_model
     from tda.models.model_state import write_state
     from tda.system.devices import on_device, prepare_process
@@ -122,7 +122,7 @@ def steps(device: str, repeats: int) -> Outcome:
             for each in members:
                 each.cache.clear()
             for name in names:
-                list(METHODS[name].score(members, train, test, METHODS[name].settings))
+                list(load_method(name).score(members, train, test, load_method(name).settings))
 
         return work
 

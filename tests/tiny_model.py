@@ -17,7 +17,7 @@ from tda.data.index_files import write_subset
 from tda.data.splits import Split, load_split
 from tda.data.tasks import Task, task_named
 from tda.experiments.folders import Experiment
-from tda.methods import METHODS
+from tda.methods.registry import load_method
 from tda.models.families import ModelFamily
 from tda.models.lora import adapted
 from tda.models.model_state import trained_parameters
@@ -108,8 +108,8 @@ def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list
 
 def score(method: str, members: list[Member], train: Split, test: Split, **settings) -> list[Tensor]:
     """Scores of each member by a registered method with its default settings, but for the given ones."""
-    chosen = METHODS[method].settings | settings
-    return [found.scores for found in METHODS[method].score(members, train, test, chosen)]
+    chosen = load_method(method).settings | settings
+    return [found.scores for found in load_method(method).score(members, train, test, chosen)]
 
 
 def loss_of_one(logits: Tensor, label: Tensor) -> Tensor:
@@ -132,6 +132,19 @@ def losses(model: nn.Module, split: Split) -> Tensor:
         return torch.stack([loss_of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
 
 
+def margins(model: nn.Module, split: Split) -> Tensor:
+    """log(p / (1 - p)) of each label, or its mean over a text's counted tokens, one example at a time, without gradients."""
+
+    def of_one(logits: Tensor, label: Tensor) -> Tensor:
+        if label.dim() == 0:
+            return torch.special.logit(logits[0].softmax(0)[label])
+        counted = [place for place in range(1, len(label)) if label[place] >= 0]
+        return torch.stack([torch.special.logit(logits[0, place - 1].softmax(0)[label[place]]) for place in counted]).mean()
+
+    with torch.no_grad():
+        return torch.stack([of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
+
+
 def naive_gradients(model: nn.Module, split: Split) -> Tensor:
     """Loss gradients (n, p) by autograd, one example at a time, in the model's precision."""
     parameters = list(trained_parameters(model).values())
@@ -144,13 +157,14 @@ def naive_gradients(model: nn.Module, split: Split) -> Tensor:
 
 
 def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
-    """The Hessian (p, p) of the mean loss."""
+    """The Hessian (p, p) of the mean loss, a row at a time: torch.func's is wrong by the weights of layer norms."""
 
     def loss(flat: Tensor) -> Tensor:
-        each = [loss_of_one(logits_of(model, flat, inputs), label) for inputs, label in examples_of(split)]
+        logits = logits_of(model, flat, split.inputs)
+        each = [loss_of_one(logits[i : i + 1], label) for i, label in enumerate(split.labels)]
         return torch.stack(each).mean()
 
-    return torch.func.hessian(loss)(flat_parameters(model))
+    return torch.autograd.functional.hessian(loss, flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:

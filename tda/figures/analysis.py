@@ -14,7 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics
 
 _UNDEFINED = "–"

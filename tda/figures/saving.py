@@ -1,25 +1,35 @@
-"""How figures are titled and written.
+"""How figures are written.
 
 Figures are built without pyplot, whose state is global, and carry no date, so that the same numbers give the same bytes.
 """
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.ft2font import FT2Font
 
-from tda.methods import METHODS
 from tda.system.files import write_atomically
 
 _NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
-
-
 _DOTS_PER_INCH = 130
 
 
-def method_title(name: str) -> str:
-    """The registered title of a method, or its short name where scores on disk are of a method nobody registered."""
-    return METHODS[name].title if name in METHODS else name
+@cache
+def _letters() -> frozenset[str]:
+    font = FT2Font(findfont(FontProperties()))
+    return frozenset(map(chr, font.get_charmap())) | {"\n"}
+
+
+def drawable(text: str) -> str:
+    """A text with a question mark for each letter that the figures' font lacks."""
+    return "".join(letter if letter in _letters() else "?" for letter in text)
+
+
+def shortened_file(name: str, longest: int) -> str:
+    """The end of a file's name, which tells the files of one folder apart, in at most `longest` letters."""
+    return drawable(name if len(name) <= longest else f"…{name[1 - longest :]}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -29,7 +29,8 @@ from tda.trak.regression import solve_with_ridge
 _SMALLEST_WEIGHT = 1e-6
 
 
-@register("trak_kernels", "TRAK (both kernels)", "after Park et al. 2023", ridge_factor=1.0, curvature_power=0.5)
+# The term of one epoch in kernel_trajectory, for comparison: a study's tables have TRAK's own.
+@register("trak_kernels", "TRAK (both kernels)", "after Park et al. 2023", in_all=False, ridge_factor=1.0, curvature_power=0.5)
 @per_member
 def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float, curvature_power: float) -> Attribution:
     """How much each training example raises each test example's margin, the sum by both kernels, each times its ridge.

@@ -72,14 +72,8 @@ class TrainingPlan:
         return [batch for epoch in order for batch in epoch.split(self.batch_size)]
 
     def as_dict(self) -> dict:
-        """Plain values for metadata: all that numbers depend on, hence not the early epochs.
-
-        What came later than the study's plan is left out where it is not used, so that what was trained before it came still
-        counts as trained by this plan.
-        """
-        later = ("momentum", "linear_decay", "random_crop", "mixed_precision")
-        unused = {name for name in later if getattr(self, name) is None or getattr(self, name) is False} | {"early_epochs"}
-        return {name: value for name, value in asdict(self).items() if name not in unused}
+        """Plain values for metadata: all that numbers depend on, hence not the early epochs."""
+        return {name: value for name, value in asdict(self).items() if name != "early_epochs"}
 
 
 def parse_epochs(text: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ project's: positive = helpful, without this training example the test loss would
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tda.experiments.folders import ResultsFolder
+from tda.scores.sign import SIGN
 from tda.system.errors import UserError
-from tda.system.files import sha256, write_atomically
+from tda.system.files import reading, sha256, write_atomically
 
-SIGN = "positive = helpful: without this training example the test loss would be higher"
 _TEST_COLUMN = "z_test_"
+_FORMAT = {"use_dictionary": False, "write_statistics": False, "compression": "zstd", "write_page_checksum": True}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Scores:
     """All scores of one method in one experiment.
 
     values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file; reports: what every
-    file's solver reported, by (seed, epoch).
+    file's solver reported, by (seed, epoch); checkpoints: the hash of the checkpoint that each file is of, likewise.
     """
 
     method: str
@@ -38,6 +40,7 @@ class Scores:
     values: np.ndarray
     metadata: dict
     reports: dict[tuple[int, int], dict] = field(default_factory=dict)
+    checkpoints: dict[tuple[int, int], str | None] = field(default_factory=dict)
 
     def of_seeds(self, positions: Sequence[int]) -> "Scores":
         """The scores of a part of the seeds, by their positions in seed_ids."""
@@ -62,9 +65,7 @@ def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_
     columns |= {f"{_TEST_COLUMN}{index}": pa.array(column) for index, column in zip(test_indices, by_test, strict=True)}
     described = {"sign": SIGN, **metadata, "sha256": sha256(values.tobytes())}
     table = pa.table(columns).replace_schema_metadata({"tda": json.dumps(described, sort_keys=True)})
-    write_atomically(
-        path, lambda file: pq.write_table(table, file, use_dictionary=False, write_statistics=False, compression="zstd")
-    )
+    write_atomically(path, partial(pq.write_table, table, **_FORMAT))
 
 
 def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
@@ -73,7 +74,9 @@ def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dic
     Raises UserError if the file is damaged or was not written by this project.
     """
     try:
-        table = pq.read_table(path, use_threads=False)
+        with reading(path):
+            # The values have a checksum of their own in the metadata; the pages' is that of the training indices too.
+            table = pq.read_table(path, use_threads=False, page_checksum_verification=True)
         metadata = json.loads(table.schema.metadata[b"tda"])
         names = table.column_names[1:]
         values = np.stack([table.column(i + 1).to_numpy() for i in range(len(names))], axis=1)
@@ -110,12 +113,30 @@ def _member_of(path: Path) -> tuple[int, int]:
         ) from error
 
 
-def load_scores(folder: ResultsFolder, method: str) -> Scores:
-    """Read all scores of a method.
+def score_paths(folder: ResultsFolder, method: str) -> dict[tuple[int, int], Path]:
+    """A method's score files by (seed, epoch); raises UserError for one that lies where none does."""
+    return {_member_of(path): path for path in folder.score_folder(method).glob("*/attribution_epoch_*.parquet")}
 
-    Raises UserError if a seed lacks an epoch that another has, or if files disagree about examples, data or settings.
+
+def read_score_info(path: Path) -> dict:
+    """What a score file says of itself, its values unread; raises UserError if it is damaged or not one of this project's."""
+    try:
+        info = json.loads(pq.read_metadata(path).metadata[b"tda"])
+        _ = info["sha256"]
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a whole score file of this project; delete it and run its step again") from error
+    return info
+
+
+def load_scores(folder: ResultsFolder, method: str, seed_ids: Sequence[int] | None = None) -> Scores:
+    """Read all scores of a method, or those of some seeds.
+
+    Raises UserError if there are none, if a seed lacks an epoch that another has, or if files disagree about examples, data or
+    settings.
     """
-    files = {_member_of(path): path for path in folder.score_folder(method).glob("*/attribution_epoch_*.parquet")}
+    files = {member: path for member, path in score_paths(folder, method).items() if seed_ids is None or member[0] in seed_ids}
+    if not files:
+        raise UserError(f"there are no scores in {folder.score_folder(method)}; run a scoring script (step 3) first")
     seed_ids = sorted({seed_id for seed_id, _ in files})
     epochs = sorted({epoch for _, epoch in files})
     for seed_id in seed_ids:
@@ -135,7 +156,8 @@ def load_scores(folder: ResultsFolder, method: str) -> Scores:
             )
     values = np.stack([np.stack([loaded[seed_id, epoch][0] for epoch in epochs]) for seed_id in seed_ids])
     reports = {key: metadata.get("report", {}) for key, (*_, metadata) in loaded.items()}
-    return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3], reports)
+    checkpoints = {key: metadata.get("checkpoint") for key, (*_, metadata) in loaded.items()}
+    return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3], reports, checkpoints)
 
 
 def check_data(scores: Scores, hashes: dict[str, str]) -> None:

@@ -1,20 +1,22 @@
 """Step 4: p-values of every (train, test) pair as CSV files, their summary, and the figures that show them."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import experiment_of
+from tda.experiments.manifest import chosen_experiment
 from tda.figures.analysis import draw_histograms
 from tda.figures.examples import Gallery, draw_example
 from tda.figures.saving import save_figure, save_picture
-from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import write_table
+from tda.settings import ComputePvalues
 from tda.statistics.extremes import choose_examples, majority
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics
-from tda.system.errors import UserError
 from tda.system.files import write_text
 from tda.training.ensembles import predicted_labels
 from tda.training.study import open_study
@@ -23,17 +25,19 @@ MOST_CHECKPOINTS = 5
 _DIGITS = "%.6g"
 
 
-def compute_pvalues(folder: ResultsFolder, arguments: dict) -> str:
-    """Write all tables and figures of the step; returns the closing line. `arguments` go into the manifest.
+def main(settings: ComputePvalues) -> str:
+    """Write all tables and figures of the step; returns the closing line.
 
     Raises UserError if the experiment or its scores are missing, damaged, of fewer than three seeds, or of other data.
     """
-    study = open_study(experiment_of(folder))
-    with study.step("p-values", arguments):
+    study = open_study(chosen_experiment(settings), settings.device)
+    folder = study.results
+    checkpoints = read_checkpoints(study.experiment)
+    with study.step("p-values", vars(settings)) as record:
         most_averaged, rows, seed_ids = [], [], set()
         for name in methods_on_disk(folder):
-            scores = load_scores(folder, name)
-            check_data(scores, study.hashes)
+            scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
+            record.made_from[name] = score_identity(study.experiment, name)
             for statistics in statistics_by_checkpoints(scores):
                 _write_pair_tables(folder, scores, statistics)
                 rows.append(summary_row(statistics))
@@ -43,10 +47,18 @@ def compute_pvalues(folder: ResultsFolder, arguments: dict) -> str:
         save_figure(draw_histograms(most_averaged), folder.path / "pvalue_histograms")
         gallery = Gallery(study.task, study.train, study.test, majority(predicted_labels(study, sorted(seed_ids))))
         pictures = _write_pictures(folder, gallery, most_averaged)
+        record.files = [*_tables(folder, most_averaged), *(folder.path / name for name in pictures)]
     return (
         f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms.png and .pdf, "
         f"and {', '.join(pictures)} to {folder.path}"
     )
+
+
+def _tables(folder: ResultsFolder, methods: Sequence[PairStatistics]) -> list[Path]:
+    """Every table of the step, and the histograms."""
+    patterns = [f"*values*_{method.method}_across_*_ckpts.csv" for method in methods]
+    patterns += ["summary.csv", "mean_*p_values.csv", "pvalue_histograms.*"]
+    return sorted({path for pattern in patterns for path in folder.path.glob(pattern)})
 
 
 def statistics_by_checkpoints(scores: Scores) -> Iterator[PairStatistics]:
@@ -120,19 +132,3 @@ def _write_pictures(folder: ResultsFolder, gallery: Gallery, methods: Sequence[P
         if path.name not in written:
             path.unlink()
     return written
-
-
-def summary_text(folder: ResultsFolder) -> str:
-    """The final table, to be printed: summary.csv at each method's largest number of checkpoints.
-
-    Raises UserError if summary.csv is missing or damaged.
-    """
-    path = folder.path / "summary.csv"
-    try:
-        summary = pd.read_csv(path)
-        final = summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run run_compute_pvalues.py --experiment {folder.name} first") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged; run run_compute_pvalues.py --experiment {folder.name} again") from error
-    return final.to_string(index=False, float_format="{:.3f}".format)

@@ -11,6 +11,7 @@ from tda.data.splits import Split
 from tda.experiments.manifest import versions
 from tda.gradients.objectives import Objective
 from tda.models.model_state import read_state, write_state
+from tda.scores.fresh_scores import remove_outdated
 from tda.system.devices import on_device
 from tda.system.errors import UserError
 from tda.training.checkpoints import save_checkpoint
@@ -35,8 +36,8 @@ def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epo
     """Train the members of the given seeds that are missing and write each as it is done; returns the number of seeds trained.
 
     early_epochs: epochs to keep besides those of the plan.
-    Raises UserError if such an epoch is not one of the training, or if an existing checkpoint is damaged or foreign (`force`
-    replaces it).
+    force: train them all, and delete what they had of other epochs. Raises UserError if an early epoch is not one of the
+    training, or if an existing checkpoint is damaged or foreign (`force` replaces it).
     """
     plan = study.plan
     if not all(1 <= epoch <= plan.epochs for epoch in early_epochs):
@@ -52,6 +53,8 @@ def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epo
             write_state(snapshot.state, model)
             info = _described(model, study.task.objective, train, test) | {"versions": versions()}
             save_checkpoint(study, missing[number], epoch, snapshot.state, info)
+        if force:
+            remove_outdated(study.experiment.seed_folder(missing[number]), epochs, "ckpt_epoch_*.safetensors")
     return len(missing)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_script, script_module
+from conftest import run_here, run_script
 from PIL import Image
 
 from tda.data.bundled_digits import bundled_digits
@@ -98,11 +98,9 @@ def test_registered_task_runs_through_the_steps(root: Path):
     )
     split = load_split(task_named("own_images"), "test")
     assert split.inputs.shape == (30, 1, 28, 28) and split.labels.bincount().tolist() == [10, 10, 10]
-    training = script_module("run_cnn_training.py")
-    training.train_experiment(training.Settings(task="own_images", num_per_class=2, seed_id=0, device="cpu"))
-    scoring = script_module("tda_cnn_scripts/run_cnn_gd_and_gc.py")
-    done = scoring.main(scoring.Settings(task="own_images", num_per_class=2, seed_id=0, device="cpu"))
-    assert "wrote 10 score files" in done
+    chosen = {"task": "own_images", "num_per_class": 2, "seed_id": 0}
+    run_here("run_cnn_training.py", **chosen)
+    assert "wrote 10 score files" in run_here("tda_cnn_scripts/run_cnn_gd_and_gc.py", **chosen)
 
 
 def spoil(path: Path) -> None:

@@ -10,8 +10,9 @@ from tda.data.splits import Split
 from tda.data.tasks import task_named
 from tda.figures.analysis import draw_correlations, draw_histograms
 from tda.figures.examples import Gallery, draw_example
-from tda.figures.saving import method_title, save_figure
-from tda.methods import METHODS
+from tda.figures.saving import save_figure
+from tda.methods.catalogue import method_title
+from tda.methods.registry import load_method
 from tda.statistics.extremes import choose_examples, extreme_examples, majority
 from tda.statistics.pair_statistics import PairStatistics
 
@@ -66,7 +67,7 @@ def test_extremes_are_ordered_and_keep_their_sign():
 
 
 def test_a_registered_method_has_a_title_and_another_its_name():
-    assert method_title("loo") == METHODS["loo"].title != "loo"
+    assert method_title("loo") == load_method("loo").title != "loo"
     assert method_title("nobody_registered_this") == "nobody_registered_this"
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tda.gradients.gradient_kernel import gradient_kernel, gradient_rows
+from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.quantities import Quantity, all_logits, cross_entropy_loss, logit, margin
 from tda.system.errors import UserError
@@ -260,7 +260,7 @@ def test_different_quantities_on_the_two_sides() -> None:
 def test_rows_dense_times_and_combined() -> None:
     model, data = OddModules().double(), examples(5, 4)
     names = [name for name, _ in model.named_parameters()]
-    rows = gradient_rows(*data, all_logits, plan_gradients(model, data[0]), block_size=2)
+    rows = plan_gradients(model, data[0]).rows(*data, all_logits, block_size=2)
     expected = naive_gradients(model, data, all_logits, names)
     torch.testing.assert_close(rows.dense(), expected)
     torch.testing.assert_close(rows.dense(names[::-1]), naive_gradients(model, data, all_logits, names[::-1]))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
-from tda.gradients.gradient_rows import joined
+from tda.gradients.gradient_rows import joined_rows
 from tda.gradients.layer_rows import Layer, layer_rows
 from tda.gradients.recorded_pass import record_calls
 
@@ -178,4 +178,4 @@ def test_joined_blocks_keep_their_order() -> None:
     plan: GradientPlan = plan_gradients(model, inputs)
     blocks = [plan.block_rows(inputs[part], labels[part], quantities) for part in (slice(0, 2), slice(2, 5))]
     expected = naive_gradients(model, inputs, labels, ["layer.weight", "layer.bias"])
-    torch.testing.assert_close(joined(blocks).dense(), expected)
+    torch.testing.assert_close(joined_rows(blocks).dense(), expected)

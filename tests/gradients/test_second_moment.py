@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from tda.gradients.gradient_kernel import gradient_rows
 from tda.gradients.gradient_plan import plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.quantities import curvature_roots
@@ -33,7 +32,5 @@ def test_equals_the_product_of_formed_rows(name: str, examples: int):
 def test_one_linear_layer_is_never_formed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(GradientRows, "dense", lambda rows: pytest.fail("rows were formed"))
     model, images = MODELS["one linear layer"](), torch.randn(400, 1, 4, 4)
-    rows = gradient_rows(
-        images, torch.zeros(400, dtype=torch.int64), curvature_roots, plan_gradients(model, images, None, 400, 400)
-    )
+    rows = plan_gradients(model, images, None, 400, 400).rows(images, torch.zeros(400, dtype=torch.int64), curvature_roots)
     assert second_moment(rows).shape == (51, 51)

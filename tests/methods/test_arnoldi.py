@@ -5,8 +5,8 @@ import torch
 from conftest import Ensemble
 from tiny_model import explicit_hessian, naive_gradients, score
 
-from tda.methods import METHODS
 from tda.methods.arnoldi import dominant_eigenpairs
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 
 EVERY_FAMILY = True
@@ -16,7 +16,7 @@ EVERY_FAMILY = True
 def test_scores_match_the_explicit_eigenvectors(tiny, count: int):
     train, test, members = tiny
     settings = {"iterations": 120, "num_eigenvalues": count}
-    for member, found in zip(members, METHODS["if_arnoldi"].score(members, train, test, settings), strict=True):
+    for member, found in zip(members, load_method("if_arnoldi").score(members, train, test, settings), strict=True):
         values, vectors = torch.linalg.eigh(explicit_hessian(member.model, train))
         dominant = values.abs().argsort(descending=True)[:count]
         left = naive_gradients(member.model, train) @ vectors[:, dominant]

@@ -14,8 +14,8 @@ from tda.curvature.kronecker_factors import factored_plan
 from tda.data.splits import Split
 from tda.gradients import gradient_kernel
 from tda.gradients.gradient_plan import plan_gradients
-from tda.methods import METHODS
 from tda.methods import ekfac as module
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 from tda.training.members import Member
 
@@ -90,7 +90,7 @@ def test_matches_the_definition(tiny, monkeypatch, matrix: str, damping: float |
     for block, held in ((64, 2**28), (4, 2**28), (4, 1)):
         monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", block)
         monkeypatch.setattr(module, "_HELD_NUMBERS", held)
-        (found,) = METHODS["ekfac"].score(members[-1:], train, test, {"matrix": matrix, "damping": damping})
+        (found,) = load_method("ekfac").score(members[-1:], train, test, {"matrix": matrix, "damping": damping})
         torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
         assert found.report["parameters_left_out"] == []
 
@@ -123,7 +123,7 @@ def test_other_layers_are_left_out_and_named(tiny):
     torch.manual_seed(0)
     layers = (nn.Conv2d(1, 4, 5, stride=5), nn.GroupNorm(2, 4), nn.GELU(), nn.Conv2d(4, 4, 2, groups=2, bias=False))
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3)).double()
-    (found,) = METHODS["ekfac"].score([member_of(model, members[0])], train, test, {"matrix": "fisher", "damping": 1e6})
+    (found,) = load_method("ekfac").score([member_of(model, members[0])], train, test, {"matrix": "fisher", "damping": 1e6})
     assert found.report["parameters_left_out"] == ["1.weight", "1.bias"]
     covered = [name for name in dict(model.named_parameters()) if not name.startswith("1.")]
     gradients = []

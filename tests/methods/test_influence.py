@@ -8,8 +8,8 @@ from tiny_model import explicit_gauss_newton, explicit_hessian, naive_gradients,
 from tda.data.splits import Split
 from tda.gradients import gradient_kernel
 from tda.gradients.quantities import curvature_roots
-from tda.methods import METHODS
 from tda.methods import influence as module
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 
 EVERY_FAMILY = True
@@ -26,7 +26,7 @@ def closed_form(model: torch.nn.Module, train: Split, test: Split, matrix: str, 
 @pytest.mark.parametrize("damping", [5e-3, 0.1])
 def test_gauss_newton_dual_matches_the_closed_form(tiny, damping: float):
     train, test, members = tiny
-    found = list(METHODS["if"].score(members, train, test, METHODS["if"].settings | {"damping": damping}))
+    found = list(load_method("if").score(members, train, test, load_method("if").settings | {"damping": damping}))
     for member, attribution in zip(members, found, strict=True):
         expected = closed_form(member.model, train, test, "gauss_newton", damping)
         torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
@@ -42,8 +42,8 @@ def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str
         test = Split(test.inputs[:4], test.labels[:4], test.indices[:4])
     monkeypatch.setattr(module, "DUAL_LIMIT", 0)
     monkeypatch.setattr(module, "PRIMAL_LIMIT", 0)
-    settings = METHODS["if"].settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
-    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    settings = load_method("if").settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
+    (attribution,) = load_method("if").score(members[:1], train, test, settings)
     expected = closed_form(members[0].model, train, test, matrix, 0.05)
     torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
     assert attribution.report["solver"] == "MINRES"
@@ -53,8 +53,8 @@ def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str
 def test_few_parameters_are_solved_in_their_own_space(tiny, monkeypatch):
     train, test, members = tiny
     monkeypatch.setattr(module, "DUAL_LIMIT", 0)
-    settings = METHODS["if"].settings | {"damping": 0.05}
-    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    settings = load_method("if").settings | {"damping": 0.05}
+    (attribution,) = load_method("if").score(members[:1], train, test, settings)
     expected = closed_form(members[0].model, train, test, "gauss_newton", 0.05)
     torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
     assert attribution.report["solver"] == "primal"
@@ -66,8 +66,8 @@ def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypat
     train, test, members = tiny
     model = members[0].model
     monkeypatch.setattr(module, "DUAL_LIMIT", limit)
-    (attribution,) = METHODS["if"].score(
-        members[:1], train, test, METHODS["if"].settings | {"matrix": "heaviest_rows", "damping": 0.05}
+    (attribution,) = load_method("if").score(
+        members[:1], train, test, load_method("if").settings | {"matrix": "heaviest_rows", "damping": 0.05}
     )
     gradients = []
     for image, label in zip(train.inputs, train.labels, strict=True):
@@ -94,8 +94,8 @@ def test_hessian_of_the_tiny_model_is_indefinite(tiny):
 
 def test_residual_tells_of_a_solver_that_was_stopped(tiny, monkeypatch):
     train, test, members = tiny
-    settings = METHODS["if"].settings | {"matrix": "hessian", "max_iterations": 2}
-    (attribution,) = METHODS["if"].score(members[:1], train, test, settings)
+    settings = load_method("if").settings | {"matrix": "hessian", "max_iterations": 2}
+    (attribution,) = load_method("if").score(members[:1], train, test, settings)
     assert attribution.report["largest_relative_residual"] > 1e-2
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tda.data.splits import Split
 from tda.gradients import gradient_kernel
 from tda.gradients.projections import KINDS, Projection
-from tda.methods import METHODS
+from tda.methods.registry import load_method
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
 from tda.system.random_streams import stream_seed
@@ -38,7 +38,7 @@ def explicit(left: Tensor, right: Tensor, p: Tensor, ridge: float | None) -> Ten
 @pytest.mark.parametrize("ridge", [None, 0.3])
 def test_exact_form_matches_the_regression_over_all_parameters(tiny, ridge: float | None):
     train, test, members = tiny
-    for member, found in zip(members, METHODS["trak"].score(members, train, test, {"ridge": ridge}), strict=True):
+    for member, found in zip(members, load_method("trak").score(members, train, test, {"ridge": ridge}), strict=True):
         p, left = margins_and_gradients(member.model, train)
         _, right = margins_and_gradients(member.model, test)
         torch.testing.assert_close(found.scores, explicit(left, right, p, ridge), rtol=1e-6, atol=1e-10)

@@ -28,7 +28,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_bytes(tmp_path: Path, 
 def killed(folder: Path, delay: float) -> bool:
     """Start the image classifier's program, kill it after a while at work, and tell whether it was still at work."""
     process = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("trak_programs.py"), folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+        [sys.executable, CHECKOUT / "tests" / "trak_programs.py", folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout.readline() == "started\n"
@@ -44,7 +44,7 @@ def killed(folder: Path, delay: float) -> bool:
 def assert_resumes(folder: Path, kills: int) -> int:
     """Kill the program at random moments until it is finished, as often as it takes; returns how many kills hit it at work."""
     start = time.perf_counter()
-    command = [sys.executable, Path(__file__).with_name("trak_programs.py")]
+    command = [sys.executable, CHECKOUT / "tests" / "trak_programs.py"]
     subprocess.run([*command, folder / "undisturbed"], cwd=CHECKOUT, check=True, capture_output=True)
     longest, hits, rounds = time.perf_counter() - start, 0, 0
     expected = contents(folder / "undisturbed", *KEPT)
