@@ -101,7 +101,9 @@ def _tables() -> _Tables:
         zeros,
         np.array([float(f"1e{1 - count}") for count in zeros]),
         np.array([float(f"1e{5 + count}") for count in counts]),
-        _words_of(["", *("0." + "0" * count for count in range(_MOST_ZEROS)), *([""] * (len(counts) - _MOST_ZEROS - 1))], 8)[:, 0],
+        _words_of(["", *("0." + "0" * count for count in range(_MOST_ZEROS)), *([""] * (len(counts) - _MOST_ZEROS - 1))], 8)[
+            :, 0
+        ],
         _words_of([f"e-{count:02}" for count in counts], 8)[:, 0],
         *_digits_of_integers(),
     )
