@@ -32,8 +32,8 @@ _NOT_WHOLE = (OSError, ArrowException, KeyError, TypeError, ValueError)
 class Scores:
     """All scores of one method in one experiment.
 
-    values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file. By (seed, epoch): reports,
-    what every file's solver reported; checkpoints, the hash of the checkpoint that it is of; checksums, the hash of its content.
+    values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file. By (seed, epoch):
+    reports, what a file's solver reported; checkpoints, the hash of the one that it is of; checksums, that of its content.
     """
 
     method: str

@@ -46,7 +46,10 @@ class _Tables(NamedTuple):
 
 
 def csv_text(values: np.ndarray, row_names: Sequence[int], column_names: Sequence[int], corner: str) -> bytes:
-    """CSV text of values (rows, columns) float64: `corner` and the column names, then a line a row, its name first."""
+    """CSV text of values (rows, columns) float64: `corner` and the column names, then a line a row, its name first.
+
+    Row names are of at most 15 digits. pandas.read_csv(file, index_col=corner) reads it.
+    """
     slots = np.zeros((len(values), values.shape[1] + 1, _SLOT), np.uint8)
     slots[:, 0] = _words_of(map(str, row_names)).view(np.uint8)
     slots[:, 1:] = _slots(np.ascontiguousarray(values, np.float64).reshape(-1)).reshape(*values.shape, _SLOT)
@@ -97,13 +100,12 @@ def _tables() -> _Tables:
     powers = [2.0**exponent for exponent in range(least, most + 1)]
     zeros = np.array([-int(f"{power:.17e}".partition("e")[2]) for power in powers])
     counts = range(zeros.max() + 1)
+    before = ["", *("0." + "0" * count for count in range(_MOST_ZEROS))]
     return _Tables(
         zeros,
         np.array([float(f"1e{1 - count}") for count in zeros]),
         np.array([float(f"1e{5 + count}") for count in counts]),
-        _words_of(["", *("0." + "0" * count for count in range(_MOST_ZEROS)), *([""] * (len(counts) - _MOST_ZEROS - 1))], 8)[
-            :, 0
-        ],
+        _words_of([*before, *[""] * (len(counts) - len(before))], 8)[:, 0],
         _words_of([f"e-{count:02}" for count in counts], 8)[:, 0],
         *_digits_of_integers(),
     )

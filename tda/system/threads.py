@@ -1,4 +1,4 @@
-"""Work on several cores where numpy, pyarrow or hashlib do it, which let other threads run meanwhile; knows nothing of torch."""
+"""Work on several cores by numpy, pyarrow or hashlib, which let other threads run meanwhile; without torch."""
 
 import os
 from collections import deque
@@ -21,8 +21,8 @@ def num_threads() -> int:
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield work(item) of each item, in their order, while later ones are under way.
 
-    Items are taken when there is a thread for them, so that few are in memory at once. The first error in their order is raised,
-    and what has not begun by then never does.
+    Items are taken when there is a thread for them, so that few are in memory at once. The first error in their order is
+    raised, and what has not begun by then never does.
     """
     threads = num_threads()
     with ThreadPoolExecutor(threads) as pool:
