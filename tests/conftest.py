@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -52,8 +53,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
-def same_draws() -> None:
-    """Whatever a test draws from torch's global generator, such as the weights of a new layer, is the same in every run."""
+def own_random_numbers() -> None:
+    """What a test draws without a generator of its own is the same, whichever tests ran before it."""
+    random.seed(0)
     torch.manual_seed(0)
 
 

@@ -1,6 +1,7 @@
 """A model small enough for explicit matrices, in float64, and the naive references that methods are compared with."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from conftest import CPU, SEEDS
 from tiny_texts import LanguageModel, TextClassifier
 from torch import Tensor, nn
+from torch.func import jacrev
 from torch.nn import functional
 
 from tda.data.index_files import write_subset
@@ -76,6 +78,9 @@ def decaying_plan(task: Task) -> TrainingPlan:
     return replace(plan(task), linear_decay=True)
 
 
+OfOne = Callable[[Tensor, Tensor], Tensor]
+"""Maps one example's logits (1, ...) and label to a number, or to several."""
+
 MODELS = {"text": (TextClassifier, tiny_texts.CLASSES), "language": (LanguageModel, tiny_texts.TOKENS)}
 
 
@@ -112,13 +117,35 @@ def score(method: str, members: list[Member], train: Split, test: Split, **setti
     return [found.scores for found in load_method(method).score(members, train, test, chosen)]
 
 
-def loss_of_one(logits: Tensor, label: Tensor) -> Tensor:
-    """Cross-entropy of one example, from the logits (1, ...) that the model gives for it alone, as a textbook has it."""
+def counted_places(logits: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Logits (C,) and label () of all that counts of one example, from the logits (1, ...) that the model gives for it alone.
+
+    A classifier has one such place; in a text it is every token but the first that the mask does not leave out.
+    """
     if label.dim() == 0:
-        return functional.cross_entropy(logits, label[None])
-    counted = [place for place in range(1, len(label)) if label[place] >= 0]
-    each = [functional.cross_entropy(logits[0, place - 1], label[place]) for place in counted]
-    return torch.stack(each).mean()
+        return [(logits[0], label)]
+    return [(logits[0, place - 1], label[place]) for place in range(1, len(label)) if label[place] >= 0]
+
+
+def loss_of_one(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean cross-entropy of one example's places, as a textbook has it."""
+    return torch.stack([functional.cross_entropy(*place) for place in counted_places(logits, label)]).mean()
+
+
+def chances_of_one(logits: Tensor, label: Tensor) -> Tensor:
+    """Probability p of the label at each of one example's places."""
+    return torch.stack([found.softmax(0)[right] for found, right in counted_places(logits, label)])
+
+
+def margin_of_one(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean of log(p / (1 - p)) over one example's places."""
+    p = chances_of_one(logits, label)
+    return (p / (1 - p)).log().mean()
+
+
+def surprise_of_one(logits: Tensor, label: Tensor) -> Tensor:
+    """Mean of 1 - p over one example's places."""
+    return (1 - chances_of_one(logits, label)).mean()
 
 
 def examples_of(split: Split) -> list[tuple[Inputs, Tensor]]:
@@ -127,32 +154,32 @@ def examples_of(split: Split) -> list[tuple[Inputs, Tensor]]:
 
 
 def losses(model: nn.Module, split: Split) -> Tensor:
-    """Cross-entropy of each example, one at a time, without gradients."""
+    """Loss of each example (n,), one at a time, without gradients."""
+    return values(model, split, loss_of_one)
+
+
+def values(model: nn.Module, split: Split, function: OfOne) -> Tensor:
+    """A function's values (n, ...) of the examples, one at a time, without gradients."""
     with torch.no_grad():
-        return torch.stack([loss_of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
+        return torch.stack([function(call(model, inputs), label) for inputs, label in examples_of(split)])
 
 
 def margins(model: nn.Module, split: Split) -> Tensor:
-    """log(p / (1 - p)) of each label, or its mean over a text's counted tokens, one example at a time, without gradients."""
-
-    def of_one(logits: Tensor, label: Tensor) -> Tensor:
-        if label.dim() == 0:
-            return torch.special.logit(logits[0].softmax(0)[label])
-        counted = [place for place in range(1, len(label)) if label[place] >= 0]
-        return torch.stack([torch.special.logit(logits[0, place - 1].softmax(0)[label[place]]) for place in counted]).mean()
-
-    with torch.no_grad():
-        return torch.stack([of_one(call(model, inputs), label) for inputs, label in examples_of(split)])
+    """Margin of each example (n,), one at a time, without gradients."""
+    return values(model, split, margin_of_one)
 
 
-def naive_gradients(model: nn.Module, split: Split) -> Tensor:
-    """Loss gradients (n, p) by autograd, one example at a time, in the model's precision."""
+def naive_gradients(model: nn.Module, split: Split, function: OfOne = loss_of_one) -> Tensor:
+    """Gradients (n * R, p) of a function's R numbers by autograd, one example at a time, in the model's precision.
+
+    By default those of the loss, (n, p).
+    """
     parameters = list(trained_parameters(model).values())
     rows = []
     for inputs, label in examples_of(split.cast(parameters[0].dtype)):
-        loss = loss_of_one(call(model, inputs), label)
-        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
-        rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+        for value in function(call(model, inputs), label).flatten():
+            gradients = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
+            rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
     return torch.stack(rows)
 
 
@@ -164,7 +191,8 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
         each = [loss_of_one(logits[i : i + 1], label) for i, label in enumerate(split.labels)]
         return torch.stack(each).mean()
 
-    return torch.autograd.functional.hessian(loss, flat_parameters(model))
+    # Forward over reverse, as torch.func.hessian has it, gives layer norms a Hessian that is not symmetric (torch 2.11).
+    return jacrev(jacrev(loss))(flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
@@ -172,9 +200,9 @@ def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
     flat = flat_parameters(model)
     total = torch.zeros(len(flat), len(flat), dtype=flat.dtype)
     for inputs, label in examples_of(split):
-        jacobian = torch.func.jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
+        jacobian = jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
         logits = logits_of(model, flat, inputs)
-        curvature = torch.func.hessian(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label))
+        curvature = jacrev(jacrev(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
         total += jacobian.T @ curvature(logits.flatten()) @ jacobian
     return total / len(split)
 

@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_rows import GradientRows, joined_rows
-from tda.gradients.layer_rows import Layer, NotPerExampleError, factored_is_cheaper, layer_rows
+from tda.gradients.layer_rows import Layer, NotPerExampleError, factored_is_cheaper, layer_rows, per_example_tensors
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import ModuleCall, evaluation, record_calls
 from tda.system.errors import UserError
@@ -55,9 +55,9 @@ class GradientPlan:
             rows.append(self._whole_model_rows(inputs, labels, quantity))
         return GradientRows(rows, values, self.shapes)
 
-    def rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int = BLOCK_SIZE) -> GradientRows:
-        """Gradients of the quantity for all examples, held at once, block_size examples in a pass."""
-        return joined_rows(list(self.streamed(inputs, labels, quantity, block_size)))
+    def rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int | None = None) -> GradientRows:
+        """Gradients of the quantity for all examples, held at once; block_size examples in a pass, by default BLOCK_SIZE."""
+        return joined_rows(list(self.streamed(inputs, labels, quantity, block_size or BLOCK_SIZE)))
 
     def streamed(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int) -> Iterator[GradientRows]:
         """The same, a block after another."""
@@ -200,8 +200,10 @@ def _local_names(module: nn.Module, names: list[str], model: nn.Module) -> dict[
 def _verified_layer(layer: Layer, calls: list[ModuleCall], expected: dict[str, Tensor]) -> tuple[Layer | None, list[str]]:
     """The layer with those parameters whose gradients come out as expected, and the names of the others."""
     names = list(layer.parameters.values())
+    count = len(expected[names[0]])
+    layer = replace(layer, per_example=per_example_tensors(calls, count))
     try:
-        found = layer_rows(layer, calls, len(expected[names[0]])).gradients()
+        found = layer_rows(layer, calls, count).gradients()
     except (NotPerExampleError, RuntimeError, ValueError, TypeError):
         return None, names
     wrong = _wrong_names(found, expected)

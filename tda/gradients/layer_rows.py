@@ -27,12 +27,14 @@ class Layer:
     """A module and those parameters whose gradients it accounts for.
 
     parameters: name below the module -> name in the model; factored: whether to hold inputs and output gradients instead of
-    the gradients (linear layers, convolutions and embeddings with a selected weight only).
+    the gradients (linear layers, convolutions and embeddings with a selected weight only); per_example: what
+    per_example_tensors said of a probe's calls, None where these calls are the probe.
     """
 
     module: nn.Module
     parameters: dict[str, str]
     factored: bool = False
+    per_example: tuple[tuple[bool, ...], ...] | None = None
 
 
 def layer_rows(layer: Layer, calls: list[ModuleCall], example_count: int) -> FormedRows | FactoredRows:
@@ -52,10 +54,22 @@ def layer_rows(layer: Layer, calls: list[ModuleCall], example_count: int) -> For
             raise NotPerExampleError
     if factors is not None and _has_zero_padding(layer.module) and set(layer.parameters) <= {"weight", "bias"}:
         return _linear_rows(layer, [factors(layer.module, *_first_input_and_delta(call)) for call in calls])
-    gradients = _norm_gradients if type(layer.module) in _NORMALIZED else _module_gradients
-    summed = [gradients(layer, call) for call in calls]
+    if type(layer.module) in _NORMALIZED:
+        summed = [_norm_gradients(layer, call) for call in calls]
+    else:
+        flags = _known_per_example(layer.per_example, per_example_tensors(calls, example_count))
+        summed = [_module_gradients(layer, call, of_call) for call, of_call in zip(calls, flags, strict=True)]
     parts = {name: sum(each[local] for each in summed).flatten(0, 1).flatten(1) for local, name in layer.parameters.items()}
     return FormedRows(parts, {name: layer.module.get_parameter(local).shape for local, name in layer.parameters.items()})
+
+
+def per_example_tensors(calls: list[ModuleCall], example_count: int) -> tuple[tuple[bool, ...], ...]:
+    """Which of the tensors that went into each call are as long as there are examples.
+
+    In a probe of two these hold one entry per example. In a larger batch a table that all examples share, such as an
+    attention's mask (T, T) for texts of T tokens, may be just as long.
+    """
+    return tuple(tuple(bool(tensor.dim()) and len(tensor) == example_count for tensor in _tensors(call)) for call in calls)
 
 
 def is_linear(layer: Layer) -> bool:
@@ -173,12 +187,25 @@ def _norm_gradients(layer: Layer, call: ModuleCall) -> dict[str, Tensor]:
     return gradients
 
 
-def _module_gradients(layer: Layer, call: ModuleCall) -> dict[str, Tensor]:
+def _known_per_example(probed: tuple[tuple[bool, ...], ...] | None, now: tuple[tuple[bool, ...], ...]) -> list[list[bool]]:
+    """The tensors that hold one entry per example by the probe as by the calls themselves."""
+    if probed is None:
+        probed = now
+    if [len(flags) for flags in probed] != [len(flags) for flags in now]:
+        raise NotPerExampleError
+    return [[a and b for a, b in zip(*pair, strict=True)] for pair in zip(probed, now, strict=True)]
+
+
+def _tensors(call: ModuleCall) -> list[Tensor]:
+    """The tensors among a call's arguments, in order."""
+    return [leaf for leaf in tree_flatten((call.arguments, call.keywords))[0] if isinstance(leaf, Tensor)]
+
+
+def _module_gradients(layer: Layer, call: ModuleCall, per_example: list[bool]) -> dict[str, Tensor]:
     """Gradients (n, R, *shape) of any module, by running it again on each example."""
     leaves, structure = tree_flatten((call.arguments, call.keywords))
-    count = len(call.outputs[0])
     tensors = {i: leaf.detach() for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
-    in_dims = {i: 0 if tensor.dim() and len(tensor) == count else None for i, tensor in tensors.items()}
+    in_dims = {i: 0 if flag else None for i, flag in zip(tensors, per_example, strict=True)}
     parameters = {local: layer.module.get_parameter(local).detach() for local in layer.parameters}
 
     def gradients(tensors: dict[int, Tensor], deltas: list[Tensor]) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment
-from tda.figures.analysis import draw_histograms
 from tda.figures.examples import Gallery, draw_example
+from tda.figures.histograms import draw_histograms
 from tda.figures.saving import save_figure, save_picture
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import Scores, methods_on_disk

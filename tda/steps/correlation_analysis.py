@@ -6,7 +6,7 @@ import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment, step
-from tda.figures.analysis import draw_correlations
+from tda.figures.correlations import draw_correlations
 from tda.figures.saving import save_figure
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import check_comparable, methods_on_disk

@@ -27,8 +27,13 @@ def read_info(path: Path) -> dict:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEAD:
             raise ValueError
-        info = json.loads(json.loads(file.read(length))["__metadata__"][ENTRY])
+        head = json.loads(file.read(length))
+        info = json.loads(head.pop("__metadata__")[ENTRY])
         _ = info["sha256"]
+        # A file that was cut off is told by its size.
+        end = max((tensor["data_offsets"][1] for tensor in head.values()), default=0)
+        if file.seek(0, 2) != 8 + length + end:
+            raise ValueError
     return info
 
 

@@ -156,6 +156,42 @@ class Attention(nn.Module):
         return self.head(out.mean(dim=1 if self.batch_first else 0))
 
 
+class Masked(nn.Module):
+    """Self-attention with a mask that all examples share, of as many rows as there are right examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        mask = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        out, _ = self.attention(inputs, inputs, inputs, attn_mask=mask, need_weights=False)
+        return self.head(out.mean(dim=1))
+
+
+class ScaledByTable(nn.Module):
+    """A module without a formula of its own that is given such a table, where a row of it alone would do as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.inner, self.head = TableScale(), nn.Linear(4, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        table = torch.arange(20, dtype=inputs.dtype).view(5, 4).sin()
+        return self.head(self.inner(inputs, table=table).mean(dim=1))
+
+
+class TableScale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.randn(4))
+
+    def forward(self, inputs: Tensor, table: Tensor) -> Tensor:
+        return inputs * self.scale * table
+
+
 class Stubborn(nn.Module):
     """A model whose own parameter torch.func.vmap cannot differentiate, for it branches on data."""
 
@@ -201,6 +237,11 @@ def test_attention() -> None:
 def test_attention_with_examples_in_the_second_dimension() -> None:
     plan = assert_kernel_matches(Attention(batch_first=False), 5, 4)
     assert set(plan.whole_model) > {"attention.out_proj.weight", "attention.in_proj_weight"}
+
+
+@pytest.mark.parametrize("build", [Masked, ScaledByTable])
+def test_tables_that_are_as_long_as_there_are_examples(build: type[nn.Module]) -> None:
+    assert not assert_kernel_matches(build(), 5, 4).whole_model
 
 
 def test_transformer_encoder() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import Ensemble
+from conftest import MODELS, Ensemble
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -10,6 +10,7 @@ from tda.gradients import representations
 from tda.gradients.representations import classifier_of, penultimate_representations
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
+from tda.system.inputs import call
 
 IMAGES = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -68,12 +69,13 @@ def test_cnn_and_batches(ensemble: Ensemble, monkeypatch):
     torch.testing.assert_close(penultimate_representations(member.model, ensemble.test.inputs), whole, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("tiny", ["cnn", "vit"], indirect=True)
+@pytest.mark.parametrize("tiny", MODELS, indirect=True)
 def test_members_of_every_family(tiny):
     _, test, members = tiny
-    *_, weight, bias = trained_parameters(members[0].model).values()
-    found = penultimate_representations(members[0].model, test.inputs)
-    torch.testing.assert_close(found @ weight.T + bias, members[0].model(test.inputs))
+    model = members[0].model
+    *_, weight, bias = trained_parameters(model).values()
+    found = penultimate_representations(model, test.inputs).unflatten(1, (-1, weight.shape[1]))
+    torch.testing.assert_close((found @ weight.T + bias).flatten(1), call(model, test.inputs).flatten(1))
 
 
 def test_model_without_a_classifier_is_refused():

@@ -10,7 +10,8 @@ import torch
 
 from tda.system.errors import UserError
 from tda.system.files import reading, reading_folder
-from tda.system.tensor_files import DamagedFileError, read_info, read_tensors, write_tensors
+from tda.system.tensor_files import read_tensors, write_tensors
+from tda.system.tensor_heads import DamagedFileError, read_info
 
 NO_SUCH_PROCESS_MEMORY = Path("/proc/self/mem")
 """A file of Linux's whose beginning cannot be read: an input/output error without a broken disk."""
