@@ -139,8 +139,7 @@ def score_paths(folder: ResultsFolder, method: str) -> dict[tuple[int, int], Pat
 def read_score_info(path: Path) -> dict:
     """What a score file says of itself, its values unread; raises UserError if it is damaged or not one of this project's."""
     try:
-        with reading(path):
-            info = read_info(path)
+        info = read_info(path)
         _ = info["sha256"]
     except _NOT_WHOLE as error:
         raise UserError(f"{path} is not a whole score file of this project; delete it and run its step again") from error
