@@ -13,8 +13,8 @@ from torch import Tensor
 from tda.gradients.factored_rows import FactoredRows
 
 Directions = dict[str, "Tensor | FactoredRows"]
-"""Trained parameter name -> (b, *shape), a direction for each image; or a linear layer's rows, one an example with one group and
-one quantity, under the name of its weight, which stand for its bias too."""
+"""Trained parameter name -> (b, *shape), a direction for each image; or a linear layer's rows, one an example with one group
+and one quantity, under the name of its weight, which stand for its bias too."""
 
 
 def rows_of(directions: Directions, rows: Tensor) -> Directions:
