@@ -191,8 +191,7 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
         each = [loss_of_one(logits[i : i + 1], label) for i, label in enumerate(split.labels)]
         return torch.stack(each).mean()
 
-    # Forward over reverse, as torch.func.hessian has it, gives layer norms a Hessian that is not symmetric (torch 2.11).
-    return jacrev(jacrev(loss))(flat_parameters(model))
+    return torch.autograd.functional.hessian(loss, flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:

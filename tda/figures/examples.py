@@ -80,7 +80,7 @@ def _draw_test_image(figure: Figure, gallery: Gallery, position: int) -> None:
     test = gallery.test
     panel = _add_panel(figure, left=0.15, top=_TOP, side=1.4)
     _show(panel, gallery, test, position)
-    panel.set_title(f"test #{int(test.indices[position])}", fontsize=11, pad=_title_pad(test))
+    panel.set_title(f"test #{int(test.indices[position])}", fontsize=11, pad=3 + _title_pad(test))
     _write_file(panel, test, position, fontsize=6.5)
     true, predicted = gallery.label_text(test.labels[position]), gallery.label_text(gallery.predicted[position])
     caption = f"class: {true}\npredicted: {predicted}" if true else ""
@@ -102,7 +102,7 @@ def _draw_training_image(panel: Axes, gallery: Gallery, method: PairStatistics, 
 
 def _title_pad(split: Split) -> float:
     """Points between a title and its picture: room for the name of a file where there is one."""
-    return 3 if split.files is None else 10
+    return 3 if split.files is None else 11
 
 
 def _write_file(panel: Axes, split: Split, position: int, fontsize: float) -> None:

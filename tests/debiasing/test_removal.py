@@ -17,7 +17,7 @@ def test_a_random_ranking_orders_all_examples_anew_for_each_test_example():
 
 
 def test_outputs_are_in_the_order_of_removals_and_seeds(ensemble: Ensemble):
-    margins, predictions = outputs_without(ensemble.study, [[], [4, 1]], num_seeds=2)
+    margins, predictions = outputs_without(ensemble.study, [[], [4, 1]], 2, force=False)
     assert margins.shape == predictions.shape == (2, 2, 150)
     store = RetrainingStore(ensemble.study)
     for removal, counted in enumerate(([0, 1, 2, 3, 4, 5], [0, 2, 3, 5])):
