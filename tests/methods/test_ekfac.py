@@ -1,7 +1,7 @@
 """EK-FAC against its definition with explicit Kronecker products, loops and float64 autograd."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -45,57 +45,72 @@ def weighted_losses(logits: Tensor, label: Tensor, empirical: bool) -> list[tupl
         return [(1.0, loss_of_one(logits, label))]
     places = [found for found, _ in counted_places(logits, label)]
     return [
-        (float(found.softmax(0)[other]) / len(places), functional.cross_entropy(found, torch.tensor(other)))
+        (float(found.detach().softmax(0)[other]) / len(places), functional.cross_entropy(found, torch.tensor(other)))
         for found in places
         for other in range(len(found))
     ]
 
 
-def layer_gradient(layer: nn.Module, loss: Tensor) -> Tensor:
-    """Gradient (O, K + 1) of one layer."""
-    gradients = torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
-    return torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)
+@dataclass
+class Collected:
+    """One layer's sums over examples, labels and positions of a a^T, with 1 for the bias, and d d^T; gradients (O, K + 1)."""
 
+    inputs: Tensor | float = 0.0
+    outputs: Tensor | float = 0.0
+    gradients: list[tuple[float, Tensor]] = field(default_factory=list)
 
-def covariances(layer: nn.Module, model: nn.Module, split: Split, empirical: bool) -> tuple[Tensor, Tensor]:
-    """Sums over examples, labels and positions of a a^T, with 1 for the bias, and d d^T."""
-    kept = {}
-    first = layer.register_forward_hook(lambda _, arguments, output: kept.update(a=arguments[0], z=output))
-    left, right = 0, 0
-    for example, label in examples_of(split):
-        logits = call(model, example)
-        inputs = kept["a"].detach()
+    def add_inputs(self, layer: nn.Module, inputs: Tensor) -> None:
+        """The inputs of one example."""
         if isinstance(layer, nn.Conv2d):
             inputs = functional.unfold(inputs, layer.kernel_size, stride=layer.stride)[0].T
         inputs = inputs.reshape(-1, inputs.shape[-1])
         if layer.bias is not None:
             inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
-        left = left + inputs.T @ inputs
+        self.inputs = self.inputs + inputs.T @ inputs
+
+    def add_loss(self, weight: float, layer: nn.Module, delta: Tensor, gradients: list[Tensor]) -> None:
+        """The derivatives of one example's weighted loss by the layer's outputs and parameters."""
+        delta = delta[0].reshape(len(layer.weight), -1) if isinstance(layer, nn.Conv2d) else delta.flatten(0, -2).T
+        self.outputs = self.outputs + weight * delta @ delta.T
+        self.gradients.append((weight, torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)))
+
+
+def collected(model: nn.Module, split: Split, empirical: bool) -> list[Collected]:
+    """What autograd says of every covered layer, one example and label at a time."""
+    layers, kept = list(covered_layers(model).values()), {}
+    handles = [
+        layer.register_forward_hook(lambda layer, arguments, output: kept.update({layer: (arguments[0].detach(), output)}))
+        for layer in layers
+    ]
+    found = [Collected() for _ in layers]
+    for example, label in examples_of(split):
+        logits = call(model, example)
+        wanted = [tensor for layer in layers for tensor in (kept[layer][1], *layer.parameters())]
+        for of_layer, layer in zip(found, layers, strict=True):
+            of_layer.add_inputs(layer, kept[layer][0])
         for weight, loss in weighted_losses(logits, label, empirical):
-            (delta,) = torch.autograd.grad(loss, kept["z"], retain_graph=True)
-            delta = delta[0].reshape(len(layer.weight), -1) if isinstance(layer, nn.Conv2d) else delta.flatten(0, -2).T
-            right = right + weight * delta @ delta.T
-    first.remove()
-    return left, right
+            pieces = iter(torch.autograd.grad(loss, wanted, retain_graph=True))
+            for of_layer, layer in zip(found, layers, strict=True):
+                of_layer.add_loss(weight, layer, next(pieces), [next(pieces) for _ in layer.parameters()])
+    for handle in handles:
+        handle.remove()
+    return found
 
 
 def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, damping: float | None) -> Tensor:
     total = torch.zeros(len(train), len(test), dtype=torch.float64)
-    empirical = matrix == "empirical_fisher"
-    for layer in covered_layers(model).values():
-        left, right = covariances(layer, model, train, empirical)
-        input_vectors, output_vectors = torch.linalg.eigh(left)[1], torch.linalg.eigh(right)[1]
-        values = torch.zeros(len(output_vectors), len(input_vectors), dtype=torch.float64)
-        for example, label in examples_of(train):
-            for weight, loss in weighted_losses(call(model, example), label, empirical):
-                gradient = layer_gradient(layer, loss)
-                values += weight * (output_vectors.T @ gradient @ input_vectors).square() / len(train)
+    of_loss = [collected(model, split, empirical=True) for split in (train, test)]
+    fitted = of_loss[0] if matrix == "empirical_fisher" else collected(model, train, empirical=False)
+    for factors, *sides in zip(fitted, *of_loss, strict=True):
+        input_vectors, output_vectors = torch.linalg.eigh(factors.inputs)[1], torch.linalg.eigh(factors.outputs)[1]
+        squares = [weight * (output_vectors.T @ gradient @ input_vectors).square() for weight, gradient in factors.gradients]
+        values = torch.stack(squares).sum(dim=0) / len(train)
         added = 0.1 * values.mean() if damping is None else damping
-        rotated = []
-        for split in (train, test):
-            each = [layer_gradient(layer, loss_of_one(call(model, example), label)) for example, label in examples_of(split)]
-            rotated.append(torch.stack([(output_vectors.T @ gradient @ input_vectors).flatten() for gradient in each]))
-        total += rotated[0] / (values.flatten() + added) @ rotated[1].T
+        left, right = (
+            torch.stack([(output_vectors.T @ gradient @ input_vectors).flatten() for _, gradient in side.gradients])
+            for side in sides
+        )
+        total += left / (values.flatten() + added) @ right.T
     return total
 
 
