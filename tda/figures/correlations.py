@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-import seaborn
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from tda.methods.catalogue import method_title
 
 _UNDEFINED = "–"
-_COLOURS = "RdBu_r"
+_COLOURS, _SCALE = colormaps["RdBu_r"], Normalize(-1, 1)
+_DARK = 0.45
+"""Brightness of a cell, from 0 to 1, below which letters on it are white."""
 
 
 def draw_correlations(matrices: dict[str, pd.DataFrame], title: str) -> Figure:
@@ -27,16 +29,22 @@ def draw_correlations(matrices: dict[str, pd.DataFrame], title: str) -> Figure:
         _draw_matrix(panel, matrix)
         panel.set_title(name)
     figure.suptitle(title)
-    scale = ScalarMappable(Normalize(-1, 1), _COLOURS)
+    scale = ScalarMappable(_SCALE, _COLOURS)
     figure.colorbar(scale, ax=list(panels), label="correlation", shrink=0.8)
     return figure
 
 
 def _draw_matrix(panel: Axes, matrix: pd.DataFrame) -> None:
-    titled = matrix.rename(index=method_title, columns=method_title)
-    seaborn.heatmap(titled, ax=panel, vmin=-1, vmax=1, cmap=_COLOURS, annot=True, fmt="z.2f", cbar=False, square=True)
-    panel.set(xlabel="", ylabel="", facecolor="lightgrey")
-    panel.tick_params(axis="y", labelrotation=0)
-    for row, column in np.argwhere(np.isnan(matrix.to_numpy())):
-        panel.text(column + 0.5, row + 0.5, _UNDEFINED, ha="center", va="center")
-    panel.set_xticks(panel.get_xticks(), panel.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    values = matrix.to_numpy()
+    panel.pcolormesh(values, cmap=_COLOURS, norm=_SCALE)
+    panel.set(facecolor="lightgrey", aspect="equal", xlim=(0, len(values)), ylim=(len(values), 0))
+    brightness = _COLOURS(_SCALE(values))[..., :3] @ np.array([0.299, 0.587, 0.114])
+    for (row, column), value in np.ndenumerate(values):
+        text = _UNDEFINED if np.isnan(value) else f"{value:z.2f}"
+        colour = "white" if brightness[row, column] < _DARK and not np.isnan(value) else "black"
+        panel.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour)
+    middles = np.arange(len(values)) + 0.5
+    panel.set_xticks(middles, map(method_title, matrix.columns), rotation=45, ha="right", rotation_mode="anchor")
+    panel.set_yticks(middles, map(method_title, matrix.index))
+    for spine in panel.spines.values():
+        spine.set_visible(False)
