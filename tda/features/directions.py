@@ -76,7 +76,7 @@ def _inner(left: "Tensor | Outer", right: "Tensor | Outer") -> Tensor:
     if isinstance(left, Outer):
         weights = left.inputs @ right.inputs.mT + left.with_bias
         return (weights * (left.deltas @ right.deltas.mT)).sum((1, 2))
-    return torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+    return torch.linalg.vecdot(left.reshape(len(left), -1), right.reshape(len(right), -1))
 
 
 def _scaled(tensor: Tensor, factors: Tensor) -> Tensor:
