@@ -66,7 +66,7 @@ def _mapped(function: Callable[..., Tensor], *directions: Directions) -> Directi
 def _inner(left: "Tensor | FactoredRows", right: "Tensor | FactoredRows") -> Tensor:
     if isinstance(left, FactoredRows):
         return left.paired(right)
-    return torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+    return torch.linalg.vecdot(left.reshape(len(left), -1), right.reshape(len(right), -1))
 
 
 def _scaled(tensor: Tensor, factors: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ from torch.func import functional_call, vmap
 
 from tda.features.directions import Directions
 from tda.gradients.factored_rows import FactoredRows
-from tda.gradients.layer_rows import Layer, layer_rows
+from tda.gradients.layer_rows import layer_rows
+from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import ModuleCall
 from tda.models.model_state import trained_parameters
