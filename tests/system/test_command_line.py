@@ -13,6 +13,18 @@ from conftest import CHECKOUT, assert_refused, run_script
 from tda.system.command_line import run
 from tda.system.errors import UserError
 
+PROGRAM = """
+from dataclasses import dataclass
+from tda.system.command_line import run
+
+@dataclass
+class Settings:
+    size: int = 10
+    "How large it is."
+
+run(Settings(), "", lambda settings: "done")
+"""
+
 
 @dataclass
 class Settings:
@@ -41,6 +53,28 @@ def test_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: py
 
     assert end_of(main, monkeypatch) == 130
     assert "the same command continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), OSError("failed to map segment")]
+)
+def test_lack_of_memory_says_what_to_choose(error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    def main(settings: Settings) -> str:
+        raise error
+
+    assert end_of(main, monkeypatch) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: memory ran out; choose fewer") and told.count("\n") == 1
+
+
+def test_reader_that_goes_away_is_no_mistake(tmp_path: Path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, program], stdout=write, stderr=subprocess.PIPE, env=environment, text=True)
+    assert done.returncode == 128 + signal.SIGPIPE and done.stderr == ""
 
 
 def test_defect_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
