@@ -26,6 +26,7 @@ from tda.models.model_state import trained_parameters
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import load_base, silence_transformers
 from tda.system.inputs import Inputs, call, chosen
+from tda.training.checkpoints import save_checkpoint
 from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
 from tda.training.members import Member
@@ -109,6 +110,13 @@ def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list
     for member in members:
         assert len(flat_parameters(member.model)) == NUM_PARAMETERS[kind]
     return train, test, members
+
+
+def stored(members: list[Member]) -> list[Member]:
+    """The members, once their checkpoints are on disk, where methods along the trajectory look for them."""
+    for member in members:
+        save_checkpoint(member.study, member.seed_id, member.epoch, member.state, {})
+    return members
 
 
 def score(method: str, members: list[Member], train: Split, test: Split, **settings) -> list[Tensor]:

@@ -83,7 +83,9 @@ def test_ridge_is_checked(ensemble: Ensemble):
         with pytest.raises(UserError, match="ridge is (-1.0|nan); it must be at least 0, or None"):
             score("trak", members, ensemble.train, ensemble.test, ridge=wrong)
     repeated = ensemble.train[[0, 0, 1, 2, 3, 4, 5]]
-    # Dimension 4: of the features' matrix, to which a repeated example does no harm.
+    # In 4 dimensions the system is that of the features, to which a repeated example does no harm.
+    (found,) = score("trak_projected", members, repeated, ensemble.test, ridge=0.0, dimension=4)
+    assert torch.isfinite(found).all()
     for method, settings in (("trak", {}), ("trak_projected", {"dimension": 8})):
         with pytest.raises(UserError, match="ridge of 0; raise it"):
             score(method, members, repeated, ensemble.test, ridge=0.0, **settings)
