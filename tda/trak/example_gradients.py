@@ -16,7 +16,7 @@ from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.gradient_kernel import BLOCK_SIZE
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.projections import Projection
-from tda.gradients.selected_parameters import refuse_batch_statistics, selected_shapes
+from tda.gradients.selected_parameters import refuse_batch_statistics, refuse_opaque, selected_shapes
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, chosen, parts_of
 from tda.trak.modelout_functions import AbstractModelOutput, LogitsModelOutput
@@ -41,7 +41,7 @@ class LayerGradients:
         """Projected gradients (n, dimension) of the batch's examples."""
         inputs, labels = self.task.split(batch)
         if self._plan is None:
-            _refuse_without_gradient(self.model, self.task, self.parameters, batch)
+            _refuse_without_gradient(self.model, self.task, batch)
             self._plan = plan_gradients(self.model, inputs, self.parameters)
         size = self._block_size(chosen(inputs, slice(0, 1)), labels[:1])
         blocks = self._plan.streamed(inputs, labels, self.task.quantity, size)
@@ -74,7 +74,7 @@ class FunctionalGradients:
         Raises UserError if a module mixes the examples of a batch or the output has no gradient.
         """
         if self.vectorized is None:
-            _refuse_without_gradient(self.model, self.task, self.parameters, batch)
+            _refuse_without_gradient(self.model, self.task, batch)
         shapes = selected_shapes(self.model, self.parameters)
         gradient = self._gradient(list(shapes))
         with evaluation(self.model, differentiable=()), sdpa_kernel(SDPBackend.MATH):
@@ -93,21 +93,26 @@ class FunctionalGradients:
         def output(selected: dict[str, Tensor], *example: Tensor) -> Tensor:
             return self.task.get_output(self.model, weights | selected, buffers, *example).sum()
 
-        return lambda *example: grad(output)(selected, *example)
+        # An output may overwrite what it is given.
+        return lambda *example: grad(output)(selected, *(tensor.clone() for tensor in example))
 
 
-def _refuse_without_gradient(
-    model: nn.Module, task: AbstractModelOutput, parameters: Collection[str] | None, batch: Sequence[Tensor]
-) -> None:
-    """Raise UserError where an example has no gradient of its own."""
+def _refuse_without_gradient(model: nn.Module, task: AbstractModelOutput, batch: Sequence[Tensor]) -> None:
+    """Raise UserError where an example has no gradient of its own, or none with respect to any parameter.
+
+    An example that reaches none of the chosen parameters, but others, has gradient zero.
+    """
+    refuse_opaque(model)
     refuse_batch_statistics(model)
-    with evaluation(model, differentiable=selected_shapes(model, parameters)):
-        weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-        if not task.get_output(model, weights, buffers, *(tensor[0] for tensor in batch)).requires_grad:
-            raise UserError(
-                "the model's output has no gradient with respect to the chosen parameters; compute it without torch.no_grad() "
-                "and detach(), and from the weights that get_output is given"
-            )
+    parameters = dict(model.named_parameters())
+    floating = [name for name, parameter in parameters.items() if parameter.is_floating_point()]
+    with evaluation(model, differentiable=floating):
+        output = task.get_output(model, parameters, dict(model.named_buffers()), *(tensor[0].clone() for tensor in batch))
+    if not output.requires_grad:
+        raise UserError(
+            "the model's output has no gradient with respect to any parameter; compute it without torch.no_grad() and "
+            "detach(), and from the weights that get_output is given"
+        )
 
 
 def _vectorized(gradient: Callable[..., dict[str, Tensor]], batch: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.gradients.projections import Projection
+from tda.gradients.single_precision import in_single_precision, single_precision
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
 from tda.system.files import sha256
@@ -55,7 +56,7 @@ class TRAKer:
         grad_wrt: Iterable[str] | None = None,
         lambda_reg: float | None = None,
     ) -> None:
-        """Prepare the model, in evaluation mode, and the folder.
+        """Prepare the model, in evaluation mode, and the folder; of a model in 16 bits a copy in float32, 4 bytes a parameter.
 
         task: "image_classification", "text_classification", "clip", "language_modeling" or an AbstractModelOutput;
         train_set_size: number of training examples; device: "auto" is cuda where there is one; projector: a Projection to use
@@ -77,7 +78,7 @@ class TRAKer:
         self.logger = logging.getLogger("tda.trak")
         self.logger.setLevel(logging_level)
         self.device = pick_device(str(device))
-        self.model = model.to(self.device).eval()
+        self.model = single_precision(model.to(self.device)).eval()
         self.task = task_output(task)
         self.train_set_size = train_set_size
         self.projector = projector or Projection(proj_dim, projector_seed)
@@ -200,7 +201,7 @@ class TRAKer:
         return read_array(self._folder.scores(exp_name, model_id))
 
     def _add(self, batch: Iterable[Tensor], inds: Iterable[int] | None, num_samples: int | None) -> None:
-        batch = [tensor.to(self.device) for tensor in batch]
+        batch = [in_single_precision(tensor.to(self.device)) for tensor in batch]
         positions = self._positions(len(batch[0]), inds, num_samples)
         if any(len(tensor) != len(positions) for tensor in batch):
             raise UserError(f"the batch holds {len(batch[0])} examples, not {len(positions)}; give the number it holds")
@@ -212,7 +213,8 @@ class TRAKer:
         if self._rows.out_to_loss is not None:
             weights, buffers = dict(self.model.named_parameters()), dict(self.model.named_buffers())
             with torch.no_grad():
-                out_to_loss = self.task.get_out_to_loss_grad(self.model, weights, buffers, batch)
+                given = [tensor.clone() for tensor in batch]
+                out_to_loss = self.task.get_out_to_loss_grad(self.model, weights, buffers, given)
             out_to_loss = torch.as_tensor(out_to_loss).reshape(len(positions))
         self._rows.write(positions, gradients, out_to_loss)
 
