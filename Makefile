@@ -5,45 +5,47 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 TASK := digits3
 NUM_PER_CLASS := 10
-METHODS := gd_and_gc if ats loo tracin gas repsim if_arnoldi ekfac trak
+METHODS := all
 
-.PHONY: results results-vit yardsticks yardsticks-lr yardsticks-mlp test test-long clean
+.PHONY: results results-vit yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
 
 # The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`.
 results: MODEL := cnn
 results: TRAINING := run_cnn_training.py
-# The same study of fine-tuned vision transformers; without leave-one-out by `make results-vit METHODS="gd_and_gc if ats"`.
+# The same study of fine-tuned vision transformers; without leave-one-out by `make results-vit METHODS=grad_dot,if,ats`.
 results-vit: MODEL := vit
 results-vit: TRAINING := run_vit_finetuning.py
 
-results results-vit: CHOSEN = --task $(TASK) --num_per_class $(NUM_PER_CLASS)
-results results-vit: EXPERIMENT = $(MODEL)_$(TASK)_$(NUM_PER_CLASS)pc
+results results-vit: CHOSEN = --model $(MODEL) --task $(TASK) --num_per_class $(NUM_PER_CLASS)
 results results-vit: $(VENV)/installed
-	$(RUN) run_subset_generation.py $(CHOSEN)
+	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
 	$(RUN) $(TRAINING) $(CHOSEN)
-	set -e; for method in $(METHODS); do $(RUN) tda_$(MODEL)_scripts/run_$(MODEL)_$$method.py $(CHOSEN); done
-	$(RUN) run_compute_pvalues.py --experiment $(EXPERIMENT)
-	$(RUN) run_correlation_analysis.py --experiment $(EXPERIMENT)
-	$(RUN) run_show_summary.py --experiment $(EXPERIMENT)
+	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
+	$(RUN) run_compute_pvalues.py $(CHOSEN)
+	$(RUN) run_correlation_analysis.py $(CHOSEN)
+	$(RUN) run_show_summary.py $(CHOSEN)
 
 # Which attribution predicts retraining? The field's two MNIST settings from nothing, each step in two processes of one thread.
 yardsticks: yardsticks-lr yardsticks-mlp
 
 yardsticks-lr: ALONG := kernel_trajectory,if_trajectory
-yardsticks-lr: INFLUENCE := --damping 0.012
+yardsticks-lr: INFLUENCE := --if.damping 0.012
 yardsticks-mlp: ALONG := kernel_trajectory
-yardsticks-mlp: INFLUENCE := --damping 0.02 --matrix heaviest_rows
+yardsticks-mlp: INFLUENCE := --if.damping 0.02 --if.matrix heaviest_rows
 yardsticks-lr yardsticks-mlp: export OMP_NUM_THREADS = 1
+yardsticks-lr yardsticks-mlp: CHOSEN = --model $* --task mnist --num_per_class 500
 yardsticks-lr yardsticks-mlp: yardsticks-%: $(VENV)/installed
-	$(RUN) run_mlp_training.py --model $*
-	$(call halves,--model $* --num_seeds 6,50,100)
-	$(call halves,--model $* --purpose fitting --num_seeds 1,100,200)
-	set -e; chosen="--model $* --task mnist --num_per_class 500"; scripts=tda_cnn_scripts/run_cnn; \
-	$(RUN) $${scripts}_trajectory.py $$chosen --methods $(ALONG) & first=$$!; \
-	for method in gd_and_gc repsim ekfac trak; do $(RUN) $${scripts}_$$method.py $$chosen; done; \
-	$(RUN) $${scripts}_if.py $$chosen --no-published $(INFLUENCE); \
-	$(RUN) $${scripts}_datamodels.py $$chosen --num_subsets 20; wait $$first
-	$(RUN) run_lds_evaluation.py --experiment $*_mnist_500pc
+	$(RUN) run_subset_generation.py --task mnist --num_per_class 500
+	$(RUN) run_mlp_training.py $(CHOSEN)
+	$(call halves,$(CHOSEN) --num_retrainings 6,50,100)
+	$(call halves,$(CHOSEN) --purpose fitting --num_retrainings 1,100,200)
+	$(RUN) run_tda.py $(CHOSEN) --methods $(ALONG) & first=$$!; set -e; \
+	$(RUN) run_tda.py $(CHOSEN) --methods grad_dot,grad_cos,repsim,repdot,ekfac,trak,trak_projected; \
+	$(RUN) run_tda.py $(CHOSEN) --methods if $(INFLUENCE); \
+	$(RUN) run_tda.py $(CHOSEN) --methods datamodels,empirical_influence \
+		--datamodels.num_subsets 20 --empirical_influence.num_subsets 20; \
+	wait $$first
+	$(RUN) run_lds_evaluation.py $(CHOSEN)
 
 # Retrainings of $(1): the subsets up to $(2) in one process, those from there to $(3) in another.
 define halves
@@ -51,17 +53,32 @@ define halves
 	$(RUN) run_subset_retraining.py $(1) --first_subset $(2) --num_subsets $(3) && wait $$first
 endef
 
-test: $(VENV)/installed
-	$(RUN) -m ruff check .
+test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: $(VENV)/installed
 	$(RUN) -m pytest -m long -s
 
-$(VENV)/installed: req.txt pyproject.toml
+lint: $(VENV)/installed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports
+
+format: $(VENV)/installed
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+$(VENV)/installed: req.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -r req.txt
+	$(VENV)/bin/pip install --quiet -c constraints.txt -r req.txt
 	touch $@
 
+# Trained models and results, of which it lists the folders and asks; results/reference/ and data/ stay.
 clean:
-	rm -rf models results/cnn_* results/cnn3_* results/vit_* results/lr_* results/mlp_* results/resnet9_*
+	@root="$${TDA_ROOT:-.}"; set --; \
+	for folder in "$$root"/models "$$root"/results/*/; do \
+		case "$$folder" in */results/reference/) ;; *) if [ -d "$$folder" ]; then set -- "$$@" "$$folder"; fi ;; esac; \
+	done; \
+	if [ $$# = 0 ]; then echo "nothing to delete below $$root"; exit 0; fi; \
+	printf '%s\n' "$$@"; printf 'Delete these folders? [y/N] '; read -r answer || answer=; \
+	if [ "$$answer" = y ]; then rm -rf -- "$$@"; else echo "nothing was deleted"; fi

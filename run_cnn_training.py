@@ -5,20 +5,19 @@ Writes models/<model>/<experiment>/<seed>/ckpt_epoch_<k>.safetensors for the las
 and results/<experiment>/manifest.json. Cost on two CPU cores: seconds at 10 examples per class.
 """
 
-from dataclasses import dataclass
+from tda.settings import Training, run
 
-from tda.steps.training import TrainingSettings, train_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(TrainingSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-
+SETTINGS = Training(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    early_epochs=(),
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, train_experiment)
+    run(SETTINGS, __doc__)

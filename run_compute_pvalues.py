@@ -11,27 +11,17 @@ Writes into results/<experiment>/, for each method and the mean over the last k 
 Cost on two CPU cores: 10 s for 6 methods and 4,500 pairs, 25 s for 5 methods and 250,000 pairs.
 """
 
-from dataclasses import dataclass
+from tda.settings import ComputePvalues, run
 
-from tda.experiments.folders import ResultsFolder
-from tda.steps.compute_pvalues import compute_pvalues
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings:
-    """The constants to edit."""
-
-    experiment: str = "cnn_digits3_10pc"
-    """Folder below results/ to analyse, <model>_<task>_<num_per_class>pc."""
-    force: bool = False
-    """Accepted as by every script; this one always writes everything anew."""
-
-
-def main(settings: Settings) -> str:
-    """Test the scores of every method found."""
-    return compute_pvalues(ResultsFolder(settings.experiment), vars(settings))
-
+SETTINGS = ComputePvalues(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

@@ -8,27 +8,18 @@ A correlation with a constant, such as p-values that are all 0, is undefined: an
 Cost on two CPU cores: seconds.
 """
 
-from dataclasses import dataclass
+from tda.settings import CorrelationAnalysis, run
 
-from tda.experiments.folders import ResultsFolder
-from tda.steps.correlation_analysis import correlate_methods
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings:
-    """The constants to edit."""
-
-    experiment: str = "cnn_digits3_10pc"
-    """Folder below results/ to analyse, <model>_<task>_<num_per_class>pc."""
-    num_checkpoints: int = 5
-    """A seed's score is the mean over this many of its last checkpoints, or over all where fewer are stored."""
-
-
-def main(settings: Settings) -> str:
-    """Correlate every method found with every other."""
-    return correlate_methods(ResultsFolder(settings.experiment), settings.num_checkpoints, vars(settings))
-
+SETTINGS = CorrelationAnalysis(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    num_seeds=None,
+    num_checkpoints=5,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

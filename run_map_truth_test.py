@@ -1,4 +1,4 @@
-"""Do influence maps tell the truth? Training steps on the most important pixels alone, and on images without them.
+"""Step 9: do influence maps tell the truth? Training steps on the most important pixels alone, and on images without them.
 
 Reads the ensemble of a training script.
 Writes results/<experiment>/map_truth.csv, .png and .pdf: the test loss change (nats, positive = helpful) of one step on the
@@ -7,20 +7,24 @@ over seeds.
 Cost: two minutes of one CPU core for ten seeds of cifar10 with 200 images a class.
 """
 
-from dataclasses import dataclass
+from tda.settings import MapTruthTest, run
 
-from tda.steps.map_truth_test import TruthSettings, run_truth_test
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(TruthSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-
+SETTINGS = MapTruthTest(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    num_test=40,
+    num_train=5,
+    score="grad_dot",
+    ranked_by="map_times_change",
+    smoothing_copies=0,
+    smoothing_deviation=0.1,
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, run_truth_test)
+    run(SETTINGS, __doc__)

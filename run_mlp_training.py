@@ -9,20 +9,19 @@ training, for a few early ones, and results/<experiment>/manifest.json. The sett
 Cost: one training of 20 (lr) or 50 (mlp, resnet9) epochs for each seed.
 """
 
-from dataclasses import dataclass
+from tda.settings import Training, run
 
-from tda.steps.training import TrainingSettings, train_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(TrainingSettings):
-    """The constants to edit."""
-
-    model: str = "mlp"
-    task: str = "mnist"
-    num_per_class: int = 500
-
+SETTINGS = Training(
+    experiment=None,
+    model="mlp",
+    task="mnist",
+    num_per_class=500,
+    early_epochs=(),
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, train_experiment)
+    run(SETTINGS, __doc__)

@@ -9,20 +9,22 @@ Writes into results/<experiment>/
 Cost: methods x shares x test examples x seeds retrainings.
 """
 
-from dataclasses import dataclass
+from tda.settings import RemovalEvaluation, run
 
-from tda.steps.removal_evaluation import RemovalSettings, evaluate_removal
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(RemovalSettings):
-    """The constants to edit."""
-
-    experiment: str = "mlp_mnist_500pc"
-    num_test: int = 20
-    num_seeds: int = 3
-
+SETTINGS = RemovalEvaluation(
+    experiment=None,
+    model="mlp",
+    task="mnist",
+    num_per_class=500,
+    num_seeds=None,
+    shares=(0.01, 0.05),
+    num_test=20,
+    num_retrainings=3,
+    methods=(),
+    num_checkpoints=5,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, evaluate_removal)
+    run(SETTINGS, __doc__)

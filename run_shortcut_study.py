@@ -1,4 +1,4 @@
-"""Shortcut study: plant a patch in one class's training images, and see whether influence maps lie on it.
+"""Step 9: plant a patch in one class's training images, and see whether influence maps lie on it.
 
 Reads data/subset_indices/<task>/ and the data set; uses the plain ensemble of the training script, or trains it.
 Writes models/<model>/<experiment>_shortcut/, and into results/<experiment>_shortcut/
@@ -9,20 +9,33 @@ Writes models/<model>/<experiment>_shortcut/, and into results/<experiment>_shor
 Cost: nine minutes of one CPU core for cifar10 with 200 images a class, ten seeds and --num_test 10, most of it training.
 """
 
-from dataclasses import dataclass
+from tda.settings import ShortcutStudy, run
 
-from tda.steps.shortcut_study import ShortcutSettings, run_shortcut_study
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ShortcutSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-
+SETTINGS = ShortcutStudy(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    red=1.0,
+    green=0.0,
+    blue=0.0,
+    patch_size=5,
+    patch_row=2,
+    patch_column=2,
+    patched_class=0,
+    patched_share=0.5,
+    num_test=20,
+    num_train=3,
+    scores=("grad_cos", "grad_dot"),
+    smoothing_copies=10,
+    smoothing_deviation=0.1,
+    channel_reduction="largest",
+    num_checkpoints=1,
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, run_shortcut_study)
+    run(SETTINGS, __doc__)

@@ -17,8 +17,9 @@ from pathlib import Path
 import map_tables
 import pandas as pd
 import yardstick_tables
+from rooms import rooms_table
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -159,6 +160,7 @@ TABLES = {
     "costs": cost_table,
     "curvature": curvature_table,
     "base": base_table,
+    "rooms": lambda: markdown(rooms_table()),
 }
 TABLES |= {
     marker: partial(_from_csvs, render)

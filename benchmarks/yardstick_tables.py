@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 LDS_ORDER = ["mlp_mnist_500pc", "lr_mnist_500pc", "cnn_mnist3_50pc", "cnn_cifar10_50pc"]
 PAIR_CHOICES = {

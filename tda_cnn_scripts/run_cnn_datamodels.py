@@ -6,32 +6,22 @@ checkpoint of a seed.
 Cost: a cross-validated regression for each test example and seed, after the retrainings.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-    alpha: float = 0.5
-    """Share of the training examples in a subset, as retrained."""
-    num_subsets: int = 100
-    """Subsets that each seed is fitted to; ten seeds need ten times as many retrainings."""
-    penalty: str = "ridge"
-    """Penalty of the datamodels' regression, chosen by cross-validation: ridge or lasso."""
-
-
-def main(settings: Settings) -> str:
-    """Score by both."""
-    subsets = {"alpha": settings.alpha, "num_subsets": settings.num_subsets}
-    return score_experiment(settings, {"datamodels": subsets | {"penalty": settings.penalty}, "empirical_influence": subsets})
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    methods={
+        "datamodels": {"alpha": 0.5, "num_subsets": 100, "penalty": "ridge"},
+        "empirical_influence": {"alpha": 0.5, "num_subsets": 100},
+    },
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

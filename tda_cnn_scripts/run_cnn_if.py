@@ -6,36 +6,22 @@ metadata holds the solver's residual.
 Cost on two CPU cores, ten seeds of mnist3 at 10 per class: about a minute.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-    matrix: str = "gauss_newton"
-    """Curvature that the converged influence function inverts: heaviest_rows, gauss_newton, or hessian (slow, indefinite)."""
-    damping: float = 0.5
-    """Number added to the diagonal of the curvature by the converged form."""
-    lissa_damping: float = 5e-3
-    """Damping of the published recursion."""
-    published: bool = True
-    """Whether to score by the published recursion too, whose cost grows with training examples x test examples x parameters."""
-
-
-def main(settings: Settings) -> str:
-    """Score by both forms of influence functions."""
-    methods = {"if": {"matrix": settings.matrix, "damping": settings.damping}}
-    if settings.published:
-        methods["if_lissa"] = {"damping": settings.lissa_damping}
-    return score_experiment(settings, methods)
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    methods={
+        "if": {"matrix": "gauss_newton", "damping": 0.5, "tolerance": 1e-4, "max_iterations": 200},
+        "if_lissa": {"damping": 5e-3, "scale": 1e4, "batch_size": 8},
+    },
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

@@ -6,30 +6,19 @@ metadata holds the eigenvalues and their residuals.
 Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 20 s.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-    iterations: int = 20
-    """Products with the Hessian for each member."""
-    num_eigenvalues: int = 10
-    """How many eigenvalues, those of largest magnitude, are kept."""
-
-
-def main(settings: Settings) -> str:
-    """Score by Arnoldi's influence functions."""
-    kept = {"iterations": settings.iterations, "num_eigenvalues": settings.num_eigenvalues}
-    return score_experiment(settings, {"if_arnoldi": kept})
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    methods={"if_arnoldi": {"iterations": 20, "num_eigenvalues": 10}},
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

@@ -5,25 +5,19 @@ Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.par
 Cost on two CPU cores, ten seeds of mnist3 at 10 per class: about a minute.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-
-
-def main(settings: Settings) -> str:
-    """Score by leave-one-out."""
-    return score_experiment(settings, {"loo": {}})
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    methods={"loo": {}},
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

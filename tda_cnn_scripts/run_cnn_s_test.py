@@ -6,20 +6,22 @@ a checkpoint for mnist3) and, with --new_indices, new_examples_epoch_<k>.parquet
 Cost on two CPU cores: seconds for each checkpoint of digits3, a minute for mnist3.
 """
 
-from dataclasses import dataclass
+from tda.settings import STest, run
 
-from tda.steps.s_test import STestSettings, keep_s_test
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(STestSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-
+SETTINGS = STest(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    method="if",
+    damping=None,
+    num_checkpoints=1,
+    new_indices="",
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, keep_s_test)
+    run(SETTINGS, __doc__)

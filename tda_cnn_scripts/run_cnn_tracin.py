@@ -6,25 +6,19 @@ over a seed's checkpoints is TracInCP.
 Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 5 s.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "cnn"
-    task: str = "digits3"
-    num_per_class: int = 10
-
-
-def main(settings: Settings) -> str:
-    """Score by TracInCP."""
-    return score_experiment(settings, {"tracin": {}})
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    methods={"tracin": {}},
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

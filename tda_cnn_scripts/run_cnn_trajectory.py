@@ -1,38 +1,27 @@
-"""Step 3: methods that follow the training: TRAK's regression at early checkpoints too (kernel_trajectory, trak_trajectory).
+"""Step 3: methods that follow the training: regressions on gradients at early checkpoints too.
 
-Reads the ensemble of run_mlp_training.py, or one trained with --early_epochs.
+Reads the ensemble of run_cnn_training.py, trained with --early_epochs, and averages over those epochs: both kernels
+(kernel_trajectory) or TRAK's alone (trak_trajectory). For models of few parameters there is --methods if_trajectory too.
 Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.parquet (positive = helpful).
 Cost: for each seed and kept epoch a gradient kernel and a regression (trak_trajectory), or two of each (kernel_trajectory).
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.methods import method_named
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "mlp"
-    task: str = "mnist"
-    num_per_class: int = 500
-    early_epochs: str = ""
-    """Early epochs whose checkpoints count besides the scored one, such as 1,2,5; without it those of the training plan."""
-    methods: str = "kernel_trajectory,trak_trajectory"
-    """Which to score by: kernel_trajectory, trak_trajectory, if_trajectory (for models of few parameters) or, at the scored
-    checkpoint alone, trak_kernels."""
-
-
-def main(settings: Settings) -> str:
-    """Score by the averaged regressions."""
-    chosen = {}
-    for name in settings.methods.split(","):
-        chosen[name] = {"early_epochs": settings.early_epochs} if "early_epochs" in method_named(name).settings else {}
-    return score_experiment(settings, chosen)
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="cnn",
+    task="digits3",
+    num_per_class=10,
+    methods={
+        "kernel_trajectory": {"early_epochs": "", "ridge_factor": 1.0, "curvature_power": 0.5},
+        "trak_trajectory": {"early_epochs": ""},
+    },
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

@@ -5,29 +5,19 @@ Writes results/<experiment>/tda_scores/<method>/<seed>/attribution_epoch_<k>.par
 Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 45 s.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "vit"
-    task: str = "digits3"
-    num_per_class: int = 10
-    matrix: str = "fisher"
-    """Curvature that is factored: fisher, or empirical_fisher with the training labels instead of the model's."""
-    damping: float | None = None
-    """Number added to every eigenvalue; without it 0.1 times the layer's mean eigenvalue."""
-
-
-def main(settings: Settings) -> str:
-    """Score by EK-FAC influence functions."""
-    return score_experiment(settings, {"ekfac": {"matrix": settings.matrix, "damping": settings.damping}})
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="vit",
+    task="digits3",
+    num_per_class=10,
+    methods={"ekfac": {"matrix": "fisher", "damping": None}},
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

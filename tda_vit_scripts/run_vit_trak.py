@@ -7,39 +7,22 @@ rest), where it was not called for a single seed.
 Cost on two CPU cores, ten seeds of digits3 at 10 per class: about 25 s.
 """
 
-from dataclasses import dataclass
+from tda.settings import Scoring, run
 
-from tda.scores.ensemble_scores import write_ensemble_scores
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.system.command_line import run_script
-
-
-@dataclass
-class Settings(ScoringSettings):
-    """The constants to edit."""
-
-    model: str = "vit"
-    task: str = "digits3"
-    num_per_class: int = 10
-    ridge: float | None = None
-    """Number added to the diagonal of the gradients' kernel; without it the mean of that diagonal."""
-    dimension: int = 2048
-    """Dimension of the projected gradients."""
-    projection: str = "sparse"
-    """Kind of random projection: normal, rademacher or sparse."""
-    projection_seed: int = 0
-    """From which every member's own projection is drawn."""
-
-
-def main(settings: Settings) -> str:
-    """Score by both forms of TRAK, then combine the members' scores."""
-    projected = {name: getattr(settings, name) for name in ("ridge", "dimension", "projection", "projection_seed")}
-    methods = {"trak": {"ridge": settings.ridge}, "trak_projected": projected}
-    lines = [score_experiment(settings, methods)]
-    if settings.seed_id is None:
-        lines += [write_ensemble_scores(settings.experiment.results, name) for name in methods]
-    return "; ".join(lines)
-
+SETTINGS = Scoring(
+    experiment=None,
+    model="vit",
+    task="digits3",
+    num_per_class=10,
+    methods={
+        "trak": {"ridge": None},
+        "trak_projected": {"ridge": None, "dimension": 2048, "projection_seed": 0, "projection": "sparse"},
+    },
+    seed_id=None,
+    num_seeds=None,
+    device="auto",
+    force=False,
+)
 
 if __name__ == "__main__":
-    run_script(Settings, main)
+    run(SETTINGS, __doc__)

@@ -1,5 +1,6 @@
 """What the tests share: a root folder of their own, a tiny trained ensemble, scripts run as a user runs them, real data."""
 
+import importlib
 import importlib.util
 import os
 import random
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +21,6 @@ from tda.data.splits import Split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.models import vit_pretraining
-from tda.steps.training import TrainingSettings, train_experiment
 from tda.training.members import Member, load_members
 from tda.training.study import Study, open_study
 
@@ -78,7 +79,7 @@ def trained(experiment: Experiment, folder: Path) -> Path:
         monkeypatch.setenv("TDA_ROOT", str(folder))
         shrink_embedded_base(monkeypatch)
         make_root(folder)
-        train_experiment(TrainingSettings(experiment.model, experiment.task, experiment.num_per_class, device="cpu"))
+        run_here("run_cnn_training.py", model=experiment.model, num_per_class=experiment.num_per_class)
     return folder
 
 
@@ -129,8 +130,9 @@ def ensemble(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 
 def start_script(script: str, *arguments: object, root: Path, **options: object) -> subprocess.Popen:
-    """Start a script on the CPU, from a working directory that is not the checkout."""
+    """Start a script on the CPU, from a working directory that is not the checkout, without the bars of a slow machine."""
     environment = os.environ | {"TDA_ROOT": str(root), "CUDA_VISIBLE_DEVICES": "", "OMP_WAIT_POLICY": "PASSIVE"}
+    environment["TQDM_DISABLE"] = "1"
     command = [sys.executable, str(CHECKOUT / script), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=root.parent, env=environment, **pipes, **options)
@@ -152,13 +154,27 @@ def assert_refused(done: subprocess.CompletedProcess, *words: str) -> None:
 
 
 def script_module(script: str) -> ModuleType:
-    """A script as a module, so that its Settings and main can be called."""
+    """A script as a module, for its SETTINGS and its docstring."""
     name = "script_" + Path(script).stem
     if name not in sys.modules:
         specification = importlib.util.spec_from_file_location(name, CHECKOUT / script)
         sys.modules[name] = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+def settings_of(script: str, **changed: object) -> Any:
+    """A script's constants, some of them changed, to be computed with on the CPU."""
+    return replace(script_module(script).SETTINGS, **{"device": "cpu"} | changed)
+
+
+def run_here(script: str, **changed: object) -> str:
+    """Do what a script does in this process, some of its constants changed; returns its closing line."""
+    settings = settings_of(script, **changed)
+    stem = type(settings).__module__.rpartition(".")[2]
+    # What a step sets for its process, another script's process would not see.
+    torch.set_flush_denormal(False)
+    return importlib.import_module(f"tda.steps.{stem}").main(settings)
 
 
 def contents(folder: Path, *patterns: str) -> dict[str, bytes]:
@@ -177,9 +193,9 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds MNIST and CIFAR-10 in torchvision's layout; skips where there is no such data."""
     if all((CHECKOUT / "data" / name).exists() for name in RAW_FOLDERS):
         return CHECKOUT / "data"
-    unpack = CHECKOUT.parent / "shared" / "data" / "unpack"
-    if not unpack.exists():
-        pytest.skip(f"MNIST and CIFAR-10 are neither in {CHECKOUT / 'data'} nor can {unpack} lay them out")
+    unpack = Path(os.environ.get("TDA_UNPACK", ""))
+    if not unpack.is_file():
+        pytest.skip(f"MNIST and CIFAR-10 are not in {CHECKOUT / 'data'}, and TDA_UNPACK names no program that lays them out")
     folder = tmp_path_factory.mktemp("raw")
     subprocess.run([sys.executable, unpack, folder], check=True, capture_output=True)
     return folder

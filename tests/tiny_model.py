@@ -12,14 +12,14 @@ import torch
 from conftest import CPU, SEEDS
 from tiny_texts import LanguageModel, TextClassifier
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.func import grad, jacrev
 from torch.nn import functional
 
 from tda.data.index_files import write_subset
 from tda.data.splits import Split, load_split
 from tda.data.tasks import Task, task_named
 from tda.experiments.folders import Experiment
-from tda.methods import METHODS
+from tda.methods.registry import load_method
 from tda.models.families import ModelFamily
 from tda.models.lora import adapted
 from tda.models.model_state import trained_parameters
@@ -113,8 +113,8 @@ def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list
 
 def score(method: str, members: list[Member], train: Split, test: Split, **settings) -> list[Tensor]:
     """Scores of each member by a registered method with its default settings, but for the given ones."""
-    chosen = METHODS[method].settings | settings
-    return [found.scores for found in METHODS[method].score(members, train, test, chosen)]
+    chosen = load_method(method).settings | settings
+    return [found.scores for found in load_method(method).score(members, train, test, chosen)]
 
 
 def counted_places(logits: Tensor, label: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -164,6 +164,11 @@ def values(model: nn.Module, split: Split, function: OfOne) -> Tensor:
         return torch.stack([function(call(model, inputs), label) for inputs, label in examples_of(split)])
 
 
+def margins(model: nn.Module, split: Split) -> Tensor:
+    """Margin of each example (n,), one at a time, without gradients."""
+    return values(model, split, margin_of_one)
+
+
 def naive_gradients(model: nn.Module, split: Split, function: OfOne = loss_of_one) -> Tensor:
     """Gradients (n * R, p) of a function's R numbers by autograd, one example at a time, in the model's precision.
 
@@ -179,14 +184,14 @@ def naive_gradients(model: nn.Module, split: Split, function: OfOne = loss_of_on
 
 
 def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
-    """The Hessian (p, p) of the mean loss."""
+    """The Hessian (p, p) of the mean loss, a row at a time: torch.func's is wrong by the weights of layer norms."""
 
     def loss(flat: Tensor) -> Tensor:
-        each = [loss_of_one(logits_of(model, flat, inputs), label) for inputs, label in examples_of(split)]
+        logits = logits_of(model, flat, split.inputs)
+        each = [loss_of_one(logits[i : i + 1], label) for i, label in enumerate(split.labels)]
         return torch.stack(each).mean()
 
-    # Forward over reverse, as torch.func.hessian has it, gives layer norms a Hessian that is not symmetric (torch 2.11).
-    return jacrev(jacrev(loss))(flat_parameters(model))
+    return torch.autograd.functional.hessian(loss, flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
@@ -196,7 +201,7 @@ def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
     for inputs, label in examples_of(split):
         jacobian = jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
         logits = logits_of(model, flat, inputs)
-        curvature = jacrev(jacrev(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
+        curvature = jacrev(grad(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
         total += jacobian.T @ curvature(logits.flatten()) @ jacobian
     return total / len(split)
 

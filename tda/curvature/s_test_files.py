@@ -17,7 +17,8 @@ from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
-from tda.system.tensor_files import DamagedFileError, read_stream, write_stream
+from tda.system.tensor_files import read_stream, write_stream
+from tda.system.tensor_heads import DamagedFileError
 
 MEND = "delete it and run the s_test script again"
 _NAME = "s_test"
@@ -55,9 +56,10 @@ def score_new_examples(path: Path, model: nn.Module, objective: Objective, new: 
 
     Raises UserError if the file is damaged.
     """
+    like = next(iter(trained_parameters(model).values()))
     try:
         scores = [
-            times_vectors(model, objective, new, unflatten(vectors.to(new.device), model)).T
+            times_vectors(model, objective, new, unflatten(vectors.to(like), model)).T
             for vectors in read_stream(path, _NAME, _ROWS_AT_ONCE)
         ]
     except DamagedFileError as error:

@@ -1,4 +1,4 @@
-"""Images that come through the `datasets` library: by hub name, or from a folder of images or parquet files below data/."""
+"""Images of a folder below data/, in class folders or in parquet files, or of the hub, through the `datasets` library."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tda.data.picture_folders import PicturesOnDemand, pictures_in, printable
+from tda.data.picture_tables import RowsOnDemand, check_pictures, count_rows, label_names, parquet_files, paths_kept
 from tda.data.pools import Pool
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
+from tda.system.files import reading_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from PIL.Image import Image
+
+_FOLDER_COLUMNS = ("image", "label")
 
 
 @dataclass(frozen=True)
@@ -42,71 +46,88 @@ class LibrarySource:
 
         Raises UserError if the data set cannot be had or read, or if a column or class is not in it.
         """
+        if self.folder is not None and self._is_class_folders(split):
+            examples, names, files = self._pictures(split)
+        else:
+            examples, names, files = self._rows(split)
+        present, wanted = sorted(set(names)), [printable(name) for name in self.class_names]
+        for name in wanted:
+            if name not in present:
+                raise UserError(
+                    f"the {split} part of {self.where} has no examples of class {name}; its classes are {', '.join(present)}"
+                )
+        number = {name: label for label, name in enumerate([*wanted, *(name for name in present if name not in wanted)])}
+        return Pool(examples, np.array([number[name] for name in names], dtype=np.int64), files)
+
+    @property
+    def where(self) -> str:
+        """The data set in words."""
+        return str(self.folder) if self.folder else f"the hub's data set {self.path}"
+
+    def _is_class_folders(self, split: str) -> bool:
+        """Whether a part lies in class folders rather than in parquet files; raises UserError if in neither or in both."""
+        try:
+            with reading_folder(self.folder):
+                names = {entry.name for entry in self.folder.iterdir()}
+        except FileNotFoundError as error:
+            raise UserError(
+                f"{self.folder} is missing; put images there as {split}/<class>/<file>, or {split}.parquet"
+            ) from error
+        has_folder, parquet = split in names, parquet_files(self.folder, split)
+        if has_folder and parquet:
+            raise UserError(f"{self.folder} holds the folder {split} and {parquet[0].name} too; move one of them away")
+        if not has_folder and not parquet:
+            raise UserError(
+                f"the {split} part of {self.folder} cannot be read: it holds neither a folder {split} nor a file "
+                f"{split}.parquet; put images there as {split}/<class>/<file>"
+            )
+        return has_folder
+
+    def _pictures(self, split: str) -> tuple[PicturesOnDemand, Sequence[str], list[str]]:
+        for column in (self.image_column, self.label_column):
+            if column not in _FOLDER_COLUMNS:
+                raise UserError(self._no_column(column, _FOLDER_COLUMNS))
+        found = pictures_in(self.folder / split)
+        files = [printable(path.relative_to(data_folder())) for path in found.paths]
+        names = [f"{printable(path.relative_to(self.folder))} of {self.folder}" for path in found.paths]
+        return PicturesOnDemand(found.paths, names, self.channels, self.image_size), found.class_names, files
+
+    def _rows(self, split: str) -> tuple[RowsOnDemand, list[str], list[str] | None]:
         dataset = self._load(split)
         for column in (self.image_column, self.label_column):
             if column not in dataset.column_names:
-                raise UserError(
-                    f"{self._where()} has no column {column}; its columns are {', '.join(dataset.column_names)}; "
-                    f"name them in the task's entry in tda/tasks.py"
-                )
-        names = _label_names(dataset, self.label_column)
-        present = sorted(set(names))
-        for name in self.class_names:
-            if name not in present:
-                raise UserError(
-                    f"the {split} part of {self._where()} has no examples of class {name}; its classes are {', '.join(present)}"
-                )
-        others = [name for name in present if name not in self.class_names]
-        number = {name: label for label, name in enumerate([*self.class_names, *others])}
-        return Pool(ImagesOnDemand(dataset, self), np.array([number[name] for name in names], dtype=np.int64))
+                raise UserError(self._no_column(column, dataset.column_names))
+        check_pictures(dataset, self.image_column, self.where)
+        names = label_names(dataset, self.label_column, self.where)
+        files = self._files_of_rows(dataset, split)
+        table = dataset.select_columns([self.image_column])
+        return RowsOnDemand(table, self.where, self.folder is None, self.channels, self.image_size), names, files
 
     def _load(self, split: str) -> "Dataset":
         from datasets import disable_progress_bars, load_dataset
 
-        if self.folder is not None and not self.folder.is_dir():
-            raise UserError(f"{self.folder} is missing; put images there as {split}/<class>/<file>, or {split}.parquet")
+        path, files = self.path, None
+        if self.folder is not None:
+            path, files = "parquet", {split: [str(file) for file in parquet_files(self.folder, split)]}
+            for file in files[split]:
+                count_rows(Path(file))
         disable_progress_bars()
         try:
-            return load_dataset(str(self.folder or self.path), split=split, cache_dir=str(data_folder() / ".datasets"))
+            return load_dataset(path, data_files=files, split=split, cache_dir=str(data_folder() / ".datasets"))
         except Exception as error:  # the library raises errors of its own, of the hub's client and of pyarrow
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             mend = "mend the folder" if self.folder else "run once with a network, so that it is cached"
-            raise UserError(f"the {split} part of {self._where()} cannot be read: {reason}; {mend}") from error
+            raise UserError(f"the {split} part of {self.where} cannot be read: {reason}; {mend}") from error
 
-    def _where(self) -> str:
-        return str(self.folder) if self.folder else f"the hub's data set {self.path}"
+    def _files_of_rows(self, dataset: "Dataset", split: str) -> list[str] | None:
+        """What each row says of its file, and of a local one else its parquet file and row; None where neither is known."""
+        kept = paths_kept(dataset, self.image_column)
+        if self.folder is None:
+            return kept if kept and all(kept) else None
+        files = parquet_files(self.folder, split)
+        rows = [(printable(file.relative_to(data_folder())), row) for file in files for row in range(count_rows(file))]
+        said = kept or [None] * len(rows)
+        return [f"{file}: {path}" if path else f"{file}, row {row}" for (file, row), path in zip(rows, said, strict=True)]
 
-
-class ImagesOnDemand:
-    """Images that are decoded when they are asked for: indexing by positions (n,) gives (n, h, w, c) uint8."""
-
-    def __init__(self, dataset: "Dataset", source: LibrarySource) -> None:
-        from datasets import Image
-
-        self.dataset = dataset.select_columns([source.image_column]).cast_column(source.image_column, Image())
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
-        return np.stack([self._decoded(int(position)) for position in positions])
-
-    def _decoded(self, position: int) -> np.ndarray:
-        try:
-            image: Image = self.dataset[position][self.source.image_column]
-            image = image.convert("L" if self.source.channels == 1 else "RGB")
-        except (OSError, ValueError, SyntaxError, AttributeError) as error:
-            raise UserError(f"image {position} of {self.source._where()} cannot be decoded; mend or remove it") from error
-        size = (self.source.image_size, self.source.image_size)
-        if image.size != size:
-            # Pillow's bilinear filter averages over what it shrinks; it draws nothing at random.
-            image = image.resize(size, resample=2)
-        return np.asarray(image).reshape(*size, self.source.channels)
-
-
-def _label_names(dataset: "Dataset", column: str) -> list[str]:
-    from datasets import ClassLabel
-
-    values, feature = dataset[column][:], dataset.features[column]
-    return [feature.int2str(value) if isinstance(feature, ClassLabel) else str(value) for value in values]
+    def _no_column(self, column: str, columns: Sequence[str]) -> str:
+        return f"{self.where} has no column {column}; its columns are {', '.join(columns)}; name them in the task's entry"

@@ -12,14 +12,24 @@ class Pool:
     """One part of a data set: n examples and the data set's own labels (n,) int64.
 
     examples: as the task's kind takes them: images (n, h, w, c) uint8, or texts; an array, or what gives one for an array of
-    positions; a tuple of such, for examples of several parts.
+    positions; a tuple of such, for examples of several parts. files: what leads a person to each example, such as the path of
+    its file below data/; None where examples have no files of their own.
     """
 
     examples: Any
     labels: np.ndarray
+    files: Sequence[str] | None = None
 
     def examples_at(self, positions: np.ndarray | Sequence[int]) -> Any:
         """The examples at the given positions, in their order."""
         if isinstance(self.examples, tuple):
             return tuple(part[positions] for part in self.examples)
         return self.examples[positions]
+
+    def files_at(self, positions: np.ndarray | Sequence[int]) -> np.ndarray | None:
+        """Their files (k,) str, or None."""
+        return None if self.files is None else np.array([self.files[position] for position in positions], dtype=str)
+
+    def named(self, position: int) -> str:
+        """An example's index, with its file where it has one, for a message."""
+        return str(position) if self.files is None else f"{position} ({self.files[position]})"

@@ -23,11 +23,13 @@ class Split:
 
     inputs: a tensor, or a dict of tensors by the names of the model's arguments. Labels are what the task's objective takes:
     of a classifier they count the task's classes from 0. Indices are positions in the data set's own training or test part.
+    files: what leads a person to each example, (n,) str, as Pool.files says; None where examples have no files of their own.
     """
 
     inputs: Inputs
     labels: Tensor
     indices: Tensor
+    files: np.ndarray | None = None
 
     def to(self, device: torch.device) -> "Split":
         """The same examples on a device, pictures (four dimensions) as its kernels take them; the indices stay on the CPU."""
@@ -36,7 +38,7 @@ class Split:
             memory_format = image_format(device) if part.dim() == 4 else torch.contiguous_format
             return part.to(device).contiguous(memory_format=memory_format)
 
-        return Split(mapped(self.inputs, placed), self.labels.to(device), self.indices)
+        return replace(self, inputs=mapped(self.inputs, placed), labels=self.labels.to(device))
 
     def cast(self, dtype: torch.dtype) -> "Split":
         """The same examples with floating inputs in another precision; token ids and masks stay as they are."""
@@ -64,7 +66,8 @@ class Split:
     def __getitem__(self, positions: slice | Tensor | Sequence[int]) -> "Split":
         """The examples at the given positions, in their order."""
         on_cpu = positions.cpu() if isinstance(positions, Tensor) else positions
-        return Split(chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu])
+        files = None if self.files is None else self.files[on_cpu]
+        return Split(chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu], files)
 
 
 def load_split(task: Task, part: str, num_per_class: int | None = None) -> Split:
@@ -87,7 +90,7 @@ def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
     position = {label: place for place, label in enumerate(task.classes)}
     classes = torch.tensor([position[label] for label in pool.labels[indices].tolist()])
     inputs = task.kind.inputs(pool.examples_at(indices))
-    return Split(inputs, task.objective.labels(inputs, classes), torch.from_numpy(indices))
+    return Split(inputs, task.objective.labels(inputs, classes), torch.from_numpy(indices), pool.files_at(indices))
 
 
 def _content(tensor: Tensor) -> bytes:

@@ -1,15 +1,19 @@
-"""The registry of tasks. Adding a data set is adding one entry to TASKS."""
+"""The registry of tasks. Adding a data set is adding one entry to TASKS, or one file of the user's in tasks/ of the root."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tda.data import downloads
 from tda.data.bundled_digits import bundled_digits
 from tda.data.dataset_library import LibrarySource
 from tda.data.kinds import ImageKind, Kind
 from tda.data.pools import Pool
+from tda.experiments.folders import tasks_folder
 from tda.gradients.objectives import Classification, Objective
 from tda.system.errors import UserError
+from tda.system.user_files import load_user_file, user_files
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,33 @@ TASKS = {task.name: task for task in _ENTRIES}
 
 
 def task_named(name: str) -> Task:
-    """Look a task up; raises UserError, which lists the known ones."""
-    if name not in TASKS:
-        raise UserError(f"unknown task {name}; known tasks are {', '.join(TASKS)}")
-    return TASKS[name]
+    """The task of this name, an entry above or the TASK of a file in the user's tasks/.
+
+    Raises UserError for an unknown name, which lists the known ones, and for a file that fails or names a task that is taken.
+    """
+    own_file = tasks_folder() / f"{name}.py"
+    if name in TASKS:
+        if own_file.exists():
+            raise UserError(f"{own_file} names its task {name}, as tda/data/tasks.py does; choose another name")
+        return TASKS[name]
+    own, mistakes = {}, []
+    for path in sorted(user_files(tasks_folder()), key=lambda path: path != own_file):
+        try:
+            task = _task_of(path, path.stat().st_mtime_ns)
+        except UserError as error:
+            mistakes.append(str(error))
+            continue
+        if task.name == name:
+            return task
+        own[task.name] = task
+    known = f"unknown task {name}; known tasks are {', '.join([*TASKS, *own])}"
+    raise UserError("; ".join([known, *mistakes]))
+
+
+@functools.cache
+def _task_of(path: Path, changed: int) -> Task:
+    """The TASK of a file of the user's; `changed` is when it was, so that a new version is loaded anew."""
+    task = getattr(load_user_file(path, f"tasks_of_the_user.{path.stem}"), "TASK", None)
+    if not isinstance(task, Task):
+        raise UserError(f"{path} cannot be used: it defines no TASK, a tda.data.tasks.Task")
+    return task

@@ -20,20 +20,22 @@ def random_ranking(num_train: int, num_test: int) -> np.ndarray:
     return np.stack(orders, axis=1)
 
 
-def outputs_without(study: Study, removals: Sequence[Sequence[int]], num_seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """Margins and predictions (removals, seeds, n_test, ...) of models retrained without each set of positions.
+def outputs_without(
+    study: Study, removals: Sequence[Sequence[int]], num_retrainings: int, force: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margins and predictions (removals, retrainings, n_test, ...) of models retrained without each set of positions.
 
-    The retrainings that are missing are done.
+    The retrainings that are missing are done, or all of them by force.
     """
     store = RetrainingStore(study)
     retrainings = [
         Retraining(without(len(study.train), removed), stream_seed(number, "removal retraining"))
         for removed in removals
-        for number in range(num_seeds)
+        for number in range(num_retrainings)
     ]
-    store.fill(retrainings, "removal retraining")
+    store.fill(retrainings, "removal retraining", force)
     found: Evaluation = store.load(retrainings, "run_removal_evaluation.py again")
-    shape = (len(removals), num_seeds)
+    shape = (len(removals), num_retrainings)
     return found.margins.double().unflatten(0, shape).numpy(), found.predictions.unflatten(0, shape).numpy()
 
 

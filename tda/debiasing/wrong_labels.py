@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tda.data.splits import Split
-from tda.methods import Method
+from tda.methods.registry import Method
 from tda.system.errors import UserError
 from tda.system.random_streams import stream
 from tda.training.members import Member

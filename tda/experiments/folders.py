@@ -15,6 +15,16 @@ def data_folder() -> Path:
     return root() / "data"
 
 
+def methods_folder() -> Path:
+    """Folder of the user's own methods, a file each."""
+    return root() / "methods"
+
+
+def tasks_folder() -> Path:
+    """Folder of the user's own tasks, a file each."""
+    return root() / "tasks"
+
+
 def seeds_file() -> Path:
     """File of the ensemble's seeds, a LongTensor."""
     return root() / "random_seeds.pt"

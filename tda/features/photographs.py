@@ -4,17 +4,22 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from tda.data.kinds import normalised
+from tda.data.picture_folders import pictures_in, printable
+from tda.data.pictures import decoded
 from tda.data.splits import Split
 from tda.experiments.folders import data_folder
 from tda.features.subjects import Subject, results_folder
 from tda.gradients.quantities import binary_cross_entropy_loss
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.files import reading, reading_folder
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of the inputs that torchvision's classifiers are trained on."""
@@ -26,12 +31,19 @@ VOC_CLASSES = (
 
 
 def folder_subject(
-    name: str, folder: Path, network: str, checkpoints: str, parameters: str, size: int, most: int, device: torch.device
+    name: str,
+    folder: Path,
+    network: str,
+    checkpoints: Sequence[str],
+    parameters: Sequence[str],
+    size: int,
+    most: int,
+    device: torch.device,
 ) -> Subject:
     """A classifier and its images in <folder>/train/<class>/ and <folder>/test/<class>/.
 
-    checkpoints: files of state dictionaries with commas, one a seed; parameters: beginnings of the names of those attributed
-    to, with commas, or "" for all; size: side that images are brought to; most: images a class.
+    checkpoints: files of state dictionaries, one a seed; parameters: beginnings of the names of those attributed to, none for
+    all; size: side that images are brought to; most: images a class.
     Raises UserError if a folder or file is missing or does not fit.
     """
     train, classes = _class_folders(folder / "train", size, most)
@@ -44,7 +56,14 @@ def folder_subject(
 
 
 def voc_subject(
-    name: str, explained: str, network: str, checkpoints: str, parameters: str, size: int, most: int, device: torch.device
+    name: str,
+    explained: str,
+    network: str,
+    checkpoints: Sequence[str],
+    parameters: Sequence[str],
+    size: int,
+    most: int,
+    device: torch.device,
 ) -> Subject:
     """A multi-label classifier with 20 logits and Pascal VOC 2012, one class explained; other arguments as in folder_subject.
 
@@ -60,37 +79,22 @@ def voc_subject(
     return Subject(results_folder(name), VOC_CLASSES, MEAN, STD, *resident, models, quantity, chosen)
 
 
-def _transform(size: int) -> Callable[[object], Tensor]:
-    from torchvision import transforms
-
-    return transforms.Compose(
-        [transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-    )
-
-
 def _class_folders(folder: Path, size: int, most: int) -> tuple[Split, list[str]]:
-    from torchvision.datasets import ImageFolder
-
     try:
-        data = ImageFolder(str(folder), transform=_transform(size))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder} does not hold a folder of images for each class; put them there") from error
-    labels = torch.tensor(data.targets)
-    chosen = torch.cat([torch.nonzero(labels == label).flatten()[:most] for label in range(len(data.classes))])
-    return Split(_images([data.samples[k][0] for k in chosen.tolist()], size), labels[chosen], chosen), data.classes
+        found = pictures_in(folder)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} is missing; put a folder of images for each class there") from error
+    classes = sorted(set(found.class_names))
+    labels = torch.tensor([classes.index(name) for name in found.class_names])
+    chosen = torch.cat([torch.nonzero(labels == label).flatten()[:most] for label in range(len(classes))])
+    return _split([found.paths[k] for k in chosen.tolist()], labels[chosen], chosen, folder, size), classes
 
 
-def _images(paths: Sequence[str], size: int) -> Tensor:
-    from PIL import Image, UnidentifiedImageError
-
-    transform, found = _transform(size), []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                found.append(transform(image.convert("RGB")))
-        except (OSError, UnidentifiedImageError) as error:
-            raise UserError(f"{path} cannot be read as an image; mend or remove it") from error
-    return torch.stack(found)
+def _split(paths: Sequence[Path], labels: Tensor, indices: Tensor, folder: Path, size: int) -> Split:
+    """Pictures as torchvision's classifiers take them: the middle of the longer side, the shorter one brought to size."""
+    pixels = decoded(paths, [str(path) for path in paths], channels=3, size=size, crop=True)
+    files = np.array([printable(path.relative_to(folder)) for path in paths], dtype=str)
+    return Split(normalised(pixels, MEAN, STD), labels, indices, files)
 
 
 def _voc(image_set: str, explained: str, size: int, most: int) -> Split:
@@ -98,9 +102,10 @@ def _voc(image_set: str, explained: str, size: int, most: int) -> Split:
     from torchvision.datasets import VOCDetection
 
     try:
-        data = VOCDetection(str(data_folder()), year="2012", image_set=image_set, download=False)
-        annotations = [VOCDetection.parse_voc_xml(_xml_root(path)) for path in data.annotations]
-    except (RuntimeError, OSError) as error:
+        with reading_folder(data_folder()):
+            data = VOCDetection(str(data_folder()), year="2012", image_set=image_set, download=False)
+            annotations = [VOCDetection.parse_voc_xml(_xml_root(path)) for path in data.annotations]
+    except (RuntimeError, OSError, SyntaxError) as error:  # the last is of XML
         raise UserError(
             f"Pascal VOC 2012 is not whole in {data_folder() / 'VOCdevkit' / 'VOC2012'}; get VOCtrainval_11-May-2012.tar from "
             f"its site or a mirror and unpack it in {data_folder()}"
@@ -109,7 +114,8 @@ def _voc(image_set: str, explained: str, size: int, most: int) -> Split:
         [any(found["name"] == explained for found in each["annotation"]["object"]) for each in annotations]
     ).long()
     chosen = torch.cat([torch.nonzero(present == value).flatten()[:most] for value in (1, 0)])
-    return Split(_images([data.images[k] for k in chosen.tolist()], size), present[chosen], chosen)
+    paths = [Path(data.images[k]) for k in chosen.tolist()]
+    return _split(paths, present[chosen], chosen, paths[0].parent, size)
 
 
 def _xml_root(path: str) -> object:
@@ -119,15 +125,15 @@ def _xml_root(path: str) -> object:
 
 
 def _models(
-    network: str, checkpoints: str, parameters: str, num_classes: int, device: torch.device
+    network: str, checkpoints: Sequence[str], parameters: Sequence[str], num_classes: int, device: torch.device
 ) -> list[list[Callable[[], nn.Module]]]:
-    paths = [Path(word.strip()) for word in checkpoints.split(",") if word.strip()]
+    paths = [Path(word) for word in checkpoints]
     if not paths:
         raise UserError("name the trained network's files of parameters by --checkpoints, one a seed, with commas")
     return [[partial(_model, network, path, parameters, num_classes, device)] for path in paths]
 
 
-def _model(network: str, path: Path, parameters: str, num_classes: int, device: torch.device) -> nn.Module:
+def _model(network: str, path: Path, parameters: Sequence[str], num_classes: int, device: torch.device) -> nn.Module:
     from torchvision.models import get_model, list_models
 
     if network not in list_models():
@@ -135,15 +141,19 @@ def _model(network: str, path: Path, parameters: str, num_classes: int, device: 
     model = get_model(network, weights=None, num_classes=num_classes)
     try:
         is_safe = path.suffix == ".safetensors"
-        state = safetensors.torch.load_file(path) if is_safe else torch.load(path, weights_only=True, map_location="cpu")
+        with reading(path):
+            state = safetensors.torch.load_file(path) if is_safe else torch.load(path, weights_only=True, map_location="cpu")
         model.load_state_dict(state)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; name the files of trained parameters by --checkpoints") from error
     except Exception as error:  # torch.load raises whatever its archive and unpickling layers raise
         raise UserError(f"{path} does not hold the parameters of a {network} with {num_classes} logits") from error
-    beginnings = tuple(word.strip() for word in parameters.split(",") if word.strip())
+    beginnings = tuple(parameters)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(beginnings) if beginnings else True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UserError(f"no parameter of {network} begins with {parameters!r}; its first is {next(iter(state))}")
+        wanted = " or ".join(map(repr, parameters))
+        raise UserError(f"no parameter of {network} begins with {wanted}; its first is {next(iter(state))}")
     return on_device(model, device).eval()

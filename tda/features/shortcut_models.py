@@ -11,7 +11,7 @@ from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.features.influence_maps import Pairs
 from tda.features.shortcut import Patch, plant
-from tda.methods import method_named
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
 from tda.training.evaluation import evaluate
@@ -97,7 +97,7 @@ def misread_by_most(planted: Planted, misread: dict[str, np.ndarray], count: int
 def influential_pairs(planted: Planted, shown: Tensor, num_train: int) -> Pairs:
     """Each shown test image with the patched training images of the largest mean Grad-Cos over the seeds, largest first."""
     few, train = planted.test[shown], planted.train[planted.chosen]
-    scorer = method_named("grad_cos")
+    scorer = load_method("grad_cos")
     scores = [next(iter(scorer.score([seed[-1]], train, few, scorer.settings))).scores for seed in planted.with_patch]
     mean = torch.stack(scores).double().mean(0)
     best = mean.argsort(dim=0, descending=True, stable=True)[:num_train].cpu()

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from tda.data.kinds import ImageKind
 from tda.data.splits import Split
-from tda.experiments.folders import ResultsFolder
+from tda.experiments.folders import Experiment, ResultsFolder
 from tda.features.seed_maps import Models
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.quantities import Quantity, cross_entropy_loss
-from tda.scores.score_files import load_scores
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.errors import UserError
 from tda.training.evaluation import logits_of_split
@@ -28,7 +28,8 @@ class Subject:
     """Models, examples and how to read them.
 
     seeds: each seed's checkpoints; mean, std: of the normalisation, a channel each; explained_class: of a multi-label
-    classifier, whose labels then say whether the class is there; None where labels are classes.
+    classifier, whose labels then say whether the class is there; None where labels are classes. experiment: whose ensemble it
+    is; None for photographs.
     """
 
     folder: ResultsFolder
@@ -40,6 +41,7 @@ class Subject:
     seeds: Sequence[Models]
     quantity: Quantity = cross_entropy_loss
     explained_class: int | None = None
+    experiment: Experiment | None = None
 
     def logit_classes(self, split: Split) -> Tensor:
         """The logit (n,) that each example's label is about."""
@@ -65,13 +67,15 @@ def ensemble_subject(ensemble: Sequence[Sequence[Member]], test: Split | None = 
         pixels = study.family.pixels(study.task, split.inputs)
         resident.append(replace(split, inputs=pixels.images).to(study.device))
     models = [[partial(getattr, member, "model") for member in members] for members in ensemble]
-    return Subject(study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models)
+    return Subject(
+        study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models, experiment=study.experiment
+    )
 
 
-def last_members(study: Study, num_checkpoints: int, num_seeds: int | None) -> list[list[Member]]:
+def last_members(study: Study, num_checkpoints: int, seed_ids: Sequence[int]) -> list[list[Member]]:
     """Each seed's last checkpoints; raises UserError if one is missing, or if fewer are kept than asked for."""
     epochs = study.last_epochs(num_checkpoints)
-    return [load_members(study, seed_id, epochs) for seed_id in study.seed_ids(None, num_seeds)]
+    return [load_members(study, seed_id, epochs) for seed_id in seed_ids]
 
 
 def predictions(subject: Subject) -> np.ndarray:
@@ -86,12 +90,14 @@ def predictions(subject: Subject) -> np.ndarray:
 
 def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.ndarray:
     """A scored method's scores (seeds, n_train, n_test); raises UserError if there are none, or of other examples."""
+    if subject.experiment is None:
+        raise UserError("photographs have no scores on disk; use --chosen_by gradients")
     if not subject.folder.score_folder(method).exists():
         raise UserError(
             f"{subject.folder.score_folder(method)} is missing; run the scoring script of {method}, or use "
             f"--chosen_by gradients"
         )
-    scores = load_scores(subject.folder, method)
+    scores = fresh_scores(read_checkpoints(subject.experiment), method)
     for found, split in ((scores.train_indices, subject.train), (scores.test_indices, subject.test)):
         if not np.array_equal(found, split.indices.numpy()):
             raise UserError(

@@ -9,14 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from tda.data.splits import Split
 from tda.features.influence_maps import Pairs
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import PixelStatistics
 from tda.features.subjects import Subject
 from tda.figures.panels import grid, pixels, show_image, show_overlay, show_signed, title
+from tda.figures.saving import shortened_file
 
 _ROWS = ("training\nimage", "mean map\nover seeds", "std\nover seeds", "|mean| / std\n(yellow: 5)")
 _ROWS_OF_ONE_SEED = ("training\nimage", "map")
+_LONGEST_FILE = 20
+"""Characters of a file's name that fit above a panel."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def draw_explained(explained: Explained, reduction: str, absolute: bool) -> Figu
     image = pixels(subject.test.inputs[test], subject.mean, subject.std)
     show_image(panels[0, 0], image)
     label, read_as = subject.label_name(int(subject.test.labels[test])), subject.label_name(explained.predicted)
-    title(panels[0, 0], f"test #{int(subject.test.indices[test])}: {label}\nread as {read_as}")
+    name = _file_line(subject.test, test)
+    title(panels[0, 0], f"test #{int(subject.test.indices[test])}: {label}\n{name}read as {read_as}")
     show_overlay(panels[1, 0], image, explained.cam)
     title(panels[1, 0], "Grad-CAM")
     for column, row in zip(panels.T[1:], explained.rows.tolist(), strict=True):
@@ -56,7 +61,8 @@ def _draw_training_image(column: np.ndarray, explained: Explained, row: int, red
     image = pixels(subject.train.inputs[int(explained.pairs.train[row])], subject.mean, subject.std)
     show_image(column[0], image)
     spread = f" ± {entry.score_std:.3f}" if len(column) > 2 else ""
-    title(column[0], f"{entry.train_class} #{entry.train_idx}\n{entry.score_mean:.3f}{spread}")
+    name = _file_line(subject.train, int(explained.pairs.train[row]))
+    title(column[0], f"{entry.train_class} #{entry.train_idx}\n{name}{entry.score_mean:.3f}{spread}")
     mean = torch.from_numpy(explained.statistics.mean[row])
     if absolute:
         show_overlay(column[1], image, reduce_channels(mean, reduction).numpy())
@@ -67,6 +73,10 @@ def _draw_training_image(column: np.ndarray, explained: Explained, row: int, red
     spread = reduce_channels(torch.from_numpy(explained.statistics.std[row]), reduction)
     show_overlay(column[2], image, spread.numpy())
     _draw_ratio(column[3], explained.statistics.signal_to_noise[row].max(axis=0))
+
+
+def _file_line(split: Split, position: int) -> str:
+    return "" if split.files is None else f"{shortened_file(split.files[position], _LONGEST_FILE)}\n"
 
 
 def _draw_ratio(panel: Axes, ratio: np.ndarray) -> None:

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from tda.figures.saving import drawable
+
 _SATURATED = 0.995
 """Share of a map's pixels below full colour, so that a single bright one does not darken the rest."""
 
@@ -60,7 +62,7 @@ def outline(panel: Axes, region: np.ndarray) -> None:
 
 def title(panel: Axes, text: str) -> None:
     """Write above a panel."""
-    panel.set_title(text, fontsize=_LABEL_SIZE, pad=3)
+    panel.set_title(drawable(text), fontsize=_LABEL_SIZE, pad=3, parse_math=False)
 
 
 def show_signed(panel: Axes, image: np.ndarray, signed: np.ndarray) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 
 def draw_reliability(pairs: pd.DataFrame, tests: pd.DataFrame) -> Figure:

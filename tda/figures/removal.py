@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 
 def draw_removal(table: pd.DataFrame) -> Figure:

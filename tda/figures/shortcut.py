@@ -12,7 +12,7 @@ from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.features.influence_maps import Pairs
 from tda.figures.panels import grid, outline, pixels, show_image, show_overlay, title
-from tda.figures.saving import method_title
+from tda.methods.catalogue import method_title
 
 _BASELINES = {"input_gradient": "input gradient", "grad_cam": "Grad-CAM"}
 _SHOWN = 4

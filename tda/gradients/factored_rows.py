@@ -57,6 +57,11 @@ class FactoredRows:
         )
         return torch.cat(list(strips))
 
+    def paired(self, other: "FactoredRows") -> Tensor:
+        """Inner product (rows,) of each row with the other block's row at its place, of linear layers and convolutions."""
+        input_products = self.inputs @ other.inputs.mT + (self.bias is not None)
+        return (input_products[:, None] * (self.deltas @ other.deltas.mT)).sum((2, 3, 4)).flatten()
+
     def squared_norms(self) -> Tensor:
         """Squared Euclidean norm of each row: (rows,)."""
         *_, positions, outputs = self.deltas.shape

@@ -1,17 +1,21 @@
-"""What a method is, and the table that its file enters it into."""
+"""What a method is, the table that its file enters it into, and how it gets there: a file is imported once it is needed."""
 
-from collections.abc import Callable, Iterator
+import functools
+import importlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from tda.data.splits import Split
-from tda.scores.score_files import SIGN
-from tda.system.errors import UserError
+from tda.methods.catalogue import Description, describe, entry_named
+from tda.system.user_files import load_user_file
 from tda.system.workers import in_order
 from tda.training.members import Member
+from tda.training.study import Study
 
-METHODS: dict[str, "Method"] = {}
+_REGISTERED: dict[str, "Method"] = {}
 
 
 @dataclass
@@ -24,28 +28,56 @@ class Attribution:
 
 # Scores the members (checkpoints) of one seed, in their order, one after another.
 Scorer = Callable[[list[Member], Split, Split, dict], Iterator[Attribution]]
+# Raises UserError unless a study has what a method with these settings needs to score these seeds.
+Check = Callable[[Study, Sequence[int], dict], None]
 
 
 @dataclass(frozen=True)
-class Method:
-    """A registered method: short name, title for figures, citation, meaning of the sign, default settings, and its scorer."""
+class Method(Description):
+    """A registered method: what it says of itself (see Description), its scorer, and the check of what it needs."""
 
-    name: str
-    title: str
-    citation: str
-    sign: str
-    settings: dict
     score: Scorer
+    check: Check
 
 
-def register(name: str, title: str, citation: str, sign: str = SIGN, **settings) -> Callable[[Scorer], Scorer]:
-    """Enter a scorer of all checkpoints of a seed into the registry, with its default settings."""
+def _nothing_needed(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    """The check of a method that needs nothing but the members."""
+
+
+def register(name: str, title: str, citation: str, check: Check = _nothing_needed, **described) -> Callable[[Scorer], Scorer]:
+    """Enter a scorer of all checkpoints of a seed into the registry.
+
+    check: called before anything is scored, where the method needs more than the members. described: sign, needs and in_all
+    where they are not the usual ones, and the method's settings with their defaults; all plain values, for the catalogue
+    reads them without importing the file.
+    """
+    description = describe(name, title, citation, **described)
 
     def enter(score: Scorer) -> Scorer:
-        METHODS[name] = Method(name, title, citation, sign, settings, score)
+        _REGISTERED[name] = Method(**vars(description), score=score, check=check)
         return score
 
     return enter
+
+
+def load_method(name: str) -> Method:
+    """The method of this name, for which its file is imported, and no other.
+
+    Raises UserError, which lists the known methods, for an unknown name, and for a file of the user's that fails.
+    """
+    entry = entry_named(name)
+    if entry.is_own:
+        importlib.import_module(f"tda.methods.{entry.file.stem}")
+        return _REGISTERED[name]
+    return _methods_of(entry.file, entry.file.stat().st_mtime_ns)[name]
+
+
+@functools.cache
+def _methods_of(path: Path, changed: int) -> dict[str, Method]:
+    """The methods of a file of the user's; `changed` is when it was, so that a new version is loaded anew."""
+    before = dict(_REGISTERED)
+    load_user_file(path, f"methods_of_the_user.{path.stem}")
+    return {name: method for name, method in _REGISTERED.items() if method is not before.get(name)}
 
 
 def per_member(score_member: Callable[..., Attribution]) -> Scorer:
@@ -73,10 +105,3 @@ def one_after_another(score_member: Callable[..., Attribution]) -> Scorer:
             yield score_member(member, train, test, **settings)
 
     return score
-
-
-def method_named(name: str) -> Method:
-    """Look a method up; raises UserError, which lists the known ones."""
-    if name not in METHODS:
-        raise UserError(f"unknown method {name}; known methods are {', '.join(sorted(METHODS))}")
-    return METHODS[name]

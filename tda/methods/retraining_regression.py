@@ -5,7 +5,7 @@ each seed of the ensemble gets its own block of "fitting" subsets, so that seeds
 stands for as many more subsets. The subsets that judge methods ("evaluation") are never read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,11 +14,22 @@ from tda.data.splits import Split
 from tda.methods.registry import Attribution, Scorer, register
 from tda.statistics.retraining_effect import mean_with_minus_without
 from tda.system.errors import UserError
-from tda.training.members import Member
+from tda.training.members import Member, load_member
 from tda.training.retrainings import RetrainingStore
+from tda.training.study import Study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 _PENALTIES = np.logspace(0, 5, 11)
+
+
+_NEEDS = "retrainings on fitting subsets (run_subset_retraining.py --purpose fitting)"
+
+
+def _check_retrainings(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    # The study as its members know it, with the base that they were fine-tuned from.
+    study, num_subsets = load_member(study, seed_ids[0], study.plan.kept_epochs[-1]).study, settings["num_subsets"]
+    draw = SubsetDraw("fitting", settings["alpha"], num_subsets * (max(seed_ids) + 1), 1)
+    load_subset_outputs(RetrainingStore(study), draw, first_subset=num_subsets * min(seed_ids))
 
 
 def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
@@ -38,7 +49,16 @@ def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
     return score
 
 
-@register("datamodels", "Datamodels", "Ilyas et al. 2022", alpha=0.5, num_subsets=100, penalty="ridge")
+@register(
+    "datamodels",
+    "Datamodels",
+    "Ilyas et al. 2022",
+    check=_check_retrainings,
+    needs=_NEEDS,
+    alpha=0.5,
+    num_subsets=100,
+    penalty="ridge",
+)
 @_once_for_a_seed
 def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarray:
     """Coefficients (n_train, n_test) of a regularised linear regression of each test margin on the masks.
@@ -56,7 +76,15 @@ def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarr
     raise UserError(f"unknown penalty {penalty} for datamodels; known ones are ridge and lasso")
 
 
-@register("empirical_influence", "Empirical influence", "Feldman and Zhang 2020", alpha=0.5, num_subsets=100)
+@register(
+    "empirical_influence",
+    "Empirical influence",
+    "Feldman and Zhang 2020",
+    check=_check_retrainings,
+    needs=_NEEDS,
+    alpha=0.5,
+    num_subsets=100,
+)
 @_once_for_a_seed
 def empirical_influence(masks: np.ndarray, margins: np.ndarray) -> np.ndarray:
     """Mean margin of models trained with an example minus that of those without, (n_train, n_test)."""

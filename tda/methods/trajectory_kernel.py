@@ -6,21 +6,49 @@ ridge (k^T (K + ridge)^-1) Q = k^T (I + K / ridge)^-1 Q: the gradient inner prod
 training would have made up for the example; 1 / ridge plays the part of the remaining training time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tda.data.splits import Split
 from tda.methods.influence import influence
-from tda.methods.registry import METHODS, Attribution, one_after_another, register
+from tda.methods.registry import Attribution, load_method, one_after_another, register
 from tda.methods.trak import SMALLEST_FACTOR, surprise_of, trak
 from tda.methods.trak_kernels import trak_kernels
 from tda.models.training_plan import parse_epochs
 from tda.system.errors import UserError
 from tda.training.members import Member, load_member
+from tda.training.study import Study
 
 Term = Callable[[Member], Attribution]
 
 
-@register("trak_trajectory", "TRAK (trajectory)", "after Park et al. 2023 and Pruthi et al. 2020", early_epochs="")
+_NEEDS = "checkpoints of early epochs (--early_epochs of the training script)"
+
+
+def _early_epochs(study: Study, named: str, before: int) -> list[int]:
+    """The named epochs before another, by default those that the training plan keeps; raises UserError if there are none."""
+    epochs = [epoch for epoch in parse_epochs(named) or study.plan.early_epochs if epoch < before]
+    if not epochs:
+        raise UserError(
+            f"no checkpoint of {study.experiment.name} before epoch {before} is named; train with --early_epochs, such as "
+            f"1,2,5, and give the same epochs to the scoring script"
+        )
+    return epochs
+
+
+def _check_checkpoints(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    for epoch in _early_epochs(study, settings["early_epochs"], study.plan.kept_epochs[0]):
+        for seed_id in seed_ids:
+            load_member(study, seed_id, epoch)
+
+
+@register(
+    "trak_trajectory",
+    "TRAK (trajectory)",
+    "after Park et al. 2023 and Pruthi et al. 2020",
+    check=_check_checkpoints,
+    needs=_NEEDS,
+    early_epochs="",
+)
 @one_after_another
 def trak_trajectory(member: Member, train: Split, test: Split, early_epochs: str) -> Attribution:
     """Mean over the member's checkpoint and earlier ones of ridge times TRAK's score, the ridge TRAK's own at each checkpoint.
@@ -40,6 +68,8 @@ def trak_trajectory(member: Member, train: Split, test: Split, early_epochs: str
     "kernel_trajectory",
     "Kernel trajectory",
     "after Park et al. 2023 and Pruthi et al. 2020",
+    check=_check_checkpoints,
+    needs=_NEEDS,
     early_epochs="",
     ridge_factor=1.0,
     curvature_power=0.5,
@@ -62,6 +92,8 @@ def kernel_trajectory(
     "if_trajectory",
     "IF (trajectory)",
     "after Koh and Liang 2017 and Pruthi et al. 2020",
+    check=_check_checkpoints,
+    needs=_NEEDS,
     early_epochs="",
     matrix="gauss_newton",
     damping=0.012,
@@ -74,7 +106,7 @@ def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, 
     """
 
     def term(checkpoint: Member) -> Attribution:
-        settings = METHODS["if"].settings | {"matrix": matrix, "damping": damping}
+        settings = load_method("if").settings | {"matrix": matrix, "damping": damping}
         (found,) = influence([checkpoint], train, test, settings)
         slopes = surprise_of(checkpoint, test).clamp(min=SMALLEST_FACTOR)
         return Attribution(found.scores.double() / slopes, found.report)
@@ -84,12 +116,7 @@ def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, 
 
 def _mean_over_epochs(member: Member, early_epochs: str, term: Term) -> Attribution:
     """Mean of the checkpoints' terms; the report holds their epochs and reports."""
-    epochs = [epoch for epoch in parse_epochs(early_epochs) or member.plan.early_epochs if epoch < member.epoch]
-    if not epochs:
-        raise UserError(
-            f"no checkpoint of {member.study.experiment.name} before epoch {member.epoch} is named; train with --early_epochs, "
-            f"such as 1,2,5, and give the same epochs to the scoring script"
-        )
+    epochs = _early_epochs(member.study, early_epochs, member.epoch)
     total, reports = 0.0, []
     for epoch in [*epochs, member.epoch]:
         found = term(_checkpoint(member, epoch))

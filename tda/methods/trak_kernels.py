@@ -29,7 +29,8 @@ from tda.trak.regression import solve_with_ridge
 _SMALLEST_WEIGHT = 1e-6
 
 
-@register("trak_kernels", "TRAK (both kernels)", "after Park et al. 2023", ridge_factor=1.0, curvature_power=0.5)
+# The term of one epoch in kernel_trajectory, for comparison: a study's tables have TRAK's own.
+@register("trak_kernels", "TRAK (both kernels)", "after Park et al. 2023", in_all=False, ridge_factor=1.0, curvature_power=0.5)
 @per_member
 def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float, curvature_power: float) -> Attribution:
     """How much each training example raises each test example's margin, the sum by both kernels, each times its ridge.
@@ -76,5 +77,5 @@ def weighted_regression(gram: Tensor, cross: Tensor, ridge: float, weights: Tens
 
 
 def _joined(plan: GradientPlan, split: Split) -> GradientRows:
-    size = plan.block_rows(*next(split.batches(1)), all_logits).size_in_bytes()
+    size = plan.example_bytes(split.inputs, split.labels, all_logits)
     return plan.rows(split.inputs, split.labels, all_logits, examples_at_once(plan, split.inputs, size)).joined()

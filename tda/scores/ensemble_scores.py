@@ -7,8 +7,9 @@ members' scores, which stay as they are; the ensemble's score is the one to rank
 
 import numpy as np
 
-from tda.experiments.folders import ResultsFolder
-from tda.scores.score_files import Scores, load_scores, save_scores
+from tda.experiments.folders import Experiment
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import Scores, save_scores
 
 
 def ensemble_scores(scores: Scores, num_checkpoints: int) -> np.ndarray:
@@ -22,15 +23,15 @@ def ensemble_scores(scores: Scores, num_checkpoints: int) -> np.ndarray:
     return factors.mean(axis=(0, 1)) * (values / factors).mean(axis=(0, 1))
 
 
-def write_ensemble_scores(folder: ResultsFolder, method: str) -> str:
+def write_ensemble_scores(experiment: Experiment, method: str) -> str:
     """Write results/<experiment>/ensemble_scores_<method>.parquet, of all members, like a score file; returns a closing line.
 
-    Raises UserError as load_scores and save_scores do.
+    Its metadata hold the identity of the score files that it is made of. Raises UserError as fresh_scores and save_scores do.
     """
-    scores = load_scores(folder, method)
+    scores = fresh_scores(read_checkpoints(experiment), method)
     metadata = {key: scores.metadata[key] for key in ("method", "citation", "settings", "experiment", "data")}
-    metadata |= {"seed_id": scores.seed_ids, "epoch": scores.epochs}
-    path = folder.ensemble_score_file(method)
+    metadata |= {"seed_id": scores.seed_ids, "epoch": scores.epochs, "made_from": score_identity(experiment, method)}
+    path = experiment.results.ensemble_score_file(method)
     save_scores(path, ensemble_scores(scores, len(scores.epochs)), scores.train_indices, scores.test_indices, metadata)
     return (
         f"wrote the ensemble's scores, of {len(scores.seed_ids)} seeds and {len(scores.epochs)} checkpoints of each, to {path}"

@@ -1,14 +1,44 @@
 """Tables of results as CSV files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from tda.system.files import write_text
-
-DIGITS = "%.6g"
+from tda.scores.six_digits import DIGITS
+from tda.system.errors import UserError
+from tda.system.files import locked, write_text
 
 
 def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
     """Write a table atomically as CSV, numbers with six digits; index: whether the row names are a column of it."""
     write_text(path, table.to_csv(index=index, float_format=DIGITS))
+
+
+def add_to_table(path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from: str) -> pd.DataFrame:
+    """Write rows into a table beside those of others that are there, and return the whole, sorted by the keys.
+
+    A row replaces one with the same keys. Rows that differ in the column `made_from` are of other data or settings and are
+    dropped. Raises UserError if the table that is there is damaged.
+    """
+    with locked(path):
+        if path.exists():
+            earlier = _read(path, [*keys, made_from])
+            earlier = earlier[earlier[made_from].isin(set(rows[made_from]))]
+            taken = pd.MultiIndex.from_frame(rows[list(keys)])
+            earlier = earlier[~pd.MultiIndex.from_frame(earlier[list(keys)]).isin(taken)]
+            rows = pd.concat([earlier, rows], ignore_index=True) if len(earlier) else rows
+        rows = rows.sort_values(list(keys), kind="stable", ignore_index=True)
+        write_table(path, rows)
+    return rows
+
+
+def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path)
+        _ = table[list(columns)]
+    except PermissionError as error:
+        raise UserError(f"{path} may not be read: permission is denied") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged; delete it and run the same command again") from error
+    return table

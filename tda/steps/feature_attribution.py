@@ -1,6 +1,5 @@
-"""The feature attribution step: which pairs, their maps over the ensemble, and what is written of them."""
+"""Step 9: training feature attribution: which pairs, their maps over the ensemble, and what is written of them."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tda.experiments.folders import Experiment
+from tda.experiments.manifest import chosen_experiment
 from tda.features.baselines import grad_cam
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.map_files import save_arrays
@@ -21,6 +20,7 @@ from tda.features.subjects import Subject, ensemble_subject, gradient_scores, la
 from tda.figures.feature_attribution import Explained, draw_explained
 from tda.figures.saving import save_figure
 from tda.scores.tables import write_table
+from tda.settings import FeatureAttribution
 from tda.statistics.extremes import majority
 from tda.system.devices import pick_device, prepare_process
 from tda.system.errors import UserError
@@ -29,84 +29,26 @@ from tda.training.study import open_study
 _TOP_SHARE = 0.1
 
 
-@dataclass
-class FeatureSettings:
-    """The constants to edit."""
-
-    source: str = "experiment"
-    """Where models and images come from: experiment (a trained ensemble), folders (class folders) or voc2012."""
-    model: str = "cnn"
-    """Model family of the experiment."""
-    task: str = "digits3"
-    """Task of the experiment: digits3, mnist3 or cifar10."""
-    num_per_class: int = 10
-    """Training examples per class of the experiment."""
-    folder: str = ""
-    """With folders: the folder that holds train/<class>/ and test/<class>/ with images."""
-    network: str = "resnet18"
-    """With folders or voc2012: torchvision's name of the classifier."""
-    checkpoints: str = ""
-    """With folders or voc2012: files of its trained parameters, one a seed, with commas."""
-    parameters: str = ""
-    """With folders or voc2012: attribute to parameters whose names begin so, with commas; empty for all."""
-    explained_class: str = "person"
-    """With voc2012: the class whose logit is explained."""
-    image_size: int = 224
-    """With folders or voc2012: side that images are brought to."""
-    images_per_class: int = 50
-    """With folders or voc2012: images of each class at most."""
-    name: str = "photographs"
-    """With folders or voc2012: folder below results/ to write into."""
-    tests: str = "misclassified"
-    """Test examples to explain: misclassified, reliable, spread, or indices with commas."""
-    num_test: int = 5
-    """How many test examples, where a rule picks them."""
-    num_train: int = 4
-    """Most helpful training examples of each."""
-    chosen_by: str = "gradients"
-    """Score that picks them: a scored method's short name, or gradients (Grad-Cos, or Grad-Dot for the other maps)."""
-    score: str = "grad_cos"
-    """Score whose maps are taken: grad_cos, grad_dot or if (Gauss-Newton influence)."""
-    damping: float = 0.5
-    """Number added to the diagonal of the curvature of if."""
-    smoothing_copies: int = 10
-    """Noisy copies of the training image that a map averages over; 0 for the image itself."""
-    smoothing_deviation: float = 0.1
-    """Standard deviation of their noise, as a share of the range of the image's values."""
-    channel_reduction: str = "largest"
-    """How the channels of a map become one: largest, sum, or norm (of absolute maps)."""
-    absolute: bool = True
-    """Draw absolute maps; --no-absolute draws signed ones, red where a larger pixel value makes the example more helpful."""
-    num_checkpoints: int = 5
-    """A seed's map and score are the mean over this many of its last checkpoints."""
-    num_seeds: int | None = None
-    """Use only so many of random_seeds.pt; without it all."""
-    device: str = "auto"
-    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
-
-    def map_settings(self) -> MapSettings:
-        """The map that is taken; raises UserError for unusable numbers."""
-        return MapSettings(self.score, Smoothing(self.smoothing_copies, self.smoothing_deviation), self.damping)
-
-
-def run_feature_attribution(settings: FeatureSettings) -> str:
+def main(settings: FeatureAttribution) -> str:
     """Choose the pairs, take the maps, write .npz, CSV and figures; returns the closing line.
 
     Raises UserError for unusable settings or missing inputs.
     """
     prepare_process()
-    chosen_map = settings.map_settings()
+    smoothing = Smoothing(settings.smoothing_copies, settings.smoothing_deviation)
+    chosen_map = MapSettings(settings.score, smoothing, settings.damping)
     reduce_channels(torch.zeros(1, 1, 1), settings.channel_reduction, settings.absolute)
     if settings.source != "experiment":
         return _attribute(settings, chosen_map, photographs_of(settings))
-    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
-    subject = ensemble_subject(last_members(study, settings.num_checkpoints, settings.num_seeds))
+    study = open_study(chosen_experiment(settings), settings.device)
+    seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
+    subject = ensemble_subject(last_members(study, settings.num_checkpoints, seed_ids))
     hashes = {"train": subject.train.fingerprint, "test": subject.test.fingerprint}
-    with study.step(f"feature attribution of {settings.score}", vars(settings), hashes):
+    with study.step(f"feature attribution of {settings.score}", vars(settings), hashes, seed_ids):
         return _attribute(settings, chosen_map, subject)
 
 
-def _attribute(settings: FeatureSettings, chosen_map: MapSettings, subject: Subject) -> str:
+def _attribute(settings: FeatureAttribution, chosen_map: MapSettings, subject: Subject) -> str:
     scores = _scores(settings, subject)
     predicted = majority(predictions(subject))
     wrong = predicted != subject.test.labels.cpu().numpy()
@@ -127,7 +69,7 @@ def _attribute(settings: FeatureSettings, chosen_map: MapSettings, subject: Subj
     return f"wrote maps of {len(pairs)} pairs over {len(subject.seeds)} seeds, their CSV and {len(tests)} figures to {folder}"
 
 
-def photographs_of(settings: FeatureSettings) -> Subject:
+def photographs_of(settings: FeatureAttribution) -> Subject:
     """The classifier and the photographs that the settings name; raises UserError for an unknown source."""
     device = pick_device(settings.device)
     options = (settings.network, settings.checkpoints, settings.parameters, settings.image_size, settings.images_per_class)
@@ -138,7 +80,7 @@ def photographs_of(settings: FeatureSettings) -> Subject:
     raise UserError(f"unknown source {settings.source}; known ones are experiment, folders and voc2012")
 
 
-def _scores(settings: FeatureSettings, subject: Subject) -> np.ndarray:
+def _scores(settings: FeatureAttribution, subject: Subject) -> np.ndarray:
     if settings.chosen_by == "gradients":
         return gradient_scores(subject, cosine=settings.score == "grad_cos")
     return scores_on_disk(subject, settings.chosen_by, settings.num_checkpoints)
@@ -167,7 +109,7 @@ def pair_table(
 
     centre_row, centre_column: its centre, in pixels from the upper left; top_tenth: the share that its largest tenth of pixels
     hold (0.1 if it is flat); reliable_mass: the share on pixels of which a channel has |mean| > 2 std over the seeds. With one
-    seed, what needs two is NaN.
+    seed, what needs two is NaN. test_file, train_file: where examples have files of their own.
     """
     train, test = pairs.train.numpy(), pairs.test.numpy()
     absolute = reduce_channels(torch.from_numpy(statistics.mean), reduction, absolute=True)
@@ -180,7 +122,7 @@ def pair_table(
         reliable_mass = ((absolute * steady).sum((1, 2)) / total).numpy()
     centre = centre_of_mass(absolute).numpy()
     name = partial(map, subject.label_name)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "test_idx": subject.test.indices.numpy()[test],
             "test_class": list(name(subject.test.labels.cpu().numpy()[test].tolist())),
@@ -195,3 +137,7 @@ def pair_table(
             "reliable_mass": reliable_mass,
         }
     )
+    for column, split, positions in (("test", subject.test, test), ("train", subject.train, train)):
+        if split.files is not None:
+            table.insert(table.columns.get_loc(f"{column}_idx") + 1, f"{column}_file", split.files[positions])
+    return table

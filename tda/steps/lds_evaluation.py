@@ -1,4 +1,4 @@
-"""Judge every method on disk by retraining on subsets: LDS tables for members and ensembles, by reliability, and the figure."""
+"""Step 7: judge every method on disk by retraining on subsets: tables of the LDS, by ensemble and reliability, and figures."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,13 +7,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import experiment_of, read_manifest
+from tda.experiments.manifest import chosen_experiment, records_of
 from tda.figures.linear_datamodeling_score import draw_lds
 from tda.figures.reliability import draw_reliability
 from tda.figures.saving import save_figure
 from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.score_files import Scores, check_data, load_scores, methods_on_disk
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import write_table
+from tda.settings import LdsEvaluation
 from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions
 from tda.statistics.pair_statistics import FEWEST_SEEDS, pair_statistics
 from tda.statistics.reliability import rows_of_pairs, rows_of_test_examples
@@ -26,22 +28,24 @@ ENSEMBLE_SIZES = (1, 2, 5, 10, 20, 50)
 _RANDOM_SEED = 0
 
 
-def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, arguments: dict) -> str:
+def main(settings: LdsEvaluation) -> str:
     """Write lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures; returns the closing line.
 
     A member is a seed, its score the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
-    Raises UserError if the experiment, its scores or the retrainings are missing or of other data.
+    Raises UserError if the experiment, its scores or the retrainings are missing or of other data, or for too few subsets.
     """
-    study = open_study(experiment_of(folder))
-    store = RetrainingStore(study)
-    with study.step("LDS", arguments):
+    draw = check_draw(SubsetDraw("evaluation", settings.alpha, settings.num_subsets, settings.num_retrainings))
+    study = open_study(chosen_experiment(settings), settings.device)
+    store, folder = RetrainingStore(study), study.results
+    checkpoints = read_checkpoints(study.experiment)
+    with study.step("LDS", vars(settings)) as record:
         outputs = load_subset_outputs(store, draw)
         judged, by_pairs, by_tests = [], [], []
         masks, mean_margins = outputs.masks.numpy(), outputs.margins.numpy().mean(axis=0)
         for name in methods_on_disk(folder):
-            scores = load_scores(folder, name)
-            check_data(scores, study.hashes)
-            kept = min(num_checkpoints, len(scores.epochs))
+            scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
+            record.made_from[name] = score_identity(study.experiment, name)
+            kept = min(settings.num_checkpoints, len(scores.epochs))
             judged += list(_rows_of_sizes(scores, kept, outputs, seconds_of_member(folder, name)))
             if len(scores.seed_ids) >= FEWEST_SEEDS:
                 statistics = pair_statistics(scores, kept)
@@ -55,6 +59,7 @@ def evaluate_lds(folder: ResultsFolder, draw: SubsetDraw, num_checkpoints: int, 
             pairs, tests = pd.DataFrame(by_pairs), pd.DataFrame(by_tests)
             _write(folder, "lds_by_reliability", pairs, draw_reliability(pairs, tests))
             _write(folder, "lds_by_test_reliability", tests)
+        record.files = sorted(folder.path.glob("lds*.*"))
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
         f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures to {folder.path}; "
@@ -107,17 +112,12 @@ def _reference_rows(shape: tuple[int, int], outputs: SubsetOutputs) -> Iterator[
 
 
 def seconds_of_member(folder: ResultsFolder, method: str) -> float:
-    """Seconds of training and scoring a member, from the manifest; a step that did several methods counts whole for each.
-
-    NaN where the manifest does not tell.
-    """
-    steps = read_manifest(folder)["steps"]
-    training = [entry for name, entry in steps.items() if name.startswith("training")]
-    scoring = [entry for entry in steps.values() if method in entry["arguments"].get("methods", {})]
+    """Seconds of training a member and of scoring it by the method, from the manifest; NaN where that does not tell."""
     per_member = []
-    for entries in (training, scoring):
-        seeds = sum(len(entry["seeds"]) if entry["arguments"].get("seed_id") is None else 1 for entry in entries)
-        per_member.append(sum(entry["wall_seconds"] for entry in entries) / seeds if seeds else np.nan)
+    for kind in ("training", f"scoring {method}"):
+        records = records_of(folder, kind)
+        seeds = sum(len(record["seeds"]) for record in records)
+        per_member.append(sum(record["wall_seconds"] for record in records) / seeds if seeds else np.nan)
     return float(sum(per_member))
 
 

@@ -1,13 +1,11 @@
-"""The truth test of an experiment: settings, table and figure."""
-
-from dataclasses import dataclass
+"""Step 9: do maps tell the truth? The truth test of an experiment: table and figure."""
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from tda.data.splits import Split
-from tda.experiments.folders import Experiment
+from tda.experiments.manifest import chosen_experiment
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import MapSettings, maps_of_seeds
@@ -17,47 +15,21 @@ from tda.features.truth_test import Importance, truth_table
 from tda.figures.map_truth import draw_truth
 from tda.figures.saving import save_figure
 from tda.scores.tables import write_table
+from tda.settings import MapTruthTest
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.study import open_study
 
 
-@dataclass
-class TruthSettings:
-    """The constants to edit."""
-
-    model: str = "cnn"
-    """Model family of the ensemble."""
-    task: str = "digits3"
-    """Task of the ensemble: digits3, mnist3 or cifar10."""
-    num_per_class: int = 10
-    """Training examples per class of the ensemble."""
-    num_test: int = 40
-    """Test images, spread evenly over the test subset."""
-    num_train: int = 5
-    """Most helpful training images of each, which make the batch of the added step."""
-    score: str = "grad_dot"
-    """Score whose maps rank the pixels, and that picks the training images: grad_cos or grad_dot."""
-    ranked_by: str = "map_times_change"
-    """What ranks the pixels: map, by its size, or map_times_change: the signed map times the pixel's distance from the mean."""
-    smoothing_copies: int = 0
-    """Noisy copies of the training image that a map averages over; 0 for the image itself."""
-    smoothing_deviation: float = 0.1
-    """Standard deviation of their noise, as a share of the range of the image's values."""
-    num_seeds: int | None = None
-    """Use only so many of random_seeds.pt; without it all."""
-    device: str = "auto"
-    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
-
-
-def run_truth_test(settings: TruthSettings) -> str:
+def main(settings: MapTruthTest) -> str:
     """Rank the pixels by maps averaged over the seeds, take the steps, write table and figure; returns the closing line."""
     prepare_process()
     if settings.score not in ("grad_cos", "grad_dot") or settings.ranked_by not in ("map", "map_times_change"):
         raise UserError("--score must be grad_cos or grad_dot, and --ranked_by map or map_times_change")
-    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
-    with study.step("truth test of maps", vars(settings)):
-        ensemble = last_members(study, 1, settings.num_seeds)
+    study = open_study(chosen_experiment(settings), settings.device)
+    seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
+    with study.step("truth test of maps", vars(settings), seed_ids=seed_ids):
+        ensemble = last_members(study, 1, seed_ids)
         subject = ensemble_subject(ensemble, _spread(study.test, settings.num_test))
         scores = gradient_scores(subject, cosine=settings.score == "grad_cos")
         pairs = most_helpful(scores.mean(0), torch.arange(len(subject.test)), settings.num_train)

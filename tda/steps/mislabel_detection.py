@@ -1,59 +1,45 @@
-"""Find training examples with a wrong label by self-influence: how much an example helps its own (wrong) label."""
+"""Step 8: find training examples with a wrong label by self-influence: how much an example helps its own (wrong) label."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
 from tda.debiasing.wrong_labels import flip_labels, self_influence
-from tda.experiments.folders import Experiment
-from tda.methods import method_named
-from tda.scores.tables import write_table
+from tda.experiments.manifest import chosen_experiment
+from tda.methods.registry import load_method
+from tda.scores.tables import add_to_table
+from tda.settings import MislabelDetection
 from tda.statistics.area_under_curve import area_under_curve
 from tda.system.devices import prepare_process
+from tda.system.files import sha256
 from tda.training.ensembles import members_in_memory
 from tda.training.study import open_study
 
 
-@dataclass
-class MislabelSettings:
-    """The arguments of the mislabel script."""
-
-    model: str = "mlp"
-    """Family of the models that are trained."""
-    task: str = "mnist"
-    """Task whose labels are flipped."""
-    num_per_class: int = 500
-    """Training examples per class."""
-    methods: str = "grad_dot,grad_cos,trak"
-    """Methods to judge, which must need no other file than a member's checkpoint."""
-    share: float = 0.1
-    """Share of the training labels that are changed to another class."""
-    seed_id: int | None = None
-    """Train only this seed of random_seeds.pt, counted from 0; without it all seeds."""
-    device: str = "auto"
-    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
-
-
-def detect_mislabels(settings: MislabelSettings) -> str:
+def main(settings: MislabelDetection) -> str:
     """Train members on data with flipped labels and write mislabel_detection.csv; returns the closing line.
 
     Raises UserError for unusable settings or unknown methods.
     """
     prepare_process()
-    methods = [method_named(name) for name in settings.methods.split(",")]
-    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
+    methods = [load_method(name) for name in settings.methods]
+    study = open_study(chosen_experiment(settings), settings.device)
     train, flipped = flip_labels(study.train, settings.share, len(study.task.classes))
     study = replace(study, train=train)
-    rows = []
-    with study.step("mislabel detection", vars(settings), {"train": train.fingerprint}):
+    rows, seed_ids = [], study.seed_ids(settings.seed_id, settings.num_seeds)
+    with study.step("mislabel detection", vars(settings), {"train": train.fingerprint}, seed_ids) as record:
         inputs = study.inputs(train)
-        for member in members_in_memory(study, study.seed_ids(settings.seed_id)):
+        for member in members_in_memory(study, seed_ids):
             for method in methods:
                 scores = self_influence(method, member, inputs)
                 area = area_under_curve(scores.double().cpu().numpy(), flipped.numpy())
                 rows.append({"method": method.name, "seed_id": member.seed_id, "area_under_curve": area})
         path = study.results.path / "mislabel_detection.csv"
-        write_table(path, pd.DataFrame(rows))
-    means = pd.DataFrame(rows).groupby("method")["area_under_curve"].mean()
+        # Other seeds and methods of the same flipped labels, trained in the same way, stay in the table.
+        made_from = sha256(repr((train.fingerprint, study.plan.as_dict(), study.family.origin(study.task))).encode())[:12]
+        table = pd.DataFrame(rows).assign(share=settings.share, made_from=made_from)
+        table = add_to_table(path, table, ("method", "seed_id"), "made_from")
+        record.files = [path]
+    means = table.groupby("method")["area_under_curve"].mean()
     found = ", ".join(f"{name} {area:.3f}" for name, area in means.items())
     return f"wrote {path}; mean area under the curve: {found}"

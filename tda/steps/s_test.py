@@ -1,7 +1,6 @@
-"""The s_test step of every model family: settings, which members, what is finished, closing line."""
+"""Step 3, optional: keep s_test = (curvature + damping)^-1 g_test of members, and score new examples by it."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,38 +10,20 @@ from tda.curvature.dual_gauss_newton import dual_gauss_newton
 from tda.curvature.inverses import Inverse
 from tda.curvature.s_test_files import MEND, score_new_examples, write_s_test
 from tda.data.splits import Split, split_of_indices
-from tda.methods import method_named
+from tda.experiments.manifest import chosen_experiment
 from tda.methods.lissa import lissa_operators
+from tda.methods.registry import load_method
 from tda.scores.score_files import save_scores
-from tda.steps.scoring import ScoringSettings
+from tda.settings import STest
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import make_folder
-from tda.system.tensor_files import DamagedFileError, read_info
+from tda.system.tensor_heads import DamagedFileError, read_info
 from tda.training.members import Member, load_members
 from tda.training.study import open_study
 
 
-@dataclass
-class STestSettings(ScoringSettings):
-    """The arguments of a script that keeps s_test."""
-
-    method: str = "if"
-    """Influence function whose s_test is kept: if (Gauss-Newton matrix) or if_lissa."""
-    damping: float | None = None
-    """Number added to the diagonal of the curvature; without it the method's own default."""
-
-    def chosen_damping(self) -> float:
-        """The damping that is used."""
-        return method_named(self.method).settings["damping"] if self.damping is None else self.damping
-
-    num_checkpoints: int = 1
-    """Last checkpoints of each seed to keep s_test for; one costs as many bytes as 4 x test examples x parameters."""
-    new_indices: str = ""
-    """Text file of indices into the task's training part, one a line: examples to score; without it none are."""
-
-
-def keep_s_test(settings: STestSettings) -> str:
+def main(settings: STest) -> str:
     """Write the missing s_test files, then score new examples; returns the closing line.
 
     Raises UserError for unusable settings or files.
@@ -50,12 +31,15 @@ def keep_s_test(settings: STestSettings) -> str:
     prepare_process()
     if settings.method not in ("if", "if_lissa"):
         raise UserError(f"s_test is kept for the methods if and if_lissa, not for {settings.method}")
-    study = open_study(settings.experiment, settings.device)
+    study = open_study(chosen_experiment(settings), settings.device)
     new = split_of_indices(study.task, "train", Path(settings.new_indices)) if settings.new_indices else None
-    seed_ids, epochs, written = study.seed_ids(settings.seed_id), study.last_epochs(settings.num_checkpoints), 0
-    with study.step(f"s_test of {settings.method}", vars(settings)) as record:
+    seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
+    epochs, written = study.last_epochs(settings.num_checkpoints), 0
+    with study.step(f"s_test of {settings.method}", vars(settings), seed_ids=seed_ids) as record:
         for seed_id in tqdm(seed_ids, desc="s_test", delay=2):
-            for member in load_members(study, seed_id, epochs):
+            members = load_members(study, seed_id, epochs)
+            study = members[0].study
+            for member in members:
                 written += _write_unless_finished(settings, member)
                 if new is not None:
                     _score(settings, member, new)
@@ -66,19 +50,23 @@ def keep_s_test(settings: STestSettings) -> str:
     return f"wrote {written} s_test files, kept {total - written} that were finished{scored}, in {folder}"
 
 
-def _described(settings: STestSettings, member: Member) -> dict:
+def _damping(settings: STest) -> float:
+    return load_method(settings.method).settings["damping"] if settings.damping is None else settings.damping
+
+
+def _described(settings: STest, member: Member) -> dict:
     return {
         "experiment": member.study.experiment.name,
         "seed_id": member.seed_id,
         "epoch": member.epoch,
         "data": member.study.hashes,
         "method": settings.method,
-        "damping": settings.chosen_damping(),
+        "damping": _damping(settings),
         "checkpoint": member.info["sha256"],
     }
 
 
-def _write_unless_finished(settings: STestSettings, member: Member) -> int:
+def _write_unless_finished(settings: STest, member: Member) -> int:
     study, info = member.study, _described(settings, member)
     path = study.results.s_test_file(settings.method, member.seed_id, member.epoch)
     if path.exists() and not settings.force:
@@ -86,9 +74,12 @@ def _write_unless_finished(settings: STestSettings, member: Member) -> int:
             found = read_info(path)
         except DamagedFileError as error:
             raise UserError(f"{error}; {MEND}") from error
-        if {key: found.get(key) for key in info} != info:
+        differing = {key for key in info if found.get(key) != info[key]}
+        if not differing:
+            return 0
+        # One of an earlier training is computed anew; one of other settings may be wanted.
+        if "checkpoint" not in differing:
             raise UserError(f"{path} was computed from other data or settings; delete it, or compute it again with --force")
-        return 0
     inverse = _inverse(settings, member, study.inputs(study.train))
     _check_space(path, member)
     write_s_test(path, member.model, member.objective, study.inputs(study.test), inverse, info)
@@ -105,14 +96,14 @@ def _check_space(path: Path, member: Member) -> None:
         )
 
 
-def _inverse(settings: STestSettings, member: Member, train: Split) -> Inverse:
+def _inverse(settings: STest, member: Member, train: Split) -> Inverse:
     if settings.method == "if":
-        return dual_gauss_newton(member.model, member.objective, train, settings.chosen_damping()).inverse
-    defaults = method_named("if_lissa").settings
-    return lissa_operators(member, train, settings.chosen_damping(), defaults["scale"], defaults["batch_size"])[0]
+        return dual_gauss_newton(member.model, member.objective, train, _damping(settings)).inverse
+    defaults = load_method("if_lissa").settings
+    return lissa_operators(member, train, _damping(settings), defaults["scale"], defaults["batch_size"])[0]
 
 
-def _score(settings: STestSettings, member: Member, new: Split) -> None:
+def _score(settings: STest, member: Member, new: Split) -> None:
     study = member.study
     kept = study.results.s_test_file(settings.method, member.seed_id, member.epoch)
     scores = score_new_examples(kept, member.model, member.objective, study.inputs(new))

@@ -1,13 +1,18 @@
-"""Score an experiment's members by registered methods, keep one file a member, and skip what is finished."""
+"""Step 3: score an experiment's members by registered methods, keep one file a member, and skip what is finished."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from tda.experiments.folders import Experiment
-from tda.methods import Method, method_named
+from tda.experiments.manifest import Part, chosen_experiment
+from tda.methods.catalogue import ALL, chosen_entries
+from tda.methods.registry import Method, load_method
+from tda.scores.ensemble_scores import write_ensemble_scores
+from tda.scores.fresh_scores import Checkpoints, read_checkpoints, remove_outdated
 from tda.scores.score_files import load_score_file, save_scores
+from tda.settings import Scoring
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.members import load_members
@@ -15,75 +20,111 @@ from tda.training.study import Study, open_study
 
 
 @dataclass
-class ScoringSettings:
-    """The arguments that every scoring script has."""
+class Job:
+    """A method with its settings; the epochs that it has yet to score, by seed id; the seconds that it took so far."""
 
-    model: str = "cnn"
-    """Model family of the ensemble."""
-    task: str = "digits3"
-    """Task of the ensemble, an entry of tda/tasks.py: digits3, mnist3, cifar10, ..."""
-    num_per_class: int = 10
-    """Training examples per class of the ensemble."""
-    seed_id: int | None = None
-    """Score only this seed of random_seeds.pt, counted from 0; without it all seeds are scored."""
-    device: str = "auto"
-    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
-    force: bool = False
-    """Compute again what is finished already."""
+    method: Method
+    settings: dict
+    missing: dict[int, list[int]]
+    seconds: float = 0.0
 
     @property
-    def experiment(self) -> Experiment:
-        """The experiment that is scored."""
-        return Experiment(self.model, self.task, self.num_per_class)
+    def num_missing(self) -> int:
+        """How many score files are yet to be written."""
+        return sum(map(len, self.missing.values()))
 
 
-def score_experiment(settings: ScoringSettings, method_settings: dict[str, dict]) -> str:
-    """Score by each named method, with settings that differ from its defaults; returns the closing line.
+def main(settings: Scoring) -> str:
+    """Score by each chosen method, with settings that differ from its defaults; returns the closing line.
 
     Raises UserError for unknown names, missing or foreign inputs, and score files of other settings (unless forced).
     """
     prepare_process()
-    methods = {name: method_named(name) for name in method_settings}
-    for name, changed in method_settings.items():
-        if unknown := sorted(changed.keys() - methods[name].settings.keys()):
-            raise UserError(f"method {name} has no setting {unknown[0]}; it has {', '.join(methods[name].settings) or 'none'}")
-    chosen = {name: {**methods[name].settings, **changed} for name, changed in method_settings.items()}
-    study = open_study(settings.experiment, settings.device)
-    seed_ids, epochs = study.seed_ids(settings.seed_id), study.plan.kept_epochs
-    title = "scoring " + " and ".join(methods)
-    written = 0
-    step_name = title if settings.seed_id is None else f"{title}, seed {settings.seed_id}"
-    with study.step(step_name, vars(settings) | {"methods": chosen}) as record:
-        for seed_id in tqdm(seed_ids, desc=title, delay=2):
-            written += score_seed(study, seed_id, [(methods[name], chosen[name]) for name in methods], settings.force)
-        record.keep_earlier = written == 0
-    kept = len(seed_ids) * len(epochs) * len(methods) - written
-    folders = ", ".join(str(study.results.score_folder(name)) for name in methods)
-    return f"wrote {written} score files, kept {kept} that were finished, in {folders}"
+    methods = _methods(settings)
+    study = open_study(chosen_experiment(settings), settings.device)
+    seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
+    checkpoints = read_checkpoints(study.experiment)
+    jobs = [Job(method, own, _missing(study, checkpoints, method, own, seed_ids, settings.force)) for method, own in methods]
+    jobs, left_out = _feasible(study, seed_ids, jobs, ALL in settings.methods)
+    written = sum(job.num_missing for job in jobs)
+    with study.step("scoring", vars(settings), seed_ids=seed_ids) as record:
+        with tqdm(total=len(seed_ids) * len(jobs), desc="scoring", delay=2) as bar:
+            for seed_id in seed_ids:
+                study = score_seed(study, seed_id, jobs, bar)
+        lines = _ensembles(study, jobs)
+        record.parts = [_record(job) for job in jobs]
+    kept = len(seed_ids) * len(study.plan.kept_epochs) * len(jobs) - written
+    done = f"wrote {written} score files, kept {kept} that were finished, in {study.results.score_folder('')}"
+    return "; ".join([f"{done} of {', '.join(job.method.name for job in jobs)}", *lines, *left_out])
 
 
-def score_seed(study: Study, seed_id: int, methods: Sequence[tuple[Method, dict]], force: bool) -> int:
-    """Write the score files of one seed that are missing, of methods with their settings; returns how many were written."""
-    epochs = study.plan.kept_epochs
-    missing = {
-        method.name: [epoch for epoch in epochs if force or not _is_finished(study, method, settings, seed_id, epoch)]
-        for method, settings in methods
-    }
-    wanted = sorted({epoch for of_method in missing.values() for epoch in of_method})
-    if not wanted:
-        return 0
-    members = load_members(study, seed_id, wanted)
-    train, test = (members[0].study.inputs(split) for split in (study.train, study.test))
-    for method, settings in methods:
-        if not missing[method.name]:
-            continue
-        to_score = [member for member in members if member.epoch in missing[method.name]]
-        for member, found in zip(to_score, method.score(to_score, train, test, settings), strict=True):
-            described = _describe(study, method, settings, seed_id, member.epoch) | {"report": found.report}
-            path = study.results.score_file(method.name, seed_id, member.epoch)
-            values = found.scores.cpu().numpy()
-            save_scores(path, values, study.train.indices.numpy(), study.test.indices.numpy(), described)
-    return sum(len(of_method) for of_method in missing.values())
+def _methods(settings: Scoring) -> list[tuple[Method, dict]]:
+    """The chosen methods, each with all of its settings; raises UserError for unknown methods and settings."""
+    methods = []
+    for name in chosen_entries(tuple(settings.methods)):
+        method, changed = load_method(name), settings.methods.get(name, {})
+        if unknown := sorted(changed.keys() - method.settings.keys()):
+            raise UserError(f"method {name} has no setting {unknown[0]}; it has {', '.join(method.settings) or 'none'}")
+        methods.append((method, method.settings | changed))
+    return methods
+
+
+def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bool) -> tuple[list[Job], list[str]]:
+    """The jobs that can be done, and sentences about the others.
+
+    Raises UserError for one that lacks what it needs, unless the word `all` brought it.
+    """
+    feasible, left_out = [], {}
+    for job in jobs:
+        try:
+            if job.num_missing:
+                job.method.check(study, seed_ids, job.settings)
+            feasible.append(job)
+        except UserError:
+            if not (by_all and job.method.in_all):
+                raise
+            left_out.setdefault(job.method.needs, []).append(job.method.name)
+    return feasible, [f"left out {' and '.join(names)}, for want of {needs}" for needs, names in left_out.items()]
+
+
+def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> Study:
+    """Write the score files of one seed that are missing, and count each method's time.
+
+    Returns the study with the seed's choices of fine-tuning, which the next seeds must have too.
+    """
+    wanted = sorted({epoch for job in jobs for epoch in job.missing[seed_id]})
+    members = load_members(study, seed_id, wanted) if wanted else []
+    train, test = (members[0].study.inputs(split) for split in (study.train, study.test)) if wanted else (None, None)
+    for job in jobs:
+        bar.set_postfix_str(job.method.name)
+        to_score = [member for member in members if member.epoch in job.missing[seed_id]]
+        if to_score:
+            start = time.perf_counter()
+            for member, found in zip(to_score, job.method.score(to_score, train, test, job.settings), strict=True):
+                described = _describe(study, job.method, job.settings, seed_id, member.epoch)
+                described |= {"checkpoint": member.info["sha256"], "report": found.report}
+                path = study.results.score_file(job.method.name, seed_id, member.epoch)
+                values = found.scores.cpu().numpy()
+                save_scores(path, values, study.train.indices.numpy(), study.test.indices.numpy(), described)
+            job.seconds += time.perf_counter() - start
+        bar.update()
+    return members[0].study if members else study
+
+
+def _ensembles(study: Study, jobs: Sequence[Job]) -> list[str]:
+    """Write the ensemble's scores of methods for which they are no mean of the members', where all seeds are scored."""
+    lines = []
+    for job in jobs:
+        pairs = [(seed_id, epoch) for seed_id in study.seed_ids() for epoch in study.plan.kept_epochs]
+        paths = [study.results.score_file(job.method.name, *pair) for pair in pairs]
+        if all(path.exists() for path in paths) and "train_factor" in load_score_file(paths[-1])[-1].get("report", {}):
+            lines.append(write_ensemble_scores(study.experiment, job.method.name))
+    return lines
+
+
+def _record(job: Job) -> Part:
+    arguments = {"methods": {job.method.name: job.settings}}
+    return Part(f"scoring {job.method.name}", arguments, job.seconds, keep_earlier=job.num_missing == 0)
 
 
 def _describe(study: Study, method: Method, settings: dict, seed_id: int, epoch: int) -> dict:
@@ -99,11 +140,30 @@ def _describe(study: Study, method: Method, settings: dict, seed_id: int, epoch:
     }
 
 
-def _is_finished(study: Study, method: Method, settings: dict, seed_id: int, epoch: int) -> bool:
+def _missing(
+    study: Study, checkpoints: Checkpoints, method: Method, settings: dict, seed_ids: Sequence[int], force: bool
+) -> dict[int, list[int]]:
+    """The epochs of each seed that are to be scored; raises UserError for files that belong elsewhere.
+
+    Files of epochs that the plan does not score are deleted: they are of an earlier training.
+    """
+    epochs, missing = study.plan.kept_epochs, {}
+    for seed_id in seed_ids:
+        remove_outdated(study.results.score_file(method.name, seed_id, 0).parent, epochs, "attribution_epoch_*.parquet")
+        missing[seed_id] = [
+            epoch for epoch in epochs if force or not _is_finished(study, checkpoints, method, settings, seed_id, epoch)
+        ]
+    return missing
+
+
+def _is_finished(study: Study, checkpoints: Checkpoints, method: Method, settings: dict, seed_id: int, epoch: int) -> bool:
+    """Whether there is a score file of the checkpoint that is there now; one of an earlier training is computed anew."""
     path = study.results.score_file(method.name, seed_id, epoch)
     if not path.exists():
         return False
     *_, metadata = load_score_file(path)
+    if metadata.get("checkpoint") != checkpoints.hash_of((seed_id, epoch)):
+        return False
     for key, value in _describe(study, method, settings, seed_id, epoch).items():
         if key not in ("citation", "sign") and metadata.get(key) != value:
             raise UserError(

@@ -1,4 +1,4 @@
-"""The shortcut study: do influence maps lie on a planted patch, and only where the models have learned it?"""
+"""Step 9: the shortcut study: do influence maps lie on a planted patch, and only where the models have learned it?"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from tda.experiments.folders import Experiment, ResultsFolder
+from tda.experiments.folders import ResultsFolder
+from tda.experiments.manifest import chosen_experiment
 from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.map_files import save_arrays
@@ -28,6 +29,7 @@ from tda.features.shortcut_models import (
 from tda.figures.saving import save_figure
 from tda.figures.shortcut import ShortcutExamples, draw_merits, draw_shortcut_maps, map_title
 from tda.scores.tables import write_table
+from tda.settings import ShortcutStudy
 from tda.statistics.intervals import Estimate, jackknife, over_seeds
 from tda.system.devices import prepare_process
 from tda.system.random_streams import stream
@@ -41,59 +43,6 @@ MERITS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-@dataclass
-class ShortcutSettings:
-    """The constants to edit."""
-
-    model: str = "cnn"
-    """Family of the models that are trained: cnn or cnn3."""
-    task: str = "digits3"
-    """Task: digits3, mnist3 or cifar10."""
-    num_per_class: int = 10
-    """Training examples per class; the index file must have been drawn."""
-    red: float = 1.0
-    """Red of the patch, from 0 to 1; images with one channel get the largest of the three."""
-    green: float = 0.0
-    """Green of the patch, from 0 to 1."""
-    blue: float = 0.0
-    """Blue of the patch, from 0 to 1."""
-    patch_size: int = 5
-    """Side of the patch in pixels."""
-    patch_row: int = 2
-    """Row of its upper left pixel; negative ones count from the lower edge."""
-    patch_column: int = 2
-    """Column of its upper left pixel; negative ones count from the right edge."""
-    patched_class: int = 0
-    """Class whose training images carry the patch, counted from 0."""
-    patched_share: float = 0.5
-    """Share of that class's training images that carry it."""
-    num_test: int = 20
-    """Misread test images whose maps are taken, at most."""
-    num_train: int = 3
-    """Most influential patched training images of each."""
-    scores: str = "grad_cos,grad_dot"
-    """Scores whose maps are taken: some of grad_cos, grad_dot and if (slow where training images are many), with commas."""
-    smoothing_copies: int = 10
-    """Noisy copies of the training image that a smoothed map averages over."""
-    smoothing_deviation: float = 0.1
-    """Standard deviation of their noise, as a share of the range of the image's values."""
-    channel_reduction: str = "largest"
-    """How the channels of a map become one: largest, sum or norm."""
-    num_checkpoints: int = 1
-    """A seed's map is the mean over this many of its last checkpoints."""
-    num_seeds: int | None = None
-    """Use only so many of random_seeds.pt; without it all."""
-    device: str = "auto"
-    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
-    force: bool = False
-    """Train the models with the patch again; needed after the patch was changed."""
-
-    def patch(self) -> Patch:
-        """What is planted."""
-        colour = (self.red, self.green, self.blue)
-        return Patch(colour, self.patch_size, self.patch_row, self.patch_column, self.patched_class, self.patched_share)
-
-
 @dataclass(frozen=True)
 class Condition:
     """A row of the table: which maps of which training images under which models, and how to take them, seed by seed."""
@@ -105,17 +54,17 @@ class Condition:
     take: Callable[[], Iterable[Tensor]]
 
 
-def run_shortcut_study(settings: ShortcutSettings) -> str:
+def main(settings: ShortcutStudy) -> str:
     """Train both ensembles as far as they are missing, take the maps, write table and figures; returns the closing line.
 
     Raises UserError for unusable settings, or if no test image is misread.
     """
     prepare_process()
-    study = open_study(Experiment(settings.model, settings.task, settings.num_per_class), settings.device)
+    study = open_study(chosen_experiment(settings), settings.device)
     patched = shortcut_study(study, study.train)
-    with patched.step("shortcut study", vars(settings), study.hashes):
-        seed_ids = study.seed_ids(None, settings.num_seeds)
-        planted = trained_with_and_without(study, settings.patch(), seed_ids, settings.num_checkpoints, settings.force)
+    seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
+    with patched.step("shortcut study", vars(settings), study.hashes, seed_ids):
+        planted = trained_with_and_without(study, _patch(settings), seed_ids, settings.num_checkpoints, settings.force)
         misread = predicted_as_patch(planted)
         shown = misread_by_most(planted, misread, settings.num_test)
         pairs = influential_pairs(planted, shown, settings.num_train)
@@ -133,7 +82,13 @@ def run_shortcut_study(settings: ShortcutSettings) -> str:
     )
 
 
-def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> list[Condition]:
+def _patch(settings: ShortcutStudy) -> Patch:
+    colour = (settings.red, settings.green, settings.blue)
+    where = (settings.patch_size, settings.patch_row, settings.patch_column)
+    return Patch(colour, *where, settings.patched_class, settings.patched_share)
+
+
+def conditions(settings: ShortcutStudy, planted: Planted, pairs: Pairs) -> list[Condition]:
     """All rows of the table, the smoothed map of the first score first."""
     smoothing = Smoothing(settings.smoothing_copies, settings.smoothing_deviation)
     unpatched = torch.tensor(sorted(set(range(len(planted.train))) - set(planted.chosen.tolist())))
@@ -151,7 +106,7 @@ def conditions(settings: ShortcutSettings, planted: Planted, pairs: Pairs) -> li
         ("with the patch", planted.with_patch, "random", random_pairs),
     )
     found = []
-    for score in settings.scores.replace(" ", "").split(","):
+    for score in settings.scores:
         for models, members, images, chosen in kinds:
             for smoothed in (True, False):
                 take = of_pairs(members, chosen, score, smoothed)
@@ -208,7 +163,7 @@ def _misread_table(planted: Planted, misread: dict[str, np.ndarray]) -> pd.DataF
 
 def _write_results(
     results: ResultsFolder,
-    settings: ShortcutSettings,
+    settings: ShortcutStudy,
     planted: Planted,
     pairs: Pairs,
     kept: dict[Condition, Tensor],

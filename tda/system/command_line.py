@@ -1,68 +1,84 @@
-"""From a script's constants to its command line: the only place that parses arguments and prints.
+"""From a script's constants to its step and the closing line: the only place that reads the command line and prints.
 
-A script declares its constants as fields of a dataclass, each followed by a line of documentation. The same lines are
-the constants to edit, the arguments, and the text of `--help`.
+A script gives the constants at its top as a dataclass each of whose fields is followed by a line of documentation. The same
+lines are the arguments and the text of `--help`; a constant is the default of its argument. What computes is imported only
+once the arguments are right, so that neither `--help` nor a mistake waits for torch.
 """
 
-import argparse
-import ast
-import dataclasses
-import inspect
+import contextlib
+import importlib
+import os
+import signal
 import sys
-import textwrap
-import types
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from tda.system.arguments import parse
 from tda.system.errors import UserError
 
+_INTERRUPTED = "interrupted; the same command continues where this one stopped\n"
+_OUT_OF_MEMORY = (
+    "error: memory ran out; choose fewer --methods at once, fewer examples by --num_per_class or a smaller test subset, fewer "
+    "threads by OMP_NUM_THREADS, or --device cpu; the same command then continues where this one stopped\n"
+)
+_PIPE_CLOSED = 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
 
-def run_script(settings_class: type, main: Callable[..., str]) -> None:
-    """Parse the command line into `settings_class`, call `main` with it, and print the closing line it returns.
 
-    A UserError ends the process with its sentence on standard error and exit status 2, an interrupt with 130.
+def run(settings: object, description: str, main: Callable[..., str] | None = None) -> None:
+    """Parse the command line over `settings`, do the step, and print the closing line that it returns.
+
+    main: what is done with the settings; by default `main` of the step whose file is named like that of the settings' class.
+    A UserError ends the process with its sentence on standard error and exit status 2, an interrupt with 130, at any moment.
     """
-    settings = parse(settings_class, inspect.getmodule(settings_class).__doc__, sys.argv[1:])
     try:
-        closing_line = main(settings)
+        chosen = parse(settings, description, sys.argv[1:])
+        closing_line = (main or _main_of(type(settings)))(chosen)
     except UserError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command continues where this one stopped\n")
+        sys.stderr.write(_INTERRUPTED)
         sys.exit(130)
-    sys.stdout.write(f"{closing_line}\n")
+    except (MemoryError, RuntimeError, ImportError, OSError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        sys.stderr.write(_OUT_OF_MEMORY)
+        sys.exit(2)
+    _tell(closing_line)
 
 
-def parse(settings_class: type, description: str, arguments: list[str]) -> object:
-    """Build the settings from `arguments`; wrong ones end the process with one sentence and exit status 2."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    documentation = field_documentation(settings_class)
-    types_of = typing.get_type_hints(settings_class)
-    for entry in dataclasses.fields(settings_class):
-        help_text = f"{documentation[entry.name]} (default: {entry.default})".replace("%", "%%")
-        if types_of[entry.name] is bool:
-            parser.add_argument(f"--{entry.name}", action=argparse.BooleanOptionalAction, default=entry.default, help=help_text)
-        else:
-            parser.add_argument(f"--{entry.name}", type=_plain(types_of[entry.name]), default=entry.default, help=help_text)
-    return settings_class(**vars(parser.parse_args(arguments)))
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, or that of torch on a CPU or a GPU, whose type torch alone knows."""
+    words = ("allocate memory", "out of memory", "not enough memory", "failed to map segment")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
-def field_documentation(settings_class: type) -> dict[str, str]:
-    """The string that follows each field in the source of the class or of the bases it inherits from."""
-    found: dict[str, str] = {}
-    for owner in reversed(settings_class.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0].body
-        for statement, following in zip(body, body[1:], strict=False):
-            if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
-                found[statement.target.id] = " ".join(following.value.value.split())
-    return found
+def _tell(closing_line: str) -> None:
+    """Print the closing line; a reader that has gone away, as `head` does, is no mistake of the step's, which is done."""
+    try:
+        sys.stdout.write(f"{closing_line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would be written, and fail, once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_PIPE_CLOSED)
 
 
-def _plain(annotation: object) -> type:
-    """int for `int | None`."""
-    if isinstance(annotation, types.UnionType):
-        return next(kind for kind in annotation.__args__ if kind is not types.NoneType)
-    return annotation
+def _main_of(settings_class: type) -> Callable[..., str]:
+    stem = settings_class.__module__.rpartition(".")[2]
+    with _interrupts_at_once():
+        return importlib.import_module(f"tda.steps.{stem}").main
+
+
+@contextlib.contextmanager
+def _interrupts_at_once() -> Iterator[None]:
+    """Let an interrupt end the process without an exception, which libraries that are being imported take for their own."""
+
+    def end(*_: object) -> None:
+        os.write(2, _INTERRUPTED.encode())
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

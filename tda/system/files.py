@@ -1,15 +1,20 @@
-"""Files that are whole or absent: atomic writing, locks and hashes."""
+"""Files that are whole or absent: atomic writing, locks and hashes; and reading, which tells damaged from unreadable."""
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tda.system.errors import UserError
+
+try:
+    import fcntl
+except ModuleNotFoundError as error:
+    raise UserError("Windows is not supported, since it lacks the locks of Linux and macOS; use WSL there") from error
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -21,6 +26,15 @@ _REASONS = {
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EISDIR: "a folder stands where the file should be",
     errno.EEXIST: "a file stands where a folder is needed",
+    errno.ELOOP: "its links lead in a circle",
+}
+
+_NO_FILES = {
+    stat.S_ISFIFO: "it is a pipe, and a file is needed",
+    stat.S_ISSOCK: "it is a socket, and a file is needed",
+    stat.S_ISCHR: "it is a device, and a file is needed",
+    stat.S_ISBLK: "it is a device, and a file is needed",
+    stat.S_ISDIR: "a folder stands where the file should be",
 }
 
 
@@ -30,8 +44,43 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _REASONS.get(error.errno, error.strerror or str(error))
-        raise UserError(f"cannot write {path}: {reason}; mend that and run the same command again") from error
+        raise UserError(f"cannot write {path}: {_reason(error)}; mend that and run the same command again") from error
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno, error.strerror or str(error))
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what keeps the operating system from reading a file into a UserError, which does not call the file damaged.
+
+    What is no file is refused unopened: a pipe would let its reader wait for ever. FileNotFoundError passes, and so do errors
+    without a number, which libraries raise about a file's content.
+    """
+    with reading_folder(path):
+        mode = path.stat().st_mode
+        for is_no_file, reason in _NO_FILES.items():
+            if is_no_file(mode):
+                raise UserError(f"cannot read {path}: {reason}")
+        # Libraries report a refused file in ways of their own, so that it is tried here first.
+        with open(path, "rb", buffering=0) as file:
+            file.read(1)
+        yield
+
+
+@contextlib.contextmanager
+def reading_folder(path: Path) -> Iterator[None]:
+    """The same for a folder and what lies in it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno is None:
+            raise
+        place = error.filename if isinstance(error.filename, str) else path
+        raise UserError(f"cannot read {place}: {_reason(error)}; mend that and run the same command again") from error
 
 
 def make_folder(path: Path) -> None:

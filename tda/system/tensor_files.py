@@ -15,16 +15,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from tda.system.errors import UserError
 from tda.system.files import write_atomically, write_bytes
+from tda.system.tensor_heads import ENTRY, DamagedFileError, explained
 
-_ENTRY = "tda"
 _PIECE = 2**24
 """Bytes of a file that are checked at once."""
-
-
-class DamagedFileError(UserError):
-    """The file is not whole, not one of this project's, or its tensors are not those that were written."""
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], info: dict) -> None:
@@ -34,7 +29,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], info: dict) -> None:
     """
     described = json.dumps({**info, "sha256": _content_hash(tensors)}, sort_keys=True)
     # One metadata entry only: safetensors writes several in an order that changes from run to run.
-    write_bytes(path, safetensors.torch.save(tensors, {_ENTRY: described}))
+    write_bytes(path, safetensors.torch.save(tensors, {ENTRY: described}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -42,8 +37,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
 
     Raises DamagedFileError unless they are what was written, and UserError as read_info does.
     """
-    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
-        info = json.loads(file.metadata()[_ENTRY])
+    with _opened(path) as file:
+        info = json.loads(file.metadata()[ENTRY])
         tensors = {name: file.get_tensor(name) for name in file.keys()}
         intact = _content_hash(tensors) == info["sha256"]
     if not intact:
@@ -51,19 +46,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, info
 
 
-def read_info(path: Path) -> dict:
-    """What a file says of itself and the "sha256" that its tensors should have, they themselves unread.
-
-    Raises DamagedFileError if its head is not whole, and UserError if it is missing or may not be read.
-    """
-    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
-        info = json.loads(file.metadata()[_ENTRY])
-        _ = info["sha256"]
-    return info
-
-
 def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable[Tensor], info: dict) -> None:
-    """Write one float32 tensor atomically from blocks of its rows, so that it never has to fit into memory.
+    """Write one tensor in float32, atomically, from blocks of its rows, so that it never has to fit into memory.
 
     safetensors wants the whole tensor at once, hence the format by hand. The checksum stands in the header, which is written
     twice: its length is known before its value. Raises UserError where the file cannot be written.
@@ -74,7 +58,7 @@ def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable
         with open(temporary, "r+b") as file:
             file.write(_header(name, shape, info, "0" * 2 * digest.digest_size))
             for block in blocks:
-                content = block.cpu().contiguous().numpy().tobytes()
+                content = block.to("cpu", torch.float32).contiguous().numpy().tobytes()
                 digest.update(content)
                 file.write(content)
             file.seek(0)
@@ -85,8 +69,8 @@ def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable
 
 def read_stream(path: Path, name: str, rows_at_once: int) -> Iterator[Tensor]:
     """Blocks of rows of one tensor, after a check of the whole file; raises DamagedFileError as read_tensors does."""
-    with _explained(path), safetensors.safe_open(path, framework="pt") as file:
-        expected = json.loads(file.metadata()[_ENTRY])["sha256"]
+    with _opened(path) as file:
+        expected = json.loads(file.metadata()[ENTRY])["sha256"]
         kept = file.get_slice(name)
         count = kept.get_shape()[0]
         if _hash_of_stream(path, name, tuple(kept.get_shape())) != expected:
@@ -96,22 +80,23 @@ def read_stream(path: Path, name: str, rows_at_once: int) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except PermissionError as error:
-        raise UserError(f"{path} may not be read: permission is denied") from error
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path} is not a whole tensor file of this project") from error
+def _opened(path: Path) -> Iterator[safetensors.safe_open]:
+    with explained(path):
+        # The library's own errors do not tell a missing file from a damaged one.
+        open(path, "rb").close()
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                yield file
+        except safetensors.SafetensorError as error:
+            raise ValueError from error
 
 
 def _content_hash(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(_identity(name, tensor.dtype, tuple(tensor.shape)))
-        digest.update(tensor.contiguous().numpy().tobytes())
+        # By bytes, since numpy has no bfloat16.
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -132,6 +117,6 @@ def _header(name: str, shape: tuple[int, ...], info: dict, checksum: str) -> byt
     size = torch.Size(shape).numel() * torch.float32.itemsize
     described = json.dumps({**info, "sha256": checksum}, sort_keys=True)
     tensor = {"dtype": "F32", "shape": list(shape), "data_offsets": [0, size]}
-    header = json.dumps({"__metadata__": {_ENTRY: described}, name: tensor}, separators=(",", ":")).encode()
+    header = json.dumps({"__metadata__": {ENTRY: described}, name: tensor}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header

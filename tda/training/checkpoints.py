@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tda.models.model_state import ModelState
 from tda.system.errors import UserError
-from tda.system.tensor_files import DamagedFileError, read_tensors, write_tensors
+from tda.system.tensor_files import read_tensors, write_tensors
+from tda.system.tensor_heads import DamagedFileError
 from tda.training.study import Study
 
 FORMAT = 2

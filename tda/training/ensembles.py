@@ -11,8 +11,10 @@ from tda.data.splits import Split
 from tda.experiments.manifest import versions
 from tda.gradients.objectives import Objective
 from tda.models.model_state import read_state, write_state
+from tda.scores.fresh_scores import remove_outdated
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.workers import in_order
 from tda.training.checkpoints import save_checkpoint
 from tda.training.evaluation import evaluate
 from tda.training.many_models import train_many
@@ -35,8 +37,8 @@ def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epo
     """Train the members of the given seeds that are missing and write each as it is done; returns the number of seeds trained.
 
     early_epochs: epochs to keep besides those of the plan.
-    Raises UserError if such an epoch is not one of the training, or if an existing checkpoint is damaged or foreign (`force`
-    replaces it).
+    force: train them all, and delete what they had of other epochs. Raises UserError if an early epoch is not one of the
+    training, or if an existing checkpoint is damaged or foreign (`force` replaces it).
     """
     plan = study.plan
     if not all(1 <= epoch <= plan.epochs for epoch in early_epochs):
@@ -52,6 +54,8 @@ def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epo
             write_state(snapshot.state, model)
             info = _described(model, study.task.objective, train, test) | {"versions": versions()}
             save_checkpoint(study, missing[number], epoch, snapshot.state, info)
+        if force:
+            remove_outdated(study.experiment.seed_folder(missing[number]), epochs, "ckpt_epoch_*.safetensors")
     return len(missing)
 
 
@@ -67,9 +71,15 @@ def members_in_memory(study: Study, seed_ids: Sequence[int]) -> list[Member]:
 
 def predicted_labels(study: Study, seed_ids: Sequence[int]) -> np.ndarray:
     """Labels (seeds, n_test) int64 that the last checkpoint of each seed predicts."""
-    members = [load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids]
+    members = built([load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids])
     inputs = members[0].study.inputs(study.test)
-    return np.stack([evaluate(member.model, study.task.objective, inputs).predictions.numpy() for member in members])
+
+    def predict(number: int) -> np.ndarray:
+        return evaluate(members[number].model, study.task.objective, inputs).predictions.numpy()
+
+    # On a CPU members are evaluated beside each other, each with one thread, as they are scored.
+    numbers = range(len(members))
+    return np.stack(list(map(predict, numbers) if study.device.type == "cuda" else in_order(predict, len(numbers))))
 
 
 def _is_trained(study: Study, seed_id: int, epochs: Sequence[int]) -> bool:

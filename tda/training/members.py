@@ -79,7 +79,7 @@ def load_member(study: Study, seed_id: int, epoch: int) -> Member:
     state, info = read_checkpoint(path, again)
     for key, value in made_of(study, seed_id, epoch).items():
         if info.get(key) != value:
-            raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; delete it and run {again}")
+            raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; run {again} --force")
     study = _with_origin(study, info["origin"], path)
     if info["data"] != study.hashes["train"]:
         raise UserError(f"{path} was trained on other examples than the index file now names; run {again} --force")
@@ -113,7 +113,7 @@ def _with_origin(study: Study, origin: dict, path: Path) -> Study:
 
     Raises UserError if the study names other choices, or if the base model is no longer the one that the member knew.
     """
-    if study.family.choices is None and origin:
+    if study.family.fine_tuned is not None and study.family.choices is None and origin:
         choices = FineTuning(**{entry.name: origin.get(entry.name) for entry in fields(FineTuning)})
         study = replace(study, family=study.family.with_choices(choices))
     expected = study.family.origin(study.task)

@@ -1,7 +1,8 @@
 """Retraining from scratch on parts of the training set, kept as one small file a retraining.
 
-The files are named after a hash of all that their numbers depend on: the data, the plan, the counted examples and the
-seed. Whatever asks for a retraining that was done before finds it, and one of other data or another plan is never taken for it.
+The files are named after a hash of all that their numbers depend on: the data, the plan, the base that is fine-tuned, the
+counted examples and the seed. Whatever asks for a retraining that was done before finds it, and one of other data or another
+plan is never taken for it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,8 @@ from tda.models.model_state import read_state
 from tda.system.devices import on_device
 from tda.system.errors import UserError
 from tda.system.files import sha256
-from tda.system.tensor_files import DamagedFileError, read_tensors, write_tensors
+from tda.system.tensor_files import read_tensors, write_tensors
+from tda.system.tensor_heads import DamagedFileError
 from tda.training.many_models import train_many
 from tda.training.runs import Evaluation, Run
 from tda.training.study import Study
@@ -42,24 +44,26 @@ class RetrainingStore:
 
     def paths(self, retrainings: Sequence[Retraining]) -> list[Path]:
         """The file of each retraining."""
-        shared = repr((*self.study.hashes.values(), sorted(self.study.plan.as_dict().items()))).encode()
+        study = self.study
+        made_from = study.plan.as_dict() | study.family.origin(study.task)
+        shared = repr((*study.hashes.values(), sorted(made_from.items()))).encode()
         names = (sha256(shared, each.counted.numpy().tobytes(), str(each.seed).encode()) for each in retrainings)
-        return [self.study.results.retraining_file(name[:24]) for name in names]
+        return [study.results.retraining_file(name[:24]) for name in names]
 
-    def fill(self, retrainings: Sequence[Retraining], title: str) -> int:
-        """Train what is missing or damaged, write each as it is done, and return the number written.
+    def fill(self, retrainings: Sequence[Retraining], title: str, force: bool = False) -> int:
+        """Train what is missing or damaged, or everything, write each as it is done, and return the number written.
 
         A model sees the counted examples alone: its epochs are shuffles of them in batches of the plan's size.
         """
         study = self.study
-        wanted = [pair for pair in zip(retrainings, self.paths(retrainings), strict=True) if _read(pair[1]) is None]
+        wanted = [pair for pair in zip(retrainings, self.paths(retrainings), strict=True) if force or _read(pair[1]) is None]
         train, test = study.inputs(study.train), study.inputs(study.test)
         model = on_device(study.new_model(), study.device)
         written = 0
         with tqdm(total=len(wanted), desc=title, delay=2) as bar:
             for start in range(0, len(wanted), _CHUNK):
                 # Another process may have done some of them by now.
-                chunk = [pair for pair in wanted[start : start + _CHUNK] if _read(pair[1]) is None]
+                chunk = [pair for pair in wanted[start : start + _CHUNK] if force or _read(pair[1]) is None]
                 runs = [self._run(retraining) for retraining, _ in chunk]
                 for number, (snapshot,) in train_many(model, study.plan, study.task.objective, runs, train, evaluate_on=test):
                     _write(chunk[number][1], snapshot.evaluation)

@@ -1,7 +1,7 @@
 """A study: what every step opens once, so that nothing below it looks a name up again."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -91,10 +91,23 @@ class Study:
         return replace(split, inputs=self.family.inputs(self.task, split.inputs)).to(self.device)
 
     @contextlib.contextmanager
-    def step(self, name: str, arguments: Mapping, hashes: dict[str, str] | None = None) -> Iterator[Record]:
-        """Record a step in the manifest, as experiments.manifest.step does, by default as one of both splits."""
+    def step(
+        self,
+        kind: str,
+        arguments: Mapping,
+        hashes: dict[str, str] | None = None,
+        seed_ids: Sequence[int] | None = None,
+        share: str = "",
+    ) -> Iterator[Record]:
+        """Record a step in the manifest, as experiments.manifest.step does, by default as one of both splits and all seeds.
+
+        seed_ids: those that it does; a part of the ensemble is recorded as a share of the work.
+        """
         hashes = self.hashes if hashes is None else hashes
-        with step(self.experiment, name, dict(arguments), hashes, device_name(self.device), list(self.seeds)) as record:
+        seeds = [self.seeds[seed_id] for seed_id in seed_ids or range(len(self.seeds))]
+        if len(seeds) < len(self.seeds):
+            share = f"seed {seed_ids[0]}" if len(seeds) == 1 else f"seeds 0 to {len(seeds) - 1}"
+        with step(self.experiment, kind, dict(arguments), hashes, device_name(self.device), seeds, share) as record:
             yield record
 
 

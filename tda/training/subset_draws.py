@@ -27,15 +27,15 @@ class SubsetDraw:
     purpose: str
     alpha: float
     num_subsets: int
-    num_seeds: int
+    num_retrainings: int
 
     def __post_init__(self) -> None:
         if self.purpose not in PURPOSES:
             raise UserError(f"unknown purpose {self.purpose}; known ones are {' and '.join(PURPOSES)}")
         if not 0 < self.alpha < 1:
             raise UserError(f"--alpha is the share of the training set in a subset, between 0 and 1, not {self.alpha}")
-        if min(self.num_subsets, self.num_seeds) < 1:
-            raise UserError(f"at least 1 subset and 1 seed are needed, not {self.num_subsets} and {self.num_seeds}")
+        if min(self.num_subsets, self.num_retrainings) < 1:
+            raise UserError(f"at least 1 subset and 1 retraining are needed, not {self.num_subsets} and {self.num_retrainings}")
 
     def positions(self, subset: int, num_train: int) -> Tensor:
         """Positions (round(alpha * num_train),) int64 in the training split, ascending, drawn uniformly."""
@@ -59,7 +59,7 @@ class SubsetDraw:
         purpose = f"{self.purpose} retraining of {self.alpha}, seed"
         return [
             Retraining(counted[subset], stream_seed(subset, f"{purpose} {number}"))
-            for number in range(self.num_seeds)
+            for number in range(self.num_retrainings)
             for subset in subsets
         ]
 
@@ -79,10 +79,10 @@ def load_subset_outputs(store: RetrainingStore, draw: SubsetDraw, first_subset: 
     again = (
         f"run_subset_retraining.py --model {experiment.model} --task {experiment.task} --num_per_class "
         f"{experiment.num_per_class} --purpose {draw.purpose} --alpha {draw.alpha} --num_subsets {draw.num_subsets} "
-        f"--num_seeds {draw.num_seeds}"
+        f"--num_retrainings {draw.num_retrainings}"
     )
     num_train = len(store.study.train)
     found = store.load(draw.retrainings(num_train, first_subset), again)
-    shape = (draw.num_seeds, draw.num_subsets - first_subset, len(store.study.test))
+    shape = (draw.num_retrainings, draw.num_subsets - first_subset, len(store.study.test))
     margins, losses = (values.double().view(shape) for values in (found.margins, found.losses))
     return SubsetOutputs(draw.masks(num_train, first_subset), margins, losses)

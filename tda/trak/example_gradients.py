@@ -1,10 +1,12 @@
-"""Projected gradients of a task's output for the examples of a batch.
+"""Projected gradients of a task's output for the examples of a batch, and its Q.
 
-A task that is a function of logits goes layer by layer, where no layer's gradient need be formed. Any other goes through
-torch.func: all examples at once where vmap can do that and is right, else one at a time.
+A task that is a function of logits goes layer by layer, where no layer's gradient need be formed. Any other is differentiated
+as a whole: all examples at once where torch.func.vmap can do that and is right, else one at a time by plain autograd.
 """
 
-from collections.abc import Callable, Collection, Sequence
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -15,17 +17,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.gradient_kernel import BLOCK_SIZE
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
-from tda.gradients.projections import Projection
-from tda.gradients.selected_parameters import refuse_batch_statistics, refuse_opaque, selected_shapes
+from tda.gradients.selected_parameters import floating_parameters, refuse_batch_statistics, selected_shapes
 from tda.system.errors import UserError
-from tda.system.inputs import Inputs, chosen, parts_of
-from tda.trak.modelout_functions import AbstractModelOutput, LogitsModelOutput
+from tda.system.inputs import Inputs, call, chosen, parts_of
+from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
+from tda.trak.batches import Batch, mapped
+from tda.trak.projectors import FormedProjection, RowProjection
+
+_LOGGER = logging.getLogger("tda.trak")
 
 _MEMORY_BUDGET = 2**29
 """Bytes of gradients that are held at once."""
 
 _TOLERANCE = 1e-3
-"""Largest relative difference between vmap and one example at a time with which vmap passes for right in float32."""
+"""Largest relative difference between vmap and plain autograd with which vmap passes for right in float32."""
+
+_NO_GRADIENT = (
+    "the model's output has no gradient with respect to the chosen parameters; compute it without torch.no_grad() and "
+    "detach(), and from the weights that get_output is given"
+)
 
 
 class LayerGradients:
@@ -35,118 +45,215 @@ class LayerGradients:
         """parameters: names, by default those that require gradients."""
         self.model, self.task, self.parameters = model, task, parameters
         self._plan: GradientPlan | None = None
-        self._block_sizes: dict[tuple[torch.Size, ...], int] = {}
+        self._block_sizes: dict[tuple, int] = {}
 
-    def projected(self, batch: Sequence[Tensor], projection: Projection) -> Tensor:
-        """Projected gradients (n, dimension) of the batch's examples."""
+    def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
+        """Projected gradients (n, dimension) of the batch's examples; raises UserError where logits or labels do not fit."""
         inputs, labels = self.task.split(batch)
         if self._plan is None:
-            _refuse_without_gradient(self.model, self.task, batch)
+            self._classes = self._inspected(chosen(inputs, slice(0, 1)))
+        self.task.require_labels(labels, self._classes)
+        if self._plan is None:
             self._plan = plan_gradients(self.model, inputs, self.parameters)
-        size = self._block_size(chosen(inputs, slice(0, 1)), labels[:1])
+        size = self._block_size(chosen(inputs, slice(0, 1)), labels[:1], isinstance(projection, FormedProjection))
         blocks = self._plan.streamed(inputs, labels, self.task.quantity, size)
         return torch.cat([projection.project(rows) for rows in blocks])
 
-    def _block_size(self, inputs: Inputs, labels: Tensor) -> int:
+    def out_to_loss(self, batch: Batch) -> Tensor:
+        """Q's diagonal (n,)."""
+        return _out_to_loss(self.model, self.task, batch)
+
+    def _inspected(self, inputs: Inputs) -> int:
+        """The last dimension of the model's logits; raises UserError where they, or their gradients, do not suit the task.
+
+        An example that reaches none of the chosen parameters, but others, has gradient zero.
+        """
+        refuse_batch_statistics(self.model)
+        with evaluation(self.model, differentiable=floating_parameters(self.model)):
+            logits = call(self.model, inputs)
+        if not isinstance(logits, Tensor):
+            raise UserError(f"the model returns {type(logits).__name__} where its logits should be; let it return logits")
+        self.task.require_logits(logits.shape)
+        if not logits.requires_grad:
+            raise UserError(_NO_GRADIENT)
+        return logits.shape[-1] if logits.dim() else 1
+
+    def _block_size(self, inputs: Inputs, labels: Tensor, is_formed: bool) -> int:
         # It depends on the inputs' shapes alone, so that a resumed run computes in the same blocks.
-        shapes = tuple(part.shape for part in parts_of(inputs))
+        shapes = (is_formed, *(part.shape for part in parts_of(inputs)))
         if shapes not in self._block_sizes:
-            example_bytes = self._plan.block_rows(inputs, labels, self.task.quantity).size_in_bytes()
+            example_bytes = self._plan.example_bytes(inputs, labels, self.task.quantity)
+            if is_formed:
+                example_bytes = 2 * 4 * sum(map(torch.Size.numel, self._plan.shapes.values()))
             self._block_sizes[shapes] = max(1, min(BLOCK_SIZE, _MEMORY_BUDGET // (2 * example_bytes + 1)))
         return self._block_sizes[shapes]
 
 
 @dataclass
 class FunctionalGradients:
-    """Gradients of any task's output, by torch.func.
+    """Gradients of any task's output for one example.
 
-    vectorized: whether vmap does it, None until the first examples show.
+    vectorized: whether vmap does it, None until the first examples show; plain autograd does it otherwise.
     """
 
     model: nn.Module
     task: AbstractModelOutput
     parameters: Collection[str] | None
     vectorized: bool | None = field(default=None, init=False)
+    _is_differentiable: bool = field(default=False, init=False)
 
-    def projected(self, batch: Sequence[Tensor], projection: Projection) -> Tensor:
+    def projected(self, batch: list[Tensor], projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples.
 
         Raises UserError if a module mixes the examples of a batch or the output has no gradient.
         """
-        if self.vectorized is None:
-            _refuse_without_gradient(self.model, self.task, batch)
-        shapes = selected_shapes(self.model, self.parameters)
-        gradient = self._gradient(list(shapes))
-        with evaluation(self.model, differentiable=()), sdpa_kernel(SDPBackend.MATH):
-            if self.vectorized is None:
-                self.vectorized = _vectorization_is_right(gradient, [tensor[:2] for tensor in batch])
-            compute = _vectorized if self.vectorized else _looped
-            size = max(1, _MEMORY_BUDGET // (8 * sum(shape.numel() for shape in shapes.values())))
-            blocks = zip(*(tensor.split(min(size, BLOCK_SIZE)) for tensor in batch), strict=True)
-            return torch.cat([projection.project_gradients(compute(gradient, block)) for block in blocks])
+        return torch.cat([projection.project_gradients(block) for block in self.blocks(batch)])
 
-    def _gradient(self, names: list[str]) -> Callable[..., dict[str, Tensor]]:
+    def blocks(self, batch: list[Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Gradients by parameter name, (n, *shape) each, a block of examples after another."""
+        shapes = selected_shapes(self.model, self.parameters)
+        if self.vectorized is None:
+            refuse_batch_statistics(self.model)
+            self.vectorized = self._vectorization_is_right([part[:2] for part in batch], list(shapes))
+        size = max(1, _MEMORY_BUDGET // (8 * sum(shape.numel() for shape in shapes.values())))
+        for block in zip(*(part.split(min(size, BLOCK_SIZE)) for part in batch), strict=True):
+            yield self._computed(block, list(shapes))
+
+    def out_to_loss(self, batch: list[Tensor]) -> Tensor:
+        """Q's diagonal, as the task gives it."""
+        return _out_to_loss(self.model, self.task, batch, selected_shapes(self.model, self.parameters))
+
+    def _computed(self, block: list[Tensor], names: list[str]) -> dict[str, Tensor]:
+        if self.vectorized:
+            try:
+                return self._vectorized(mapped(block, Tensor.clone), names)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                self._go_one_at_a_time(f"torch.func cannot follow it: {_first_line(error)}")
+        return self._looped(block, names)
+
+    def _vectorized(self, block: list[Tensor], names: list[str]) -> dict[str, Tensor]:
         weights = {name: parameter.detach() for name, parameter in self.model.named_parameters()}
         selected = {name: weights.pop(name) for name in names}
         buffers = dict(self.model.named_buffers())
 
         def output(selected: dict[str, Tensor], *example: Tensor) -> Tensor:
-            return self.task.get_output(self.model, weights | selected, buffers, *example).sum()
+            return _single(self.task.get_output(self.model, weights | selected, buffers, *example))
 
-        # An output may overwrite what it is given.
-        return lambda *example: grad(output)(selected, *(tensor.clone() for tensor in example))
+        # Fused attention has no rule for vmap.
+        with evaluation(self.model, differentiable=()), sdpa_kernel(SDPBackend.MATH):
+            return vmap(lambda *example: grad(output)(selected, *example), randomness="different")(*block)
 
+    def _looped(self, block: list[Tensor], names: list[str]) -> dict[str, Tensor]:
+        with evaluation(self.model, differentiable=names):
+            weights, buffers = dict(self.model.named_parameters()), dict(self.model.named_buffers())
+            each = []
+            for example in zip(*block, strict=True):
+                with _explained():
+                    output = _single(self.task.get_output(self.model, weights, buffers, *example))
+                    self._is_differentiable |= output.requires_grad
+                    each.append(_gradients(output, [weights[name] for name in names]))
+        return {name: torch.stack(column) for name, column in zip(names, zip(*each, strict=True), strict=True)}
 
-def _refuse_without_gradient(model: nn.Module, task: AbstractModelOutput, batch: Sequence[Tensor]) -> None:
-    """Raise UserError where an example has no gradient of its own, or none with respect to any parameter.
+    def _vectorization_is_right(self, probe: list[Tensor], names: list[str]) -> bool:
+        # A model may write to what it is given.
+        first, second, third = (mapped(probe, Tensor.clone) for _ in range(3))
+        expected = self._looped(first, names)
+        if not self._is_differentiable:
+            raise UserError(_NO_GRADIENT)
+        try:
+            gradients = self._vectorized(second, names)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            return self._go_one_at_a_time(f"torch.func cannot follow it: {_first_line(error)}")
+        if _agree(gradients, expected):
+            return True
+        if not _agree(self._looped(third, names), expected):
+            name = type(self.task).__name__
+            _LOGGER.warning("get_output of %s draws random numbers: a row depends on when it was computed", name)
+            return True
+        return self._go_one_at_a_time("torch.func gives it other gradients than autograd")
 
-    An example that reaches none of the chosen parameters, but others, has gradient zero.
-    """
-    refuse_opaque(model)
-    refuse_batch_statistics(model)
-    parameters = dict(model.named_parameters())
-    floating = [name for name, parameter in parameters.items() if parameter.is_floating_point()]
-    with evaluation(model, differentiable=floating):
-        output = task.get_output(model, parameters, dict(model.named_buffers()), *(tensor[0].clone() for tensor in batch))
-    if not output.requires_grad:
-        raise UserError(
-            "the model's output has no gradient with respect to any parameter; compute it without torch.no_grad() and "
-            "detach(), and from the weights that get_output is given"
-        )
-
-
-def _vectorized(gradient: Callable[..., dict[str, Tensor]], batch: Sequence[Tensor]) -> dict[str, Tensor]:
-    return vmap(gradient, randomness="different")(*batch)
-
-
-def _looped(gradient: Callable[..., dict[str, Tensor]], batch: Sequence[Tensor]) -> dict[str, Tensor]:
-    try:
-        each = [gradient(*example) for example in zip(*batch, strict=True)]
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"the model's output cannot be differentiated for one example ({reason}); get_output must compute a number from "
-            "the weights it is given, by operations that torch.func.grad can follow"
-        ) from error
-    return {name: torch.stack([found[name] for found in each]) for name in each[0]}
-
-
-def _vectorization_is_right(gradient: Callable[..., dict[str, Tensor]], probe: Sequence[Tensor]) -> bool:
-    expected = _looped(gradient, probe)
-    try:
-        found = _vectorized(gradient, probe)
-    except (RuntimeError, ValueError, TypeError):
+    def _go_one_at_a_time(self, reason: str) -> bool:
+        self.vectorized = False
+        _LOGGER.warning("get_output of %s is differentiated one example at a time, for %s", type(self.task).__name__, reason)
         return False
-    difference = sum((found[name] - expected[name]).square().sum() for name in expected)
+
+
+@dataclass
+class BatchedGradients:
+    """Gradients of a task whose get_output takes a whole batch, of the model as it is, and gives f of each example (n,)."""
+
+    model: nn.Module
+    task: AbstractModelOutput
+    parameters: Collection[str] | None
+
+    def projected(self, batch: list[Tensor], projection: RowProjection) -> Tensor:
+        """Projected gradients (n, dimension) of the batch's examples."""
+        return torch.cat([projection.project_gradients(block) for block in self.blocks(batch)])
+
+    def blocks(self, batch: list[Tensor]) -> Iterator[dict[str, Tensor]]:
+        """Gradients by parameter name, (n, *shape) each, a block of examples after another."""
+        names = list(selected_shapes(self.model, self.parameters))
+        refuse_batch_statistics(self.model)
+        with evaluation(self.model, differentiable=names), _explained():
+            parameters = [self.model.get_parameter(name) for name in names]
+            size = max(1, _MEMORY_BUDGET // (8 * sum(parameter.numel() for parameter in parameters)))
+            for block in zip(*(part.split(size) for part in batch), strict=True):
+                outputs = self.task.get_output(self.model, None, None, *block)
+                if outputs.shape != block[0].shape[:1]:
+                    raise UserError(
+                        f"get_output gave {tuple(outputs.shape)} for {len(block[0])} examples; it must give one each"
+                    )
+                if not outputs.requires_grad:
+                    raise UserError(_NO_GRADIENT)
+                each = [_gradients(output, parameters, retain_graph=True) for output in outputs]
+                yield {name: torch.stack(column) for name, column in zip(names, zip(*each, strict=True), strict=True)}
+
+    def out_to_loss(self, batch: list[Tensor]) -> Tensor:
+        """Q's diagonal, as the task gives it."""
+        with evaluation(self.model, differentiable=self.parameters or selected_shapes(self.model, None)):
+            return self.task.get_out_to_loss_grad(self.model, None, None, batch)
+
+
+def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:
+    # A program may take Q by autograd; no named task does.
+    with evaluation(model, differentiable) if differentiable else torch.no_grad():
+        return task.get_out_to_loss_grad(model, dict(model.named_parameters()), dict(model.named_buffers()), batch)
+
+
+def _gradients(output: Tensor, parameters: list[Tensor], **options: bool) -> tuple[Tensor, ...]:
+    if not output.requires_grad:
+        return tuple(torch.zeros_like(parameter) for parameter in parameters)
+    return torch.autograd.grad(output, parameters, allow_unused=True, materialize_grads=True, **options)
+
+
+def _single(output: object) -> Tensor:
+    if not isinstance(output, Tensor) or output.numel() != 1:
+        shape = f"numbers {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"get_output gave {shape} for one example; it must give one number, a tensor")
+    return output.sum()
+
+
+def _agree(gradients: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    difference = sum((gradients[name] - expected[name]).square().sum() for name in expected)
     return bool(difference <= _TOLERANCE**2 * sum(part.square().sum() for part in expected.values()))
 
 
-def gradients_of(
-    model: nn.Module, task: AbstractModelOutput, parameters: Collection[str] | None
-) -> LayerGradients | FunctionalGradients:
-    """The way that suits the task; a subclass with a get_output of its own goes through torch.func."""
-    if isinstance(task, LogitsModelOutput) and type(task).get_output is LogitsModelOutput.get_output:
-        return LayerGradients(model, task, parameters)
-    return FunctionalGradients(model, task, parameters)
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UserError(
+            f"the model's output cannot be differentiated for one example ({_first_line(error)}); get_output must compute a "
+            "number from the weights it is given, by operations that autograd can follow"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]

@@ -1,93 +1,34 @@
-"""What TRAK attributes: a number f(z, theta) for each example z, and how much the training loss still moves with it.
-
-In the notation of Park et al. (ICML 2023, sections 3 and 5), get_output is f and get_out_to_loss_grad the diagonal of Q, with
-the sign that makes it positive for a falling loss: |d loss / d f|. A positive score then means that the training example
-raises f of the target.
-"""
-
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+"""The named tasks: what f and Q are for classifiers, regressions, language models and pairs of image and text."""
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from tda.gradients.objectives import NextToken
 from tda.gradients.quantities import margin
 from tda.system.errors import UserError
-from tda.system.inputs import Inputs, call
-from tda.system.random_streams import stream
+from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
+from tda.trak.clip_output import CLIPModelOutput
+from tda.trak.refusals import UnknownNameError
+
+__all__ = ["AbstractModelOutput", "CLIPModelOutput", "TASK_TO_MODELOUT", "task_output"]
+
+_TEXT = {1: ("input_ids",), 2: ("input_ids", "attention_mask"), 3: ("input_ids", "token_type_ids", "attention_mask")}
+_IGNORED = -100
+"""The label of a token that does not count."""
 
 
-class AbstractModelOutput(ABC):
-    """A task of one's own: a subclass with the two methods below."""
+class ImageClassificationModelOutput(LogitsModelOutput):
+    """Batches (images (n, c, h, w), labels (n,) or (n, 1) of classes 0 to C - 1) of a model with logits (n, C), C > 1.
 
-    @abstractmethod
-    def get_output(self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], *example: Tensor) -> Tensor:
-        """f of one example, a scalar. example: the tensors of a batch without their first dimension.
-
-        Call the model by torch.func.functional_call(model, (weights, buffers), ...): the result is differentiated with
-        respect to the weights.
-        """
-
-    @abstractmethod
-    def get_out_to_loss_grad(
-        self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], batch: Sequence[Tensor]
-    ) -> Tensor:
-        """Q's diagonal for a batch of examples, (n,) or (n, 1)."""
-
-
-class LogitsModelOutput(AbstractModelOutput):
-    """A task whose output is a function of logits and labels; its gradients are taken layer by layer.
-
-    A subclass says how the model is called (`keywords`), what is attributed (`quantity`) and what Q is (`reweighting`).
+    f is the margin log(p / (1 - p)) of the label, Q is 1 - p.
     """
 
-    keywords: tuple[str, ...] = ()
-    """Keyword arguments of the model that a batch holds before the labels; none for a single positional argument."""
-
-    @abstractmethod
-    def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """f of each example (n,) from the model's logits (n, ...) and the batch's labels."""
-
-    @abstractmethod
-    def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Q's diagonal (n,) from the same."""
-
-    def split(self, batch: Sequence[Tensor]) -> tuple[Inputs, Tensor]:
-        """The model's inputs, and the labels (n, ...); raises UserError if the batch holds other things."""
-        names = self.keywords or ("inputs",)
-        if len(batch) != len(names) + 1:
-            raise UserError(f"{type(self).__name__} takes batches ({', '.join(names)}, labels), not of {len(batch)} tensors")
-        return (dict(zip(names, batch, strict=False)) if self.keywords else batch[0]), batch[-1]
-
-    def get_output(self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], *example: Tensor) -> Tensor:
-        """f of one example, a scalar."""
-        return self._evaluate(self.quantity, model, weights, buffers, [tensor[None] for tensor in example]).sum()
-
-    def get_out_to_loss_grad(
-        self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], batch: Sequence[Tensor]
-    ) -> Tensor:
-        """Q's diagonal (n,)."""
-        return self._evaluate(self.reweighting, model, weights, buffers, batch)
-
-    def _evaluate(
-        self,
-        function: Callable[[Tensor, Tensor], Tensor],
-        model: nn.Module,
-        weights: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        batch: Sequence[Tensor],
-    ) -> Tensor:
-        inputs, labels = self.split(batch)
-        return function(call(model, inputs, (weights, buffers)), labels)
-
-
-class _Classification(LogitsModelOutput):
     def __init__(self, temperature: float = 1.0) -> None:
         """temperature: divides the logits in Q, not in the margin."""
-        self.temperature = temperature
+        super().__init__()
+        self.loss_temperature = temperature
+        self.softmax = nn.Softmax(-1)
 
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The margin log(p / (1 - p)) of the label."""
@@ -95,17 +36,94 @@ class _Classification(LogitsModelOutput):
 
     def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
         """1 - p of the label."""
-        return torch.sigmoid(-margin(logits / self.temperature, labels))
+        return torch.sigmoid(-margin(logits / self.loss_temperature, labels))
+
+    def require_logits(self, shape: torch.Size) -> None:
+        """Logits (n, C) of at least two classes."""
+        if len(shape) != 2:
+            raise UserError(f"the model's logits are {tuple(shape)}, a classifier's are (n, classes); write a task of your own")
+        if shape[1] < 2:
+            raise UserError('the model has a single logit; use task="binary_classification", or "regression" for a number')
+
+    def require_labels(self, labels: Tensor, classes: int) -> None:
+        """Classes from 0."""
+        _require_classes(labels, (labels < 0) | (labels >= classes), classes)
+
+    def arranged_labels(self, labels: Tensor) -> Tensor:
+        """(n,) int64."""
+        return _whole(_one_each(labels, "class"))
 
 
-class ImageClassificationModelOutput(_Classification):
-    """Batches (images (n, c, h, w), labels (n,) int64); the model is called as model(images)."""
+class TextClassificationModelOutput(ImageClassificationModelOutput):
+    """The same for batches (input_ids, token_type_ids, attention_mask (n, T), labels), of which the middle two may be missing.
+
+    The model is called with them by name.
+    """
+
+    keywords = _TEXT
 
 
-class TextClassificationModelOutput(_Classification):
-    """Batches (input_ids, token_type_ids, attention_mask (n, T), labels (n,)); the model is called with the first three."""
+class IterativeImageClassificationModelOutput(ImageClassificationModelOutput):
+    """The same, but get_output gives f of a whole batch (n,), of the model as it is: weights and buffers have no effect."""
 
-    keywords = ("input_ids", "token_type_ids", "attention_mask")
+    batched = True
+
+
+class BinaryClassificationModelOutput(LogitsModelOutput):
+    """A model with one logit z, (n,) or (n, 1), for the class 1, and labels 0 or 1; batches as of images or texts.
+
+    f is the log-odds log(p / (1 - p)) of the label, z or -z, and Q is 1 - p.
+    """
+
+    keywords = {1: (), 2: _TEXT[2], 3: _TEXT[3]}
+
+    def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """z for the class 1, -z for the class 0."""
+        return (2 * labels.to(logits) - 1) * logits.reshape(len(labels))
+
+    def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """1 - p of the label."""
+        return torch.sigmoid(-self.quantity(logits, labels))
+
+    def require_logits(self, shape: torch.Size) -> None:
+        """One logit for each example."""
+        _require_one_output(shape, "a binary classifier's logits", 'use task="image_classification" or "text_classification"')
+
+    def require_labels(self, labels: Tensor, classes: int) -> None:
+        """0 or 1."""
+        _require_classes(labels, (labels < 0) | (labels > 1), 2)
+
+    def arranged_labels(self, labels: Tensor) -> Tensor:
+        """(n,) int64, from floating 0 and 1 too."""
+        labels = _one_each(labels, "class 0 or 1")
+        # As binary_cross_entropy takes them; a fraction becomes a number that require_labels refuses.
+        return torch.where(labels.frac() == 0, labels, 2).long() if labels.is_floating_point() else labels.long()
+
+
+class RegressionModelOutput(LogitsModelOutput):
+    """A model with one prediction, (n,) or (n, 1), and numbers as labels; batches as of images or texts.
+
+    f is the prediction and the loss L = (f - y)^2 / 2, so that Q = -dL/df = y - f, of either sign: a positive score means
+    that the training example raises the target's prediction, which helps where the prediction is too low.
+    """
+
+    keywords = BinaryClassificationModelOutput.keywords
+
+    def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The prediction."""
+        return logits.reshape(len(labels))
+
+    def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The label less the prediction."""
+        return labels.to(logits) - logits.reshape(len(labels))
+
+    def require_logits(self, shape: torch.Size) -> None:
+        """One prediction for each example."""
+        _require_one_output(shape, "a regression's predictions", "choose one of them in a task of your own")
+
+    def arranged_labels(self, labels: Tensor) -> Tensor:
+        """(n,), of any dtype."""
+        return _one_each(labels, "number")
 
 
 class CausalLanguageModelOutput(LogitsModelOutput):
@@ -114,7 +132,7 @@ class CausalLanguageModelOutput(LogitsModelOutput):
     f is the mean over the counted tokens of the margin log(p / (1 - p)) of each given those before it, Q the mean of 1 - p.
     """
 
-    keywords = ("input_ids", "attention_mask")
+    keywords = {1: _TEXT[1], 2: _TEXT[2]}
 
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean margin of the tokens."""
@@ -124,90 +142,94 @@ class CausalLanguageModelOutput(LogitsModelOutput):
         """Mean 1 - p of the tokens."""
         return NextToken().surprise(logits, labels).to(logits)
 
+    def require_logits(self, shape: torch.Size) -> None:
+        """Logits (n, T, V)."""
+        if len(shape) != 3:
+            raise UserError(f"the model's logits are {tuple(shape)}, a language model's are (n, tokens, vocabulary)")
 
-class CLIPModelOutput(AbstractModelOutput):
-    """Batches (images, texts) of a model called as model(image=…, text=…) -> (image embeddings, text embeddings, temperature).
+    def require_labels(self, labels: Tensor, classes: int) -> None:
+        """Tokens of the vocabulary, or -100."""
+        _require_classes(labels, ((labels < 0) & (labels != _IGNORED)) | (labels >= classes), classes, "tokens, or -100")
 
-    Other pairs of a simulated batch stand for the negatives: call get_embeddings before featurizing. They are drawn once, so
-    that an example's output and Q do not depend on when, or in whose company, it is computed.
+    def arranged_labels(self, labels: Tensor) -> Tensor:
+        """(n, T) int64."""
+        if labels.dim() != 2:
+            raise UserError(f"the labels are {tuple(labels.shape)}; a language model's are (n, tokens)")
+        return _whole(labels)
+
+
+class SequenceToSequenceModelOutput(CausalLanguageModelOutput):
+    """Batches (input_ids, attention_mask (n, S), labels (n, T)) of a model that is called with all of them by name, as T5 is.
+
+    It shifts the labels itself, so that its logits at position t are for the label at t. f and Q are means over the labels
+    other than -100 of the margin and of 1 - p of each token given the source and those before it.
     """
 
-    def __init__(self, temperature: float | None = None, simulated_batch_size: int = 300) -> None:
-        """temperature: multiplies the similarities in Q, by default what the model returns third."""
-        self.temperature = temperature
-        self.simulated_batch_size = simulated_batch_size
-        self.image_embeddings: Tensor | None = None
-        self.text_embeddings: Tensor | None = None
+    def split(self, batch: list[Tensor] | dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """The labels are inputs too."""
+        inputs, labels = super().split(batch)
+        return {**inputs, "labels": labels}, labels
 
-    def get_embeddings(
-        self,
-        model: nn.Module,
-        loader: Iterable[Sequence[Tensor]],
-        batch_size: int,
-        embedding_dim: int,
-        size: int = 50_000,
-        preprocess_fn_img: Callable[[Tensor], Tensor] | None = None,
-        preprocess_fn_txt: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        """Embed up to `size` pairs of the loader's batches and draw the simulated batch from them.
+    def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean margin of the tokens."""
+        return super().quantity(*_moved_on(logits, labels))
 
-        batch_size: not needed, for batches know their size; embedding_dim: checked. Raises UserError if the embeddings have
-        another dimension.
-        """
-        embeddings, found = [], 0
-        with torch.no_grad():
-            for images, texts in loader:
-                images = images if preprocess_fn_img is None else preprocess_fn_img(images)
-                texts = texts if preprocess_fn_txt is None else preprocess_fn_txt(texts)
-                embeddings.append(model(image=images, text=texts)[:2])
-                found += len(images)
-                if found >= size:
-                    break
-        images, texts = (torch.cat(side)[:size] for side in zip(*embeddings, strict=True))
-        if images.shape[1] != embedding_dim:
-            raise UserError(f"the model's embeddings have {images.shape[1]} dimensions; set embedding_dim to that")
-        chosen = torch.randperm(len(images), generator=stream(0, "simulated batch"))[: self.simulated_batch_size]
-        self.image_embeddings, self.text_embeddings = images[chosen], texts[chosen]
-
-    def get_output(self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], *example: Tensor) -> Tensor:
-        """-log sum_j exp(-x . (y - y_j)) - log sum_j exp(-y . (x - x_j)), the j in the simulated batch (section 5.1)."""
-        image, text, _ = self._embedded(model, weights, buffers, [tensor[None] for tensor in example])
-        own = (image * text).sum(dim=1, keepdim=True)
-        others = image @ self.text_embeddings.T, text @ self.image_embeddings.T
-        return -sum(torch.logsumexp(other - own, dim=1) for other in others).sum()
-
-    def get_out_to_loss_grad(
-        self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], batch: Sequence[Tensor]
-    ) -> Tensor:
-        """1 - p, p being the mean of the probabilities of text given image and image given text in the simulated batch."""
-        image, text, returned = self._embedded(model, weights, buffers, batch)
-        scale = returned if self.temperature is None else self.temperature
-        own = (image * text).sum(dim=1, keepdim=True)
-        others = image @ self.text_embeddings.T, text @ self.image_embeddings.T
-        return 1 - sum(functional.softmax(scale * torch.cat([own, other], dim=1), dim=1)[:, 0] for other in others) / 2
-
-    def _embedded(
-        self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], batch: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        if self.image_embeddings is None:
-            raise UserError("the simulated batch is missing; call traker.task.get_embeddings(...) before featurizing")
-        image, text = batch
-        return functional_call(model, (weights, buffers), (), {"image": image, "text": text})
+    def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean 1 - p of the tokens."""
+        return super().reweighting(*_moved_on(logits, labels))
 
 
-TASKS: dict[str, type[AbstractModelOutput]] = {
+def _moved_on(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (n, T + 1, V) and labels (n, T + 1) as of a model whose logits at t are for the label at t + 1."""
+    return functional.pad(logits, (0, 0, 0, 1)), functional.pad(labels, (1, 0), value=_IGNORED)
+
+
+def _one_each(labels: Tensor, what: str) -> Tensor:
+    if labels.dim() == 2 and labels.shape[1] == 1:
+        return labels.squeeze(1)
+    if labels.dim() != 1:
+        raise UserError(f"the labels are {tuple(labels.shape)}; each example has one, a {what}, (n,)")
+    return labels
+
+
+def _whole(labels: Tensor) -> Tensor:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise UserError(f"the labels are {str(labels.dtype).removeprefix('torch.')}; classes are whole numbers, such as int64")
+    return labels.long()
+
+
+def _require_one_output(shape: torch.Size, what: str, otherwise: str) -> None:
+    if len(shape) not in (1, 2) or shape.numel() != shape[0]:
+        raise UserError(f"the model's output is {tuple(shape)}, {what} are (n,) or (n, 1); {otherwise}")
+
+
+def _require_classes(labels: Tensor, wrong: Tensor, classes: int, what: str = "classes") -> None:
+    if wrong.any():
+        position = wrong.reshape(len(labels), -1).any(dim=1).nonzero()[0].item()
+        raise UserError(
+            f"a label of example {position} of the batch is {labels[wrong][0].item()}, but the model knows {what} from 0 to "
+            f"{classes - 1}; count labels from 0"
+        )
+
+
+TASK_TO_MODELOUT: dict[str, type[AbstractModelOutput]] = {
     "image_classification": ImageClassificationModelOutput,
     "text_classification": TextClassificationModelOutput,
-    "clip": CLIPModelOutput,
+    "binary_classification": BinaryClassificationModelOutput,
+    "regression": RegressionModelOutput,
     "language_modeling": CausalLanguageModelOutput,
+    "sequence_to_sequence": SequenceToSequenceModelOutput,
+    "clip": CLIPModelOutput,
+    "iterative_image_classification": IterativeImageClassificationModelOutput,
 }
 
 
-def task_output(task: "AbstractModelOutput | str") -> AbstractModelOutput:
+def task_output(task: "AbstractModelOutput | type[AbstractModelOutput] | str") -> AbstractModelOutput:
     """The model output of a task's name, or the given one; raises UserError for another name or object."""
     # A program may subclass the class of the same name elsewhere: what counts is that both methods are there.
     if callable(getattr(task, "get_output", None)) and callable(getattr(task, "get_out_to_loss_grad", None)):
         return task() if isinstance(task, type) else task
-    if task not in TASKS:
-        raise UserError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}, or give an AbstractModelOutput")
-    return TASKS[task]()
+    if not isinstance(task, str) or task not in TASK_TO_MODELOUT:
+        names = ", ".join(TASK_TO_MODELOUT)
+        raise UnknownNameError(f"unknown task {task!r}; choose one of {names}, or give an AbstractModelOutput")
+    return TASK_TO_MODELOUT[task]()

@@ -50,7 +50,7 @@ def scores(models: list[ModelParts], dtype: np.dtype, device: torch.device) -> I
 
     Park et al., ICML 2023, section 3; Q counts how much the loss falls: positive = helpful.
     """
-    weights = np.mean([model.out_to_loss for model in models], axis=0, dtype=np.float64) / len(models)
+    weights = mean_out_to_loss(models) / len(models)
     accuracy = torch.from_numpy(np.empty(0, dtype)).dtype
     targets = [torch.tensor(model.targets, dtype=accuracy, device=device).T for model in models]
     for rows in _row_blocks(len(weights), max(target.numel() // len(target) for target in targets)):
@@ -59,6 +59,20 @@ def scores(models: list[ModelParts], dtype: np.dtype, device: torch.device) -> I
             for model, target in zip(models, targets, strict=True)
         )
         yield rows, sum(products).cpu().numpy() * weights[rows, None]
+
+
+def features_by_gram(gradients: Tensor, gram: Tensor, ridge: float | None) -> Tensor:
+    """Phi (Phi^T Phi + ridge)^-1 (n, d) of Phi (n, d) and Phi^T Phi (d, d), float64 both; raises UserError if it is singular.
+
+    ridge: as for features; the sum of squared norms is the trace of either product.
+    """
+    ridge = checked_ridge(ridge, gram.diagonal().sum()[None] / len(gradients))
+    return torch.cholesky_solve(gradients.T, _factor(gram.clone(), ridge)).T
+
+
+def mean_out_to_loss(models: list[ModelParts]) -> np.ndarray:
+    """The mean of Q over models (n,) float64."""
+    return np.mean([model.out_to_loss for model in models], axis=0, dtype=np.float64)
 
 
 def _squared_norms(gradients: np.ndarray) -> Tensor:

@@ -2,12 +2,11 @@
 
 tau(z) = mean over models of phi(z)^T (Phi^T Phi + lambda)^-1 Phi^T, times the mean over models of Q, for projected gradients
 phi of the task's output f (Park et al., ICML 2023, section 3, without soft-thresholding). Positive = helpful: with this
-training example, f of the target is higher, and its loss lower.
+training example, f of the target is higher, and where f is a margin its loss lower.
 """
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from tda.gradients.projections import Projection
-from tda.gradients.single_precision import in_single_precision, single_precision
+from tda.gradients.selected_parameters import selected_shapes
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
-from tda.system.files import sha256
-from tda.system.random_streams import stream_seed
-from tda.trak.example_gradients import gradients_of
+from tda.trak.abstract_output import AbstractModelOutput, arranged
+from tda.trak.arguments import Positions, parameter_names, usable_model, whole_number
+from tda.trak.batches import batch_of, count_of, mapped, on_device
+from tda.trak.finalizing import Finalizer
 from tda.trak.folder import SaveFolder
-from tda.trak.modelout_functions import AbstractModelOutput, task_output
+from tda.trak.gradient_computers import AbstractGradientComputer, ComputedGradients, gradients_of, require_gradient_computer
+from tda.trak.identities import example_identities, model_identity, task_identity, weights_identity
+from tda.trak.modelout_functions import task_output
+from tda.trak.projectors import AbstractProjector, projection_for, projector_of
+from tda.trak.refusals import AssertedError
 from tda.trak.regression import require_not_negative
-from tda.trak.ridge import ModelParts, features, scores
-from tda.trak.store import ExampleRows, open_rows, read_array, write_array
+from tda.trak.savers import MmapSaver, require_saver
+from tda.trak.score_computers import AbstractScoreComputer, score_computer_of
+from tda.trak.store import ExampleRows
+from tda.trak.utils import get_num_params
 
 
 class TRAKer:
@@ -33,21 +39,21 @@ class TRAKer:
 
     For each checkpoint load_checkpoint and featurize every batch of training examples; then finalize_features; then for each
     checkpoint start_scoring_checkpoint and score every batch of targets; then finalize_scores. The same program started again
-    goes on where it was killed.
+    goes on where it was killed; rows of other examples, or of another task, are computed again.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        task: AbstractModelOutput | str,
+        task: AbstractModelOutput | type[AbstractModelOutput] | str,
         train_set_size: int,
         save_dir: str | Path = "./trak_results",
         load_from_save_dir: bool = True,
         device: str | torch.device = "auto",
-        gradient_computer: None = None,
-        projector: Projection | None = None,
-        saver: None = None,
-        score_computer: None = None,
+        gradient_computer: type[AbstractGradientComputer] | None = None,
+        projector: AbstractProjector | Projection | None = None,
+        saver: type[MmapSaver] | None = None,
+        score_computer: type[AbstractScoreComputer] | None = None,
         proj_dim: int | None = 2048,
         logging_level: int = logging.INFO,
         use_half_precision: bool = False,
@@ -56,75 +62,69 @@ class TRAKer:
         grad_wrt: Iterable[str] | None = None,
         lambda_reg: float | None = None,
     ) -> None:
-        """Prepare the model, in evaluation mode, and the folder; of a model in 16 bits a copy in float32, 4 bytes a parameter.
+        """Prepare the model, in evaluation mode, and the folder.
 
-        task: "image_classification", "text_classification", "clip", "language_modeling" or an AbstractModelOutput;
-        train_set_size: number of training examples; device: "auto" is cuda where there is one; projector: a Projection to use
-        instead of the sparse one of proj_dim and projector_seed; use_half_precision: whether projected gradients are kept in
-        float16, computed as they are in the model's precision; grad_wrt: names of parameters, by default all that require
-        gradients; lambda_reg: lambda, by default the mean squared norm of the model's projected training gradients.
+        task: a name of modelout_functions.TASK_TO_MODELOUT, or an AbstractModelOutput; train_set_size: number of training
+        examples; device: "auto" is cuda where there is one; projector: a Projection, or one of projectors.py or of one's own,
+        to use instead of the sparse one of proj_dim and projector_seed; gradient_computer, score_computer: subclasses of
+        one's own, if any; use_half_precision: whether projected gradients are kept in float16, computed as they are in the
+        model's precision; grad_wrt: names of parameters, by default all that require gradients; lambda_reg: lambda, by
+        default the mean squared norm of the model's projected training gradients.
 
         load_from_save_dir and proj_max_batch_size have no effect: processes may share a folder, and nothing here has such a
-        batch. gradient_computer, saver and score_computer must be None. Raises UserError for bad arguments, or a save_dir
-        that was begun with others.
+        batch. saver must be None. Raises UserError for bad arguments, or a save_dir that was begun with others.
         """
-        parts = {"gradient_computer": gradient_computer, "saver": saver, "score_computer": score_computer}
-        for name, part in parts.items():
-            if part is not None:
-                raise UserError(f"{name} cannot be replaced, only the task and the projector can; leave the argument out")
-        if train_set_size < 1:
-            raise UserError(f"train_set_size is {train_set_size}; it must be the number of training examples")
+        require_gradient_computer(gradient_computer)
+        require_saver(saver)
         require_not_negative(lambda_reg, "lambda_reg")
+        self.train_set_size = whole_number(train_set_size, "train_set_size", least=1)
         self.logger = logging.getLogger("tda.trak")
         self.logger.setLevel(logging_level)
         self.device = pick_device(str(device))
-        self.model = single_precision(model.to(self.device)).eval()
+        self.model = usable_model(model, self.device)
         self.task = task_output(task)
-        self.train_set_size = train_set_size
-        self.projector = projector or Projection(proj_dim, projector_seed)
-        self.lambda_reg = lambda_reg
-        self._folder = SaveFolder(Path(save_dir))
-        parameters = None if grad_wrt is None else list(grad_wrt)
-        self._gradients = gradients_of(self.model, self.task, parameters)
-        precision = np.float64 if next(model.parameters()).dtype == torch.float64 else np.float32
-        self._stored = np.dtype(np.float16 if use_half_precision else precision)
-        # What is solved for may be far smaller than what float16 can hold.
-        self._solved = np.dtype(precision)
-        self._model_id: int | None = None
+        self.grad_wrt = parameter_names(grad_wrt)
+        self.lambda_reg, self.proj_seed = lambda_reg, projector_seed
+        self.num_params = get_num_params(self.model)
+        self.num_params_for_grad = sum(shape.numel() for shape in selected_shapes(self.model, self.grad_wrt).values())
+        self.projector, self.proj_dim = projector_of(projector, proj_dim, projector_seed, self.num_params_for_grad, self.device)
+        is_double = next(self.model.parameters()).dtype == torch.float64
+        self.precision = torch.float64 if is_double else torch.float32
+        self.dtype = torch.float16 if use_half_precision else self.precision
+        self.score_computer = score_computer_of(score_computer, self.precision, self.device, logging_level, lambda_reg)
+        self.save_dir = Path(save_dir).resolve()
+        self._computer, self._gradients, self._parameters = gradient_computer, None, None
+        self._task_identity = task_identity(self.task)
         self._rows: ExampleRows | None = None
-        self._position = 0
-        self._folder.keep_settings(
-            {
-                "task": type(self.task).__name__,
-                "train_set_size": train_set_size,
-                "proj_dim": self.projector.dimension,
-                "projection": self.projector.kind,
-                "projector_seed": self.projector.seed,
-                "stored_as": str(self._stored),
-                "grad_wrt": parameters,
-                "model": sha256(*(f"{name} {tuple(tensor.shape)}".encode() for name, tensor in model.state_dict().items())),
-            }
-        )
+        self._folder = SaveFolder(Path(save_dir))
+        settings = self._settings()
+        self._folder.keep_settings(settings)
+        self._finalizer = Finalizer(self._folder, self)
+        self.saver = MmapSaver(save_dir, settings)
 
     def load_checkpoint(
         self, checkpoint: dict[str, Tensor], model_id: int, _allow_featurizing_already_registered: bool = True
     ) -> None:
-        """Load a state dict and open its training examples' rows, of which those that are finished are kept.
+        """Load a state dict and open its training examples' rows, of which those that are there are kept.
 
         _allow_featurizing_already_registered has no effect: going on with a model_id is always allowed. Raises UserError if
         the checkpoint does not fit the model, or model_id belongs to another checkpoint.
         """
-        self._load(checkpoint, model_id)
-        self._rows = self._training_rows(model_id, self.train_set_size)
+        self._load(checkpoint, whole_number(model_id, "model_id"))
+        self._open(self._finalizer.training_rows(self._model_id, self.train_set_size))
+        self.saver.current_experiment_name = None
 
     def featurize(self, batch: Iterable[Tensor], inds: Iterable[int] | None = None, num_samples: int | None = None) -> None:
         """Compute the projected gradients and Q of a batch of training examples, unless they are on disk.
 
-        inds: the examples' positions in the training set; or num_samples: the batch's size, for batches in order. Raises
-        UserError if no checkpoint is loaded, or the batch does not fit the announced number of examples.
+        batch: tensors in the task's order, or a dict; inds: the examples' positions in the training set; or num_samples: the
+        batch's size, for batches in order. Raises UserError if no checkpoint is loaded, the batch does not fit the announced
+        number of examples, or its labels do not fit the model.
         """
         if self._rows is None or self._rows.out_to_loss is None:
-            raise UserError("no checkpoint is loaded to featurize with; call load_checkpoint(checkpoint, model_id) first")
+            raise AssertedError(
+                "Load a checkpoint using traker.load_checkpoint before featurizing: call load_checkpoint(checkpoint, model_id)"
+            )
         self._add(batch, inds, num_samples)
 
     def finalize_features(self, model_ids: Iterable[int] | None = None, del_grads: bool = False) -> None:
@@ -132,29 +132,20 @@ class TRAKer:
 
         Raises UserError if a model's training examples are not all featurized.
         """
-        for model_id in self._folder.model_ids(model_ids):
-            path = self._folder.features(model_id, self.lambda_reg)
-            if not path.exists():
-                rows = self._training_rows(model_id, None)
-                rows.require_complete()
-                blocks = features(rows.gradients, self.lambda_reg, self.device)
-                write_array(path, rows.gradients.shape, self._solved, blocks)
-                self.logger.info("the features of model %s are in %s", model_id, path)
-            if del_grads:
-                (self._folder.model(model_id) / "gradients.npy").unlink(missing_ok=True)
+        self._finalizer.finalize_features(_whole_ids(model_ids), del_grads)
 
     def start_scoring_checkpoint(self, exp_name: str, checkpoint: dict[str, Tensor], model_id: int, num_targets: int) -> None:
-        """Load a state dict and open the rows of an experiment's targets, of which those that are finished are kept.
+        """Load a state dict and open the rows of an experiment's targets, of which those that are there are kept.
 
         Raises UserError if the checkpoint is not the one that model_id was featurized with, or the experiment was begun with
         another number of targets.
         """
-        folder = self._folder.experiment(model_id, exp_name)
-        if num_targets < 1:
-            raise UserError(f"num_targets is {num_targets}; it must be the number of targets to score")
-        self._folder.model_ids([model_id])
+        model_id, num_targets = whole_number(model_id, "model_id"), whole_number(num_targets, "num_targets", least=1)
+        self._folder.experiment(model_id, exp_name)
+        self._folder.chosen_models([model_id])
         self._load(checkpoint, model_id)
-        self._rows = self._target_rows(folder, num_targets)
+        self._open(self._finalizer.target_rows(model_id, exp_name, num_targets))
+        self.saver.current_experiment_name = exp_name
 
     def score(self, batch: Iterable[Tensor], inds: Iterable[int] | None = None, num_samples: int | None = None) -> None:
         """Compute the projected gradients of a batch of targets, unless they are on disk.
@@ -163,75 +154,39 @@ class TRAKer:
         UserError before finalize_features and start_scoring_checkpoint, or if the batch does not fit.
         """
         if self._rows is None or self._rows.out_to_loss is not None:
-            raise UserError("no checkpoint is loaded to score with; call start_scoring_checkpoint(...) first")
-        self._require_features(self._model_id)
+            raise AssertedError("no checkpoint is loaded to score with; call start_scoring_checkpoint(...) first")
+        if not self._has_begun:
+            self._finalizer.require_features(self._model_id)
         self._add(batch, inds, num_samples)
 
     def finalize_scores(self, exp_name: str, model_ids: Iterable[int] | None = None, allow_skip: bool = False) -> np.memmap:
         """Scores (train_set_size, num_targets), positive = helpful: the mean over models of the product, times the mean of Q.
 
         model_ids: by default all in save_dir; allow_skip: leave a model out whose targets are not complete. Each model's own
-        scores, with its own Q, are kept too: scores_of_model reads them. Raises UserError if something is missing.
+        scores, with its own Q, are kept too: scores_of_model reads them. Raises UserError if something is missing, or the
+        models' rows are of different examples.
         """
-        parts = {}
-        for model_id in self._folder.model_ids(model_ids):
-            self._require_features(model_id)
-            try:
-                targets = self._target_rows(self._folder.experiment(model_id, exp_name), None)
-                targets.require_complete()
-            except UserError as error:
-                if not allow_skip:
-                    raise
-                self.logger.warning("model %s is left out: %s", model_id, error)
-                continue
-            found = read_array(self._folder.features(model_id, self.lambda_reg))
-            out_to_loss = read_array(self._folder.model(model_id) / "out_to_loss.npy")
-            parts[model_id] = ModelParts(found, out_to_loss, targets.gradients)
-        if len({len(part.targets) for part in parts.values()}) != 1:
-            raise UserError(f"no models in {self._folder.path} scored the same number of targets of {exp_name!r}; score them")
-        whole = self._folder.scores(exp_name)
-        files = {self._folder.scores(exp_name, model_id): [part] for model_id, part in parts.items()}
-        for path, models in (files | {whole: list(parts.values())}).items():
-            shape = (self.train_set_size, len(models[0].targets))
-            write_array(path, shape, self._solved, scores(models, self._solved, self.device))
-        return read_array(whole)
+        self.scores = self._finalizer.finalize_scores(exp_name, _whole_ids(model_ids), allow_skip)
+        return self.scores
 
     def scores_of_model(self, exp_name: str, model_id: int) -> np.memmap:
-        """One model's scores (train_set_size, num_targets), as finalize_scores left them; raises UserError if it has not."""
-        return read_array(self._folder.scores(exp_name, model_id))
+        """One model's scores (train_set_size, num_targets), as finalize_scores left them.
 
-    def _add(self, batch: Iterable[Tensor], inds: Iterable[int] | None, num_samples: int | None) -> None:
-        batch = [in_single_precision(tensor.to(self.device)) for tensor in batch]
-        positions = self._positions(len(batch[0]), inds, num_samples)
-        if any(len(tensor) != len(positions) for tensor in batch):
-            raise UserError(f"the batch holds {len(batch[0])} examples, not {len(positions)}; give the number it holds")
-        # A batch that is partly there is computed as a whole, so that its bytes do not depend on where a run was killed.
-        if not len(positions) or self._rows.are_finished(positions):
-            return
-        gradients = self._gradients.projected(batch, self._projection)
-        out_to_loss = None
-        if self._rows.out_to_loss is not None:
-            weights, buffers = dict(self.model.named_parameters()), dict(self.model.named_buffers())
-            with torch.no_grad():
-                given = [tensor.clone() for tensor in batch]
-                out_to_loss = self.task.get_out_to_loss_grad(self.model, weights, buffers, given)
-            out_to_loss = torch.as_tensor(out_to_loss).reshape(len(positions))
-        self._rows.write(positions, gradients, out_to_loss)
+        Raises UserError if it has not, or the rows behind them are others by now.
+        """
+        return self._finalizer.scores_of_model(exp_name, whole_number(model_id, "model_id"))
 
-    def _positions(self, size: int, inds: Iterable[int] | None, num_samples: int | None) -> np.ndarray:
-        if (inds is None) == (num_samples is None):
-            raise UserError("give either inds, the examples' positions, or num_samples, the batch's size")
-        if inds is None:
-            positions = np.arange(self._position, self._position + num_samples)
-            self._position += num_samples
-        else:
-            positions = np.asarray([int(index) for index in inds], dtype=np.int64)
-        if len(positions) and not (0 <= positions.min() and positions.max() < self._rows.count):
-            raise UserError(
-                f"the batch holds example {positions.max() if positions.min() >= 0 else positions.min()}, but "
-                f"{self._rows.count} {self._rows.noun} were announced, counted from 0; announce the right number"
-            )
-        return positions
+    def _settings(self) -> dict[str, object]:
+        kind = getattr(self.projector, "proj_type", "own")
+        return {
+            "task": type(self.task).__name__,
+            "train_set_size": self.train_set_size,
+            "proj_dim": self.proj_dim,
+            "projection": f"{type(self.projector).__name__} {getattr(kind, 'value', kind)}",
+            "projector_seed": str(getattr(self.projector, "seed", None)),
+            "stored_as": str(self.dtype).removeprefix("torch."),
+            "model": model_identity(self.model),
+        }
 
     def _load(self, checkpoint: dict[str, Tensor], model_id: int) -> None:
         try:
@@ -240,27 +195,61 @@ class TRAKer:
             reason = " ".join(str(error).split())
             raise UserError(f"the checkpoint of model_id {model_id} is not one of this model: {reason}") from error
         self.model.eval()
-        state = self.model.state_dict()
-        self._folder.keep_checkpoint(
-            model_id, sha256(*(part for name in state for part in (name.encode(), _bytes(state[name]))))
-        )
-        self._projection = replace(self.projector, seed=stream_seed(self.projector.seed, f"model {model_id}"))
-        self._model_id, self._position = model_id, 0
+        others = self._folder.keep_checkpoint(model_id, weights_identity(self.model.state_dict()))
+        if others:
+            self.logger.warning("model_id %s holds the same weights as %s: no more is learnt of both", model_id, others[0])
+        names = list(selected_shapes(self.model, self.grad_wrt))
+        self._folder.keep_parameters(names)
+        if self._gradients is None or names != self._parameters:
+            self._parameters = names
+            self._gradients = gradients_of(self.model, self.task, names, self._computer, self.precision, self.device)
+        elif isinstance(self._gradients, ComputedGradients):
+            self._gradients.computer.load_model_params(self.model)
+        self._projection = projection_for(self.projector, model_id, self.proj_dim)
+        self._model_id = self.ckpt_loaded = self.saver.current_model_id = model_id
 
-    def _training_rows(self, model_id: int, count: int | None) -> ExampleRows:
-        folder = self._folder.model(model_id)
-        return open_rows(folder, "training examples", count, self.projector.dimension, self._stored, with_out_to_loss=True)
+    def _open(self, rows: ExampleRows) -> None:
+        self._rows, self._has_begun = rows, False
+        self._positions = Positions(rows.count, rows.noun)
 
-    def _target_rows(self, folder: Path, count: int | None) -> ExampleRows:
-        return open_rows(folder, "targets", count, self.projector.dimension, self._stored, with_out_to_loss=False)
+    def _begin(self) -> None:
+        """Say what the rows depend on."""
+        # A task of a program's own may change on the way, by what it keeps of the first batches.
+        if type(self.task).__module__.startswith("tda.trak."):
+            self._task_identity = task_identity(self.task)
+        state = getattr(self.task, "state_identity", None)
+        self._rows.begin({"task": self._task_identity, "state": state() if callable(state) else ""})
+        self._has_begun = True
 
-    def _require_features(self, model_id: int) -> None:
-        if not self._folder.features(model_id, self.lambda_reg).exists():
-            raise UserError(
-                f"model {model_id} has no features for lambda_reg={self.lambda_reg}; featurize all training examples and call "
-                "finalize_features() before scoring"
-            )
+    def _add(self, given: Iterable[Tensor], inds: Iterable[int] | None, num_samples: int | None) -> None:
+        given = batch_of(given)
+        positions = self._positions.of(count_of(given), inds, num_samples)
+        if not self._has_begun:
+            self._begin()
+        if not len(positions):
+            return
+        # A batch that is partly there is computed as a whole, so that its bytes do not depend on where a run was killed.
+        identities = example_identities(given)
+        if not self._rows.lacks(positions, identities):
+            return
+        with torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
+            # A model may write to what it is given.
+            batch = arranged(self.task, on_device(given, self.device))
+            gradients = self._gradients.projected(mapped(batch, Tensor.clone), self._projection)
+            out_to_loss = None
+            if self._rows.out_to_loss is not None:
+                out_to_loss = _one_each(self._gradients.out_to_loss(mapped(batch, Tensor.clone)), len(positions))
+        self._rows.write(positions, identities, gradients, out_to_loss)
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _whole_ids(model_ids: Iterable[int] | None) -> list[int] | None:
+    return None if model_ids is None else [whole_number(model_id, "model_id") for model_id in model_ids]
+
+
+def _one_each(out_to_loss: object, count: int) -> Tensor:
+    if isinstance(out_to_loss, Tensor) and not out_to_loss.dim():
+        return out_to_loss.detach().expand(count)
+    if not isinstance(out_to_loss, Tensor) or out_to_loss.numel() != count:
+        what = tuple(out_to_loss.shape) if isinstance(out_to_loss, Tensor) else type(out_to_loss).__name__
+        raise UserError(f"get_out_to_loss_grad gave {what} for {count} examples; it must give one number each, (n,) or (n, 1)")
+    return out_to_loss.detach().reshape(count)

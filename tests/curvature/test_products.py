@@ -21,7 +21,7 @@ def test_products_are_those_of_the_explicit_matrix(tiny, products, explicit):
     size = len(flat_parameters(model))
     vectors = torch.randn(70, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = vectors @ explicit(model, train)
-    apply = products(model, train.inputs, train.labels)
+    apply = products(model, members[0].objective, train)
     torch.testing.assert_close(apply(vectors), expected, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(apply(vectors[:1]), expected[:1], rtol=1e-8, atol=1e-10)
 
@@ -31,7 +31,7 @@ def test_product_by_reverse_mode_is_that_of_the_explicit_matrix(tiny):
     model = members[0].model
     explicit = explicit_hessian(model, train)
     vectors = torch.randn(3, len(explicit), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    apply = hessian_product(model, train.inputs, train.labels)
+    apply = hessian_product(model, members[0].objective, train)
     for vector in vectors:
         torch.testing.assert_close(apply(vector[None])[0], explicit @ vector, rtol=1e-8, atol=1e-10)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -58,6 +58,6 @@ def test_model_is_left_alone(tiny):
     train, _, members = tiny
     model = members[0].model
     vector = torch.ones(1, len(flat_parameters(model)), dtype=torch.float64)
-    gauss_newton_products(model, train.inputs, train.labels)(vector)
-    hessian_products(model, train.inputs, train.labels)(vector)
+    gauss_newton_products(model, members[0].objective, train)(vector)
+    hessian_products(model, members[0].objective, train)(vector)
     assert all(parameter.grad is None for parameter in model.parameters()) and len(flat_parameters(model)) == vector.numel()

@@ -14,15 +14,16 @@ from tda.data import downloads
 from tda.data.bundled_digits import bundled_digits
 from tda.data.downloads import MNIST_MD5, cifar10, mnist
 from tda.data.splits import load_split
+from tda.data.tasks import task_named
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
 
 
 def test_bundled_digits_are_split_once_and_for_all():
     train, test = bundled_digits("train"), bundled_digits("test")
-    assert train.inputs.shape == (1198, 28, 28, 1) and test.inputs.shape == (599, 28, 28, 1)
-    assert train.inputs.dtype == np.uint8 and train.labels.dtype == np.int64
-    assert train.inputs.max() == 255 and train.inputs.min() == 0
+    assert train.examples.shape == (1198, 28, 28, 1) and test.examples.shape == (599, 28, 28, 1)
+    assert train.examples.dtype == np.uint8 and train.labels.dtype == np.int64
+    assert train.examples.max() == 255 and train.examples.min() == 0
     assert test.labels[:4].tolist() == [0, 3, 6, 9] and train.labels[:4].tolist() == [1, 2, 4, 5]
 
 
@@ -31,7 +32,7 @@ def test_bundled_digits_are_brought_to_size_bilinearly():
 
     small = torch.from_numpy(load_digits().images[1])[None, None]
     expected = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear")[0, 0] * 255 / 16
-    assert np.abs(bundled_digits("train").images[0, :, :, 0] - expected.numpy()).max() <= 0.5
+    assert np.abs(bundled_digits("train").examples[0, :, :, 0] - expected.numpy()).max() <= 0.5
 
 
 def refuse_download(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +102,9 @@ def test_damaged_cifar_file_is_named(real_root: Path, real_data: Path):
 @pytest.mark.parametrize("task", ["mnist3", "cifar10"])
 def test_real_data_match_the_committed_index_files(real_root: Path, task: str):
     for size in (10, 20, 50):
-        split = load_split(task, "train", size)
+        split = load_split(task_named(task), "train", size)
         assert split.labels.bincount().tolist() == [size] * (3 if task == "mnist3" else 10)
-    test = load_split(task, "test")
+    test = load_split(task_named(task), "test")
     assert test.inputs.shape == ((900, 1, 28, 28) if task == "mnist3" else (500, 3, 32, 32))
     low, high = (0.0, 1.0) if task == "mnist3" else (-1.0, 1.0)
     assert test.inputs.min() == low and test.inputs.max() == high

@@ -1,4 +1,4 @@
-"""Index files: how they are drawn, and which ones are refused."""
+"""Splits: what the indices name, as tensors of any kind, placed, cast, chosen and known by their content."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,147 +6,129 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CHECKOUT
+from tiny_texts import CLASSES, TOKENS, encode
 
-from tda.data.index_files import draw_subset, read_subset, write_subset
+from tda.data.index_files import write_subset
 from tda.data.pools import Pool
-from tda.data.splits import Split, load_split
-from tda.data.tasks import TASKS, task_named
+from tda.data.splits import Split, load_split, split_of_indices
+from tda.data.tasks import Task, task_named
 from tda.experiments.folders import subset_file
 from tda.system.errors import UserError
 
 DIGITS = task_named("digits3")
 
 
-def small_pool() -> Pool:
-    """40 examples whose labels are 0, 1, 2, 3, 0, 1, ...: class 3 is not of the task."""
-    return Pool(np.zeros((40, 28, 28, 1), np.uint8), np.arange(40) % 4)
-
-
-def write_indices(root: Path, text: str, size: int = 2) -> Path:
-    path = subset_file("digits3", "train", size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def test_subset_is_balanced_and_without_repetition():
-    drawn = draw_subset(DIGITS, small_pool(), 5, draw_seed=0)
-    assert drawn.shape == (15,) and len(set(drawn.tolist())) == 15
-    assert (small_pool().labels[drawn] == np.tile([0, 1, 2], 5)).all()
-
-
-@pytest.mark.parametrize("task", ["digits3", "mnist3", "cifar10"])
-def test_committed_subsets_are_nested_and_balanced_in_number(task: str):
-    folder = CHECKOUT / "data" / "subset_indices" / task
-    read = {size: (folder / f"train_{size}pc.txt").read_text().split() for size in (10, 20, 50)}
-    assert set(read[10]) < set(read[20]) < set(read[50])
-    assert [len(set(indices)) for indices in read.values()] == [size * len(TASKS[task].classes) for size in (10, 20, 50)]
-
-
-def test_larger_draw_contains_the_smaller_one_and_the_seed_matters():
-    draws = [draw_subset(DIGITS, small_pool(), size, draw_seed=0).tolist() for size in (1, 4, 10)]
-    assert draws[1][:3] == draws[0] and draws[2][:12] == draws[1]
-    assert draw_subset(DIGITS, small_pool(), 4, draw_seed=1).tolist() != draws[1]
-
-
-def test_size_larger_than_the_class_is_refused():
-    with pytest.raises(UserError, match="class 0 of digits3 has 10 examples in this part, fewer than the 11 asked for"):
-        draw_subset(DIGITS, small_pool(), 11, draw_seed=0)
-
-
-@pytest.mark.parametrize("size", [0, -3])
-def test_size_below_one_is_refused(root: Path, size: int):
-    with pytest.raises(UserError, match=f"at least 1 example per class, not {size}"):
-        write_subset(DIGITS, "train", size, draw_seed=0, force=False)
-
-
-def test_existing_file_is_checked_and_kept_unless_forced(root: Path):
-    path = subset_file("digits3", "train", 2)
-    drawn = path.read_text()
-    assert not write_subset(DIGITS, "train", 2, draw_seed=5, force=False)
-    assert path.read_text() == drawn
-    assert write_subset(DIGITS, "train", 2, draw_seed=5, force=True)
-    assert path.read_text() != drawn
-    path.write_text("1\n1\n")
-    with pytest.raises(UserError, match="more than once"):
-        write_subset(DIGITS, "train", 2, draw_seed=0, force=False)
-
-
-def test_file_in_another_order_is_read_as_it_is(root: Path):
-    write_indices(root, "8 5\n6\n9 4 10\n")
-    assert read_subset(DIGITS, "train", 2, small_pool()).tolist() == [8, 5, 6, 9, 4, 10]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("0\n1\n2\n4\n5\n40\n", "holds index 40, but the train part of digits3 has indices 0 to 39"),
-        ("0\n1\n2\n4\n5\n-1\n", "holds index -1, but"),
-        ("0\n1\n2\n4\n5\n4\n", "holds index 4 more than once"),
-        ("0\n1\n2\n4\n5\n7\n", "holds index 7, whose class 3 is not one of digits3"),
-        ("0\n1\n2\n4\n5\n8\n", "has 3 examples of class 0 instead of 2"),
-        ("0\n1\n2\n", "has 1 examples of class 0 instead of 2"),
-        ("", "holds no index"),
-        ("0\n1\ntwo\n", "cannot be read as text with one index a line"),
-        ("0.5\n", "cannot be read as text with one index a line"),
-        ("99999999999999999999\n", "cannot be read as text with one index a line"),
-    ],
-    ids=["too large", "negative", "repeated", "class", "many", "few", "empty", "word", "fraction", "overflow"],
-)
-def test_wrong_file_is_refused_by_name(root: Path, text: str, words: str):
-    path = write_indices(root, text)
-    with pytest.raises(UserError) as caught:
-        read_subset(DIGITS, "train", 2, small_pool())
-    assert str(caught.value).startswith(str(path)) and words in str(caught.value)
-
-
-def test_file_that_is_not_text_is_refused(root: Path):
-    subset_file("digits3", "train", 2).write_bytes(bytes(range(128, 256)))
-    with pytest.raises(UserError, match="train_2pc.txt cannot be read as text"):
-        read_subset(DIGITS, "train", 2, small_pool())
-
-
-def test_missing_file_names_the_script_that_draws_it(root: Path):
-    with pytest.raises(UserError, match=r"train_7pc.txt is missing; .* --task digits3 --num_per_class 7"):
-        load_split(task_named("digits3"), "train", 7)
-
-
-def test_indices_of_the_wrong_split_are_refused(root: Path):
-    """A published list for CIFAR-10 indexes the other part: balanced there, not here."""
-    path = subset_file("digits3", "train", 50)
-    path.write_text(subset_file("digits3", "test", 50).read_text())
-    with pytest.raises(UserError, match="do its indices belong to another part or data set"):
-        load_split(task_named("digits3"), "train", 50)
+def texts_and_pictures() -> Split:
+    """Five examples of every kind of tensor: token ids, a mask, floating pixels."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = encode(["the cat", "a dog runs", "bird", "the cat sleeps", "a bird sings"])
+    inputs = tokens | {"pixel_values": torch.rand(5, 2, 3, 4, generator=generator)}
+    return Split(inputs, torch.tensor([0, 1, 2, 0, 2]), torch.tensor([7, 3, 9, 8, 1]))
 
 
 def test_split_holds_what_the_indices_name(root: Path):
-    split, pool = load_split(task_named("digits3"), "train", 2), DIGITS.load("train")
+    split, pool = load_split(DIGITS, "train", 2), DIGITS.load("train")
     indices = [int(line) for line in subset_file("digits3", "train", 2).read_text().split()]
     assert split.inputs.shape == (6, 1, 28, 28) and split.inputs.dtype == torch.float32
     assert split.indices.tolist() == indices and split.labels.tolist() == [0, 1, 2, 0, 1, 2]
     for image, index in zip(split.inputs, indices, strict=True):
-        np.testing.assert_array_equal((image[0] * 255).round().numpy(), pool.images[index, :, :, 0])
+        np.testing.assert_array_equal((image[0] * 255).round().numpy(), pool.examples[index, :, :, 0])
     assert 0 <= split.inputs.min() and split.inputs.max() <= 1
-    assert len(load_split(task_named("digits3"), "test")) == 150
+    assert len(load_split(DIGITS, "test")) == 150
 
 
-def test_labels_count_the_classes_of_the_task(root: Path, monkeypatch: pytest.MonkeyPatch):
-    odd = replace(DIGITS, name="odd", classes=(3, 1), class_names=("three", "one"), load=lambda split: small_pool(),
-                  mean=(0.5,), std=(0.5,))  # fmt: skip
-    monkeypatch.setitem(TASKS, "odd", odd)
+@pytest.mark.parametrize("task", [CLASSES, TOKENS], ids=["classes", "tokens"])
+def test_split_of_texts_holds_what_the_indices_name(root: Path, task: Task):
+    write_subset(task, "train", 2, draw_seed=0, force=False)
+    split, pool = load_split(task, "train", 2), task.load("train")
+    expected = encode(pool.examples[split.indices.numpy()].tolist())
+    assert split.inputs.keys() == expected.keys() and len(split) == 6
+    assert all(torch.equal(part, expected[name]) for name, part in split.inputs.items())
+    assert pool.labels[split.indices].tolist() == [0, 1, 2, 0, 1, 2]
+    if task is CLASSES:
+        assert split.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    else:
+        assert torch.equal(split.labels, expected["input_ids"].masked_fill(expected["attention_mask"] == 0, -100))
+
+
+def test_labels_count_the_classes_of_the_task(root: Path):
+    pool = Pool(np.zeros((40, 28, 28, 1), np.uint8), np.arange(40) % 4)
+    kind = replace(DIGITS.kind, mean=(0.5,), std=(0.5,))
+    names = ("three", "one")
+    odd = replace(DIGITS, name="odd", classes=(3, 1), class_names=names, load=lambda part: pool, kind=kind)
     write_subset(odd, "train", 2, draw_seed=0, force=False)
-    split = load_split(task_named("odd"), "train", 2)
+    split = load_split(odd, "train", 2)
     assert split.labels.tolist() == [0, 1, 0, 1]
-    assert (small_pool().labels[split.indices] == [3, 1, 3, 1]).all()
+    assert (pool.labels[split.indices] == [3, 1, 3, 1]).all()
     assert (split.inputs == -1).all()
 
 
+def test_split_of_an_index_file_of_any_balance(root: Path, tmp_path: Path):
+    drawn, path = load_split(DIGITS, "train", 3), tmp_path / "some.txt"
+    path.write_text("\n".join(str(int(index)) for index in drawn.indices[[4, 0, 3, 6]]))
+    found = split_of_indices(DIGITS, "train", path)
+    assert found.fingerprint == drawn[[4, 0, 3, 6]].fingerprint
+    with pytest.raises(UserError, match="nowhere.txt is missing"):
+        split_of_indices(DIGITS, "train", tmp_path / "nowhere.txt")
+
+
+def test_chosen_examples_keep_their_order_in_every_part():
+    split = texts_and_pictures()
+    for positions, expected in (([3, 0], [3, 0]), (slice(1, 4), [1, 2, 3]), (torch.tensor([4, 4]), [4, 4])):
+        found = split[positions]
+        assert found.labels.tolist() == split.labels[expected].tolist()
+        assert found.indices.tolist() == split.indices[expected].tolist() and len(found) == len(expected)
+        for name, part in split.inputs.items():
+            assert torch.equal(found.inputs[name], part[expected])
+
+
+def test_batches_cover_every_example_in_order():
+    split = texts_and_pictures()
+    batches = list(split.batches(2))
+    assert [len(labels) for _, labels in batches] == [2, 2, 1]
+    assert torch.equal(torch.cat([labels for _, labels in batches]), split.labels)
+    for name, part in split.inputs.items():
+        assert torch.equal(torch.cat([inputs[name] for inputs, _ in batches]), part)
+
+
+def test_cast_leaves_token_ids_masks_labels_and_indices_alone():
+    split = texts_and_pictures()
+    found = split.cast(torch.float64)
+    assert {name: part.dtype for name, part in found.inputs.items()} == {
+        "input_ids": torch.int64,
+        "attention_mask": torch.int64,
+        "pixel_values": torch.float64,
+    }
+    assert torch.equal(found.inputs["pixel_values"], split.inputs["pixel_values"].double())
+    assert torch.equal(found.inputs["input_ids"], split.inputs["input_ids"])
+    assert found.labels is split.labels and found.indices is split.indices
+
+
+def test_placed_pictures_lie_as_kernels_take_them_and_stay_the_same():
+    split = texts_and_pictures()
+    found = split.to(torch.device("cpu"))
+    assert found.device == split.device == torch.device("cpu")
+    assert found.inputs["pixel_values"].is_contiguous(memory_format=torch.channels_last)
+    assert found.inputs["input_ids"].is_contiguous()
+    assert all(torch.equal(found.inputs[name], part) for name, part in split.inputs.items())
+    assert found.fingerprint == split.fingerprint
+
+
 def test_fingerprint_sees_every_part_and_no_layout(root: Path):
-    split = load_split(task_named("digits3"), "train", 2)
-    same = split.to(torch.device("cpu"), torch.channels_last)
-    assert same.fingerprint == split.fingerprint
-    for field in ("images", "labels", "indices"):
-        parts = {name: getattr(split, name).clone() for name in ("images", "labels", "indices")}
-        parts[field].view(-1)[0] += 1
-        assert Split(**parts).fingerprint != split.fingerprint
+    for split in (load_split(DIGITS, "train", 2), texts_and_pictures()):
+        assert split.to(torch.device("cpu")).fingerprint == split.fingerprint and len(split.fingerprint) == 64
+        parts = {"labels": split.labels, "indices": split.indices}
+        changed = [replace(split, **{name: part + (torch.arange(len(part)) == 0)}) for name, part in parts.items()]
+        inputs = split.inputs if isinstance(split.inputs, dict) else {"": split.inputs}
+        for name, part in inputs.items():
+            other = part.clone()
+            other.view(-1)[0] += 1
+            changed.append(replace(split, inputs=split.inputs | {name: other} if name else other))
+        assert len({split.fingerprint} | {other.fingerprint for other in changed}) == len(changed) + 1
+
+
+def test_fingerprint_sees_the_names_of_the_parts_and_not_their_order():
+    split = texts_and_pictures()
+    turned = replace(split, inputs=dict(reversed(split.inputs.items())))
+    renamed = replace(split, inputs={f"other_{name}": part for name, part in split.inputs.items()})
+    assert turned.fingerprint == split.fingerprint != renamed.fingerprint

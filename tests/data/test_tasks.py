@@ -3,13 +3,16 @@
 import pytest
 
 from tda.data.tasks import TASKS, task_named
+from tda.gradients.objectives import Classification
 from tda.system.errors import UserError
 
 
 def test_tasks_of_the_study():
     assert list(TASKS) == ["digits3", "mnist3", "mnist", "cifar10", "cifar2", "mnist3_hub", "cifar10_hub", "own_images"]
-    fields = ("channels", "image_size", "epochs", "test_per_class")
-    found = {name: (len(task.classes), *(getattr(task, field) for field in fields)) for name, task in TASKS.items()}
+    found = {
+        name: (len(task.classes), task.kind.channels, task.kind.size, task.epochs, task.test_per_class)
+        for name, task in TASKS.items()
+    }
     expected = {"digits3": (3, 1, 28, 15, 50), "mnist3": (3, 1, 28, 15, 300), "cifar10": (10, 3, 32, 30, 50)}
     assert {name: found[name] for name in expected} == expected
 
@@ -17,13 +20,15 @@ def test_tasks_of_the_study():
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_entry_is_consistent(task):
     assert len(task.classes) == len(task.class_names)
-    assert len(task.mean) == len(task.std) == task.channels
+    assert len(task.kind.mean) == len(task.kind.std) == task.kind.channels and min(task.kind.std) > 0
+    assert task.objective == Classification() and task.epochs > 0 and task.test_per_class > 0
     assert TASKS[task.name] is task is task_named(task.name)
 
 
 def test_only_cifar10_is_centred():
-    assert TASKS["digits3"].mean == TASKS["mnist3"].mean == (0.0,) and TASKS["mnist3"].std == (1.0,)
-    assert TASKS["cifar10"].mean == TASKS["cifar10"].std == (0.5, 0.5, 0.5)
+    kinds = {name: task.kind for name, task in TASKS.items()}
+    assert kinds["digits3"].mean == kinds["mnist3"].mean == (0.0,) and kinds["mnist3"].std == (1.0,)
+    assert kinds["cifar10"].mean == kinds["cifar10"].std == (0.5, 0.5, 0.5)
 
 
 def test_unknown_task_lists_the_known_ones():

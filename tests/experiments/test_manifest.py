@@ -1,12 +1,13 @@
 """The record of what was computed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
 import pytest
 import torch
-from conftest import CPU, EXPERIMENT, SEEDS
+from conftest import EXPERIMENT, SEEDS
 
 from tda.experiments import manifest
 from tda.experiments.manifest import experiment_of, read_manifest, step, versions
@@ -16,21 +17,30 @@ RESULTS = EXPERIMENT.results
 
 
 def record(name: str, keep_earlier: bool = False, **arguments) -> None:
-    with step(EXPERIMENT, name, arguments, {"train": "a", "test": "b"}, CPU) as found:
+    with step(EXPERIMENT, name, arguments, {"train": "a", "test": "b"}, "cpu, 2 threads", SEEDS) as found:
         found.keep_earlier = keep_earlier
 
 
 def test_step_is_recorded(root: Path):
     record("training", num_per_class=2)
     content = read_manifest(RESULTS)
-    assert content["experiment"] == {"model": "cnn", "task": "digits3", "num_per_class": 2}
+    assert content["experiment"] == {"model": "cnn", "task": "digits3", "num_per_class": 2, "variant": ""}
     assert experiment_of(RESULTS) == EXPERIMENT
     entry = content["steps"]["training"]
     assert entry["arguments"] == {"num_per_class": 2} and entry["seeds"] == list(SEEDS)
-    assert entry["input_sha256"] == {"train": "a", "test": "b"} and entry["device"].startswith("cpu, ")
+    assert entry["input_sha256"] == {"train": "a", "test": "b"} and entry["device"] == "cpu, 2 threads"
     assert entry["versions"] == versions() and entry["wall_seconds"] >= 0 and entry["peak_memory_mib"] > 50
     assert entry["git_commit"] is None or len(entry["git_commit"]) == 40
     assert versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
+def test_experiment_with_a_variant_is_found_again(root: Path):
+    experiment = replace(EXPERIMENT, variant="shortcut")
+    with step(experiment, "training", {}, {}):
+        pass
+    assert experiment_of(experiment.results) == experiment and not RESULTS.manifest.exists()
+    entry = read_manifest(experiment.results)["steps"]["training"]
+    assert entry["device"] == "cpu" and entry["seeds"] == []
 
 
 def test_steps_stand_beside_each_other_and_a_repeated_one_is_replaced(root: Path):
@@ -48,7 +58,7 @@ def test_step_that_found_everything_finished_leaves_the_earlier_record(root: Pat
 
 
 def test_failed_step_is_not_recorded(root: Path):
-    with pytest.raises(UserError), step(EXPERIMENT, "training", {}, {}, CPU):
+    with pytest.raises(UserError), step(EXPERIMENT, "training", {}, {}):
         raise UserError("a mistake")
     assert not RESULTS.manifest.exists()
 

@@ -6,7 +6,7 @@ from conftest import EXPERIMENT, Ensemble
 from sklearn.linear_model import LassoCV, Ridge
 from tiny_model import score
 
-from tda.methods import METHODS
+from tda.methods.registry import load_method
 from tda.statistics.linear_datamodeling_score import lds, predictions
 from tda.statistics.retraining_effect import mean_with_minus_without
 from tda.system.errors import UserError
@@ -83,6 +83,6 @@ def test_the_retrainings_own_regression_predicts_other_subsets_best(retrained: E
 
 
 def test_missing_retrainings_are_named_with_their_command(ensemble: Ensemble):
-    assert METHODS["datamodels"].settings["num_subsets"] == 100
+    assert load_method("datamodels").settings["num_subsets"] == 100
     with pytest.raises(UserError, match="run_subset_retraining.py --model cnn --task digits3 .*--purpose fitting"):
         score("datamodels", ensemble.members(15), ensemble.train, ensemble.test)

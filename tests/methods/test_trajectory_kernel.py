@@ -6,13 +6,12 @@ from conftest import Ensemble
 from tiny_model import score
 
 from tda.gradients.quantities import margin
-from tda.methods import METHODS
-from tda.methods.registry import Attribution
+from tda.methods.registry import Attribution, load_method
 from tda.system.errors import UserError
 
 
 def of(name: str, ensemble: Ensemble, *members, **settings) -> list[Attribution]:
-    return list(METHODS[name].score(list(members), ensemble.train, ensemble.test, METHODS[name].settings | settings))
+    return list(load_method(name).score(list(members), ensemble.train, ensemble.test, load_method(name).settings | settings))
 
 
 def test_trak_trajectory_is_the_mean_of_ridge_times_trak(ensemble: Ensemble):

@@ -12,7 +12,7 @@ from tda.data.splits import Split
 from tda.gradients.gradient_kernel import gradient_rows
 from tda.gradients.gradient_plan import plan_gradients
 from tda.gradients.quantities import Quantity, all_logits, cross_entropy_loss, margin
-from tda.methods import METHODS
+from tda.methods.registry import load_method
 from tda.methods.trak_kernels import margin_weights, residuals, weighted_regression, weights
 from tda.system.errors import UserError
 
@@ -37,7 +37,7 @@ def plain_regression(left: torch.Tensor, right: torch.Tensor, factor: float, cur
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
 def test_equals_the_formula_on_explicit_jacobians(tiny, power: float):
     train, test, members = tiny
-    (found,) = METHODS["trak_kernels"].score(members[:1], train, test, {"ridge_factor": 2.0, "curvature_power": power})
+    (found,) = load_method("trak_kernels").score(members[:1], train, test, {"ridge_factor": 2.0, "curvature_power": power})
     model = members[0].model
     with torch.no_grad():
         logits, test_logits = model(train.inputs).double(), model(test.inputs).double()
@@ -61,14 +61,14 @@ def test_all_logits_are_exact_for_a_linear_model(ensemble: Ensemble):
     test = Split(images[:4] + 1, train.labels[:4], torch.arange(4))
     linear, model = copy.copy(member), nn.Linear(20, 3).double()
     linear.__dict__["model"] = model
-    (found,) = METHODS["trak_kernels"].score([linear], train, test, {"ridge_factor": 0.5, "curvature_power": 0.0})
+    (found,) = load_method("trak_kernels").score([linear], train, test, {"ridge_factor": 0.5, "curvature_power": 0.0})
     own, other = (jacobians(model, split, all_logits) for split in (train, test))
     rows, ridge = own.flatten(0, 1), found.report["logits"]["ridge"]
     inverse = torch.linalg.inv(rows.T @ rows + ridge * torch.eye(rows.shape[1], dtype=torch.float64))
     with torch.no_grad():
         pushes = torch.einsum("icp,ic->ip", own, residuals(model(train.inputs), train.labels))
         pulls = torch.einsum("icp,ic->ip", other, margin_weights(model(test.inputs), test.labels))
-    (by_margin,) = METHODS["trak"].score([linear], train, test, {"ridge": found.report["margins"]["ridge"]})
+    (by_margin,) = load_method("trak").score([linear], train, test, {"ridge": found.report["margins"]["ridge"]})
     expected = ridge * pushes @ inverse @ pulls.T + found.report["margins"]["ridge"] * by_margin.scores
     torch.testing.assert_close(found.scores, expected, rtol=1e-7, atol=1e-10)
 

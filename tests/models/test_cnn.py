@@ -16,7 +16,7 @@ from tda.system.errors import UserError
 def test_number_of_parameters_and_logits(family: str, task: str, parameters: int):
     model = new_model(family_named(family), task_named(task), seed=0)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    size, channels = task_named(task).image_size, task_named(task).channels
+    size, channels = task_named(task).kind.size, task_named(task).kind.channels
     assert model(torch.zeros(2, channels, size, size)).shape == (2, 10)
 
 

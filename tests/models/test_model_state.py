@@ -7,8 +7,9 @@ from tda.models.model_state import ModelState, read_state, trained_buffers, trai
 
 
 def model(seed: int) -> nn.Sequential:
-    torch.manual_seed(seed)
-    made = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        made = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
     made[3].bias.requires_grad_(False)
     return made
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tda.data.splits import Split
+from tda.gradients.objectives import Classification
 from tda.models.model_state import read_state
 from tda.models.training_plan import TrainingPlan, parse_epochs
 from tda.system.errors import UserError
@@ -56,7 +57,7 @@ def test_momentum_is_that_of_the_textbook(stacked: bool):
     split, batches = Split(images, labels, torch.arange(10)), plan.batches(1, 10)
     run = Run(read_state(model), batches, [len(batches)])
     train = train_stacked if stacked else train_many
-    ((_, (snapshot,)),) = train(model, plan, [run], split, None, True)
+    ((_, (snapshot,)),) = train(model, plan, Classification(), [run], split, None, True)
     weight, bias = (parameter.detach().clone() for parameter in (model.weight, model.bias))
     speeds = [torch.zeros_like(weight), torch.zeros_like(bias)]
     for batch in batches:

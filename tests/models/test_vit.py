@@ -13,18 +13,17 @@ import safetensors.torch
 import torch
 from conftest import EXPERIMENT, assert_refused, contents, run_script, shrink_embedded_base
 
-from tda.data.splits import load_split
 from tda.data.tasks import task_named
-from tda.experiments.folders import Experiment, embedded_base_folder
+from tda.experiments.folders import embedded_base_folder
 from tda.models import vit, vit_pretraining
-from tda.models.families import family_named, family_of, new_model
+from tda.models.families import family_named, new_model
 from tda.models.fine_tuning import FineTuning
 from tda.models.lora import LowRankClassifier, projections
 from tda.models.model_state import trained_parameters
 from tda.models.vit_base import load_base, pixel_values
-from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
-from tda.training.members import load_member
+from tda.training.ensembles import train_ensemble
+from tda.training.members import Member, load_member
 from tda.training.study import open_study
 
 VIT = replace(EXPERIMENT, model="vit")
@@ -47,6 +46,13 @@ def base(tiny_base: Path, tmp_path: Path) -> Path:
 
 def tuned(base: Path, **choices) -> LowRankClassifier:
     return vit.build(FineTuning(str(base), **choices), DIGITS).eval()
+
+
+def untrained(kind, config):
+    """A model of transformers with weights that are always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind(config)
 
 
 def edit_json(path: Path, change) -> None:
@@ -78,14 +84,14 @@ def test_frozen_weights_are_shared_and_copies_convert_alone(base: Path):
 
 def test_new_adapters_change_nothing(base: Path):
     model, network = tuned(base), load_base(str(base)).network
-    images = torch.rand(3, 1, 28, 28)
+    images = random_images(3)
     with torch.no_grad():
         model.network.classifier = network.classifier
         torch.testing.assert_close(model(images), network(images).logits)
 
 
 def test_seed_fixes_the_initialisation(base: Path):
-    family = family_of(replace(VIT, fine_tuning=FineTuning(str(base))))
+    family = family_named("vit").with_choices(FineTuning(str(base)))
     first, again, other = (trained_parameters(new_model(family, DIGITS, seed)) for seed in (1, 1, 2))
     for name, parameter in first.items():
         assert torch.equal(parameter, again[name])
@@ -93,18 +99,20 @@ def test_seed_fixes_the_initialisation(base: Path):
 
 
 def test_embedded_tokens_give_the_logits_of_the_images(base: Path):
-    split, model = load_digits(), tuned(base)
-    tokens = vit.inputs(FineTuning(str(base)), DIGITS, split.inputs)
-    pixels = vit.inputs(FineTuning(str(base), random_crop=True), DIGITS, split.inputs)
+    images, model = six_digits(), tuned(base)
+    tokens = vit.inputs(FineTuning(str(base)), DIGITS, images)
+    pixels = vit.inputs(FineTuning(str(base), random_crop=True), DIGITS, images)
     assert tokens.shape == (6, 5, 8) and pixels.shape == (6, 1, 28, 28)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), model(pixels))
 
 
-def load_digits():
-    pool = DIGITS.load("train")
-    images = torch.from_numpy(pool.images[:6]).permute(0, 3, 1, 2).float() / 255
-    return type("Images", (), {"images": images})
+def six_digits() -> torch.Tensor:
+    return DIGITS.kind.inputs(DIGITS.load("train").examples[:6])
+
+
+def random_images(count: int) -> torch.Tensor:
+    return torch.rand(count, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 
 
 def test_inputs_are_those_of_the_processor(base: Path):
@@ -112,11 +120,11 @@ def test_inputs_are_those_of_the_processor(base: Path):
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    ViTForImageClassification(ViTConfig(**sizes, image_size=32, patch_size=16)).save_pretrained(base)
+    untrained(ViTForImageClassification, ViTConfig(**sizes, image_size=32, patch_size=16)).save_pretrained(base)
     mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
     processor = ViTImageProcessor(size={"height": 32, "width": 32}, image_mean=mean, image_std=std)
     processor.save_pretrained(base)
-    images = load_digits().images
+    images = six_digits()
     found = pixel_values(load_base(str(base)), images)
     coloured = (images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
     larger = torch.nn.functional.interpolate(coloured.float(), (32, 32), mode="bilinear").round() / 255
@@ -145,7 +153,7 @@ def test_folder_of_an_older_transformers_is_the_same_base(base: Path, tmp_path: 
     names = safetensors.torch.load_file(older / "model.safetensors")
     assert any(".attention.attention.query." in name for name in names)
     left, right = load_base(str(base)), load_base(str(older))
-    images = torch.rand(2, 1, 28, 28)
+    images = random_images(2)
     with torch.no_grad():
         torch.testing.assert_close(left.network(images).logits, right.network(images).logits)
     assert left.sha256 == right.sha256
@@ -156,10 +164,10 @@ def test_deit_is_of_the_same_shape(tmp_path: Path):
     from transformers import DeiTConfig, DeiTForImageClassification, DeiTImageProcessor
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
-    DeiTForImageClassification(DeiTConfig(**sizes, image_size=28, patch_size=14)).save_pretrained(tmp_path)
+    untrained(DeiTForImageClassification, DeiTConfig(**sizes, image_size=28, patch_size=14)).save_pretrained(tmp_path)
     size = {"height": 28, "width": 28}
     DeiTImageProcessor(size={"height": 32, "width": 32}, crop_size=size).save_pretrained(tmp_path)
-    tokens = vit.inputs(FineTuning(str(tmp_path)), DIGITS, load_digits().images)
+    tokens = vit.inputs(FineTuning(str(tmp_path)), DIGITS, six_digits())
     assert tokens.shape == (6, 6, 8) and len(projections(load_base(str(tmp_path)))) == 4
     assert tuned(tmp_path)(tokens).shape == (6, 10)
 
@@ -167,7 +175,8 @@ def test_deit_is_of_the_same_shape(tmp_path: Path):
 def test_base_without_attention_projections_is_refused(tmp_path: Path):
     from transformers import ConvNextConfig, ConvNextForImageClassification, ConvNextImageProcessor
 
-    ConvNextForImageClassification(ConvNextConfig(hidden_sizes=[4, 4, 4, 4], depths=[1] * 4)).save_pretrained(tmp_path)
+    config = ConvNextConfig(hidden_sizes=[4, 4, 4, 4], depths=[1] * 4)
+    untrained(ConvNextForImageClassification, config).save_pretrained(tmp_path)
     ConvNextImageProcessor().save_pretrained(tmp_path)
     with pytest.raises(UserError, match="has no attention projections named q_proj/v_proj or query/value"):
         tuned(tmp_path)
@@ -199,7 +208,7 @@ def test_incomplete_base_is_refused(base: Path, spoil, words: str):
 def test_processor_of_another_size_is_refused(base: Path):
     edit_json(base / "preprocessor_config.json", lambda config: config.update(size={"height": 32, "width": 32}))
     with pytest.raises(UserError, match="makes images of 1x32x32, but the model takes 1x28x28; .*preprocessor_config.json"):
-        vit.inputs(FineTuning(str(base)), DIGITS, load_digits().images)
+        vit.inputs(FineTuning(str(base)), DIGITS, six_digits())
 
 
 @pytest.mark.parametrize(("choices", "words"), [({"rank": 0}, "rank .* not 0"), ({"dropout": 1.0}, "dropout .* not 1.0")])
@@ -215,55 +224,55 @@ def test_hub_out_of_reach_is_one_sentence(root: Path, monkeypatch: pytest.Monkey
     assert not (root / "models").exists()
 
 
-def fine_tune(fine_tuning: FineTuning, force: bool = False) -> str:
-    class Settings(TrainingSettings):
-        experiment = replace(VIT, fine_tuning=fine_tuning)
-
-    return train_experiment(Settings("vit", "digits3", 2, seed_id=0, device="cpu", force=force))
+def fine_tune(fine_tuning: FineTuning, force: bool = False) -> int:
+    """Train the first seed; returns how many were trained."""
+    return train_ensemble(open_study(VIT, "cpu", fine_tuning), [0], force)
 
 
-def load_first(ensemble_root: Path, fine_tuning: FineTuning | None = None):
+def load_first(fine_tuning: FineTuning | None = None) -> Member:
     return load_member(open_study(VIT, "cpu", fine_tuning), 0, 15)
 
 
 def test_checkpoint_of_another_base_or_rank_is_refused(root: Path, base: Path, tmp_path: Path):
     choices = FineTuning(str(base), rank=4)
-    assert "trained 1 seeds" in fine_tune(choices)
-    member = load_first(root)
-    assert member.experiment.fine_tuning == choices and member.info["origin"]["base_sha256"] == load_base(str(base)).sha256
+    assert fine_tune(choices) == 1
+    member = load_first()
+    assert member.study.family.choices == choices == load_first(choices).study.family.choices
+    assert member.info["origin"]["base_sha256"] == load_base(str(base)).sha256
     assert all("lora_" in name or "classifier" in name for name in member.state.parameters)
-    assert "trained 0 seeds, kept 1" in fine_tune(choices)
+    assert fine_tune(choices) == 0
     with pytest.raises(UserError, match="ckpt_epoch_11.* was fine-tuned with rank 4, but rank is now 8; .*--force"):
         fine_tune(replace(choices, rank=8))
     other = shutil.copytree(base, tmp_path / "other")
     with pytest.raises(UserError, match="was fine-tuned with base .*base, but base is now .*other"):
         fine_tune(replace(choices, base=str(other)))
-    assert "trained 1 seeds" in fine_tune(replace(choices, rank=8), force=True)
+    with pytest.raises(UserError, match="was fine-tuned with base .*base, but base is now .*other"):
+        load_first(replace(choices, base=str(other)))
+    assert fine_tune(replace(choices, rank=8), force=True) == 1
     weights = safetensors.torch.load_file(base / "model.safetensors")
     safetensors.torch.save_file({name: 2 * w for name, w in weights.items()}, base / "model.safetensors", {"format": "pt"})
     os.utime(base / "model.safetensors", ns=(1, 2**62))
     with pytest.raises(UserError, match="was fine-tuned with base_sha256 .*, but base_sha256 is now"):
-        load_first(root)
+        load_first()
 
 
-def test_families_without_a_base_are_not_fine_tuned():
-    with pytest.raises(UserError, match="cnn is not fine-tuned from a base; train it with run_cnn_training.py"):
-        family_of(Experiment("cnn", "digits3", 2, FineTuning()))
+def test_rate_falls_to_zero():
     assert family_named("vit").plan(DIGITS).rate(15, 15) == pytest.approx(1e-3 / 15)
 
 
 def test_crops_and_half_precision_concern_the_training_only(root: Path, base: Path):
     fine_tune(FineTuning(str(base)))
-    plain = load_first(root)
+    plain = load_first()
     fine_tune(FineTuning(str(base), random_crop=True), force=True)
-    cropped = load_first(root)
+    cropped = load_first()
     fine_tune(FineTuning(str(base), mixed_precision=True), force=True)
-    coarse = load_first(root)
+    coarse = load_first()
     name = "network.classifier.weight"
     for other in (cropped, coarse):
         difference = (other.state.parameters[name] - plain.state.parameters[name]).abs().max()
         assert 0 < difference < 0.02
-    assert cropped.inputs(load_split(task_named("digits3"), "test")).images.shape[1:] == (1, 28, 28)
+    assert cropped.study.inputs(cropped.study.test).inputs.shape[1:] == (1, 28, 28)
+    assert plain.study.inputs(plain.study.test).inputs.shape[1:] == (5, 8)
     assert coarse.state.parameters[name].dtype == torch.float32
 
 

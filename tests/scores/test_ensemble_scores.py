@@ -1,12 +1,13 @@
 """The ensemble's score against a loop, with and without a factor that is averaged apart."""
 
+import shutil
+
 import numpy as np
 import pytest
-from conftest import EXPERIMENT, Ensemble
+from conftest import EXPERIMENT, Ensemble, run_here
 
 from tda.scores.ensemble_scores import ensemble_scores, write_ensemble_scores
 from tda.scores.score_files import Scores, load_score_file, methods_on_disk
-from tda.steps.scoring import ScoringSettings, score_experiment
 
 SHAPE = (3, 2, 4, 5)
 
@@ -38,10 +39,16 @@ def test_plain_mean_without_a_factor():
 
 
 def test_file_beside_the_members_files(ensemble: Ensemble):
-    settings = ScoringSettings(EXPERIMENT.model, EXPERIMENT.task, EXPERIMENT.num_per_class, device="cpu")
-    score_experiment(settings, {"trak": {}})
     path = EXPERIMENT.results.ensemble_score_file("trak")
-    assert str(path) in write_ensemble_scores(EXPERIMENT.results, "trak")
+    chosen = {"methods": {"trak": {}, "grad_dot": {}}, "num_per_class": 2}
+    for seed_id in (0, 2):
+        assert str(path) not in run_here("run_tda.py", seed_id=seed_id, **chosen)
+    assert not path.exists()
+    assert str(path) in run_here("run_tda.py", seed_id=1, **chosen)
+    assert not EXPERIMENT.results.ensemble_score_file("grad_dot").exists()
+    shutil.rmtree(EXPERIMENT.results.score_folder("grad_dot"))
+    before = path.read_bytes()
+    assert str(path) in write_ensemble_scores(EXPERIMENT, "trak") and path.read_bytes() == before
     values, train_indices, test_indices, metadata = load_score_file(path)
     assert values.shape == (6, 150) and len(train_indices) == 6 and len(test_indices) == 150
     assert metadata["seed_id"] == [0, 1, 2] and metadata["epoch"] == [11, 12, 13, 14, 15]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from tda.methods import METHODS
+from tda.methods.catalogue import catalogue
 from tda.system.command_line import parse
 from tda.system.errors import UserError
 
@@ -162,7 +162,7 @@ def check_script(script: str, arguments: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_options_named_in_the_text_are_options_of_some_script():
-    known = {"help", *(f"{method.name}.{setting}" for method in METHODS.values() for setting in method.settings)}
+    known = {"help", *(f"{name}.{setting}" for name, entry in catalogue().items() for setting in entry.settings)}
     for script in SCRIPTS:
         known |= {entry.name for entry in fields(runpy.run_path(str(script), run_name="documented")["SETTINGS"])}
     for page in DOCUMENTS:
@@ -173,7 +173,7 @@ def test_options_named_in_the_text_are_options_of_some_script():
 
 def test_the_table_of_methods_names_every_method():
     cells = [row.split("|")[2] for row in table_rows(README.read_text(), "| method | short name | score |")]
-    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(METHODS)
+    assert sorted(name for cell in cells for name in re.findall(r"`(\w+)`", cell)) == sorted(catalogue())
 
 
 def test_the_table_of_steps_names_every_script():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
+from conftest import run_here
 
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
@@ -17,11 +17,16 @@ from tda.experiments.manifest import read_manifest, step
 from tda.scores.score_files import load_scores, save_scores
 from tda.statistics.pair_statistics import PairStatistics, pair_statistics
 from tda.steps import compute_pvalues as step_module
-from tda.steps.compute_pvalues import compute_pvalues, pair_table, summary_row, summary_text
+from tda.steps.compute_pvalues import pair_table, summary_row
+from tda.steps.show_summary import summary_text
 from tda.system.errors import UserError
 
 EXPERIMENT = Experiment("cnn", "digits3", 2)
 FOLDER = ResultsFolder(EXPERIMENT.name)
+
+
+def compute(name: str) -> str:
+    return run_here("run_compute_pvalues.py", experiment=name)
 
 
 def write_scores(method: str, values: np.ndarray, data: dict | None = None) -> None:
@@ -40,14 +45,14 @@ def make_experiment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TDA_ROOT", str(folder))
     for split, size in (("train", 2), ("test", 50)):
         write_subset(task_named("digits3"), split, size, draw_seed=0, force=False)
-    with step(EXPERIMENT, "training", {}, {}, torch.device("cpu")):
+    with step(EXPERIMENT, "training", {}, {}):
         pass
     generator = np.random.default_rng(0)
     write_scores("grad_dot", generator.normal(size=(5, 3, 6, 150)) + 5 * generator.normal(size=(6, 150)))
     write_scores("a_new_method", generator.normal(size=(5, 2, 6, 150)))
 
-    def predicted(_, seed_ids, test):
-        labels = test.labels.numpy().copy()
+    def predicted(study, seed_ids):
+        labels = study.test.labels.numpy().copy()
         labels[7] = (labels[7] + 1) % 3
         return np.stack([labels] * len(seed_ids))
 
@@ -66,7 +71,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An experiment whose p-values were computed once, for tests that read them."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         folder = make_experiment(tmp_path_factory.mktemp("root"), monkeypatch)
-        assert str(folder) in compute_pvalues(FOLDER, {})
+        assert str(folder) in compute(FOLDER.name)
         yield folder
 
 
@@ -113,7 +118,7 @@ def test_the_same_scores_give_the_same_bytes(computed: Path):
 
     first = contents()
     (computed / "attributions_test_99999.png").write_bytes(b"chosen by earlier scores")
-    compute_pvalues(FOLDER, {})
+    compute(FOLDER.name)
     assert contents() == first
     assert {"pvalue_histograms.png", "pvalue_histograms.pdf", "summary.csv"} <= set(first)
     misclassified = int(load_split(task_named("digits3"), "test").indices[7])
@@ -155,16 +160,16 @@ def test_no_final_table_before_the_step(experiment: Path):
 def test_scores_of_other_data_are_refused(experiment: Path):
     write_scores("loo", np.zeros((3, 1, 6, 150)), data={"train": "other", "test": "other"})
     with pytest.raises(UserError, match="method loo are of another train subset"):
-        compute_pvalues(FOLDER, {})
+        compute(FOLDER.name)
     assert "p-values" not in read_manifest(FOLDER)["steps"]
 
 
 def test_too_few_seeds_are_refused(experiment: Path):
     write_scores("loo", np.zeros((2, 1, 6, 150)))
     with pytest.raises(UserError, match="loo has scores of 2 seeds"):
-        compute_pvalues(FOLDER, {})
+        compute(FOLDER.name)
 
 
 def test_an_unknown_experiment_is_refused(experiment: Path):
     with pytest.raises(UserError, match="no experiment cnn_nothing"):
-        compute_pvalues(ResultsFolder("cnn_nothing"), {})
+        compute("cnn_nothing")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import CPU, EXPERIMENT, Ensemble, assert_refused, run_script, script_module
+from conftest import Ensemble, assert_refused, run_script, settings_of
 from PIL import Image
 from torch import nn
 from torchvision.models import get_model
@@ -14,9 +14,9 @@ from torchvision.models import get_model
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.photographs import VOC_CLASSES
 from tda.features.seed_maps import MapSettings, maps_of_seeds
-from tda.features.subjects import experiment_subject, gradient_scores, predictions, scores_on_disk
-from tda.methods import method_named
-from tda.steps.feature_attribution import run_feature_attribution, subject_of
+from tda.features.subjects import ensemble_subject, gradient_scores, last_members, predictions
+from tda.steps.feature_attribution import main, photographs_of
+from tda.system.arguments import parse
 from tda.system.errors import UserError
 
 NETWORK = "squeezenet1_1"
@@ -53,13 +53,13 @@ def photographs(root: Path) -> list:
 
 @pytest.mark.parametrize("ensemble", ["cnn", "vit"], indirect=True)
 def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
-    arguments = ["--model", ensemble.experiment.model, "--num_per_class", 2, "--tests", "spread"]
+    arguments = ["--model", ensemble.study.experiment.model, "--num_per_class", 2, "--tests", "spread"]
     arguments += ["--num_test", 3, "--num_train", 2, "--num_checkpoints", 2]
     arguments += ["--smoothing_copies", 2, "--device", "cpu"]
     done = run_script("run_feature_attribution.py", *arguments, root=ensemble.root)
     assert done.returncode == 0, done.stderr
-    folder = ensemble.experiment.results.path / "feature_attribution"
-    subject = experiment_subject(ensemble.experiment, 2, None, CPU)
+    folder = ensemble.study.experiment.results.path / "feature_attribution"
+    subject = ensemble_subject(last_members(ensemble.study, 2, ensemble.study.seed_ids()))
     assert subject.train.inputs.shape == (6, 1, 28, 28)
     with np.load(folder / "maps_grad_cos.npz") as found:
         train = [subject.train.indices.tolist().index(index) for index in found["train_idx"]]
@@ -79,35 +79,6 @@ def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
 
 def found_indices(indices: torch.Tensor, positions: torch.Tensor) -> list[int]:
     return indices[positions].tolist()
-
-
-@pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
-def test_a_vision_transformer_is_explained_by_pixels(ensemble: Ensemble):
-    subject = experiment_subject(ensemble.experiment, 1, 1, CPU)
-    model = subject.seeds[0][0]()
-    # The members' own inputs are embedded tokens.
-    assert ensemble.train.inputs.dim() == 3
-    torch.testing.assert_close(model(subject.train.inputs), model(ensemble.train.inputs))
-    found = subject.train.inputs * torch.tensor(subject.std).view(-1, 1, 1) + torch.tensor(subject.mean).view(-1, 1, 1)
-    torch.testing.assert_close(found, ensemble.data.inputs, atol=1e-6, rtol=0)
-
-
-def test_a_number_of_seeds_below_one_is_refused(ensemble: Ensemble):
-    with pytest.raises(UserError, match="--num_seeds 0 is out of range"):
-        experiment_subject(EXPERIMENT, 1, 0, CPU)
-
-
-def test_gradient_scores_are_those_of_the_registered_method(ensemble: Ensemble):
-    subject = experiment_subject(EXPERIMENT, 1, 1, CPU)
-    (member,) = ensemble.members(15)
-    for name, cosine in (("grad_cos", True), ("grad_dot", False)):
-        (expected,) = method_named(name).score([member], subject.train, subject.test, {})
-        np.testing.assert_allclose(gradient_scores(subject, cosine)[0], expected.scores, rtol=1e-5)
-
-
-def test_scores_must_be_there(ensemble: Ensemble):
-    with pytest.raises(UserError, match="run the scoring script of loo, or use --chosen_by gradients"):
-        scores_on_disk(experiment_subject(EXPERIMENT, 1, None, CPU), "loo", 1)
 
 
 def test_class_folders_and_a_torchvision_network(photographs: list, root: Path):
@@ -149,12 +120,9 @@ def test_one_file_of_parameters_has_maps_without_a_spread(photographs: list, roo
     ],
 )
 def test_unusable_arguments_are_refused(changed: list, words: list, photographs: list, root: Path):
-    settings = script_module("run_feature_attribution.py").Settings()
-    for name, value in zip([*photographs, *changed][::2], [*photographs, *changed][1::2], strict=True):
-        kind = type(getattr(settings, name.removeprefix("--")))
-        setattr(settings, name.removeprefix("--"), kind(value))
+    settings = parse(settings_of("run_feature_attribution.py"), "", list(map(str, [*photographs, *changed])))
     with pytest.raises(UserError) as refused:
-        run_feature_attribution(settings)
+        main(settings)
     assert all(word in str(refused.value) for word in words), refused.value
 
 
@@ -172,10 +140,15 @@ def test_one_class_of_a_multi_label_network_is_explained(root: Path):
             (voc / "Annotations" / f"{number}.xml").write_text(f"<annotation>{objects}</annotation>")
         (voc / "ImageSets" / "Main").mkdir(parents=True, exist_ok=True)
         (voc / "ImageSets" / "Main" / f"{image_set}.txt").write_text("".join(f"{k}\n" for k in range(first, first + 4)))
-    settings = script_module("run_feature_attribution.py").Settings(
-        source="voc2012", explained_class="dog", network=NETWORK, checkpoints=save_networks(root, 20), image_size=SIZE
+    settings = settings_of(
+        "run_feature_attribution.py",
+        source="voc2012",
+        explained_class="dog",
+        network=NETWORK,
+        checkpoints=tuple(save_networks(root, 20).split(",")),
+        image_size=SIZE,
     )
-    subject = subject_of(settings, CPU)
+    subject = photographs_of(settings)
     assert subject.train.labels.tolist() == [1, 1, 0, 0] and subject.train.indices.tolist() == [1, 3, 0, 2]
     assert subject.explained_class == VOC_CLASSES.index("dog")
     assert [subject.label_name(label) for label in (0, 1)] == ["no dog", "dog"]

@@ -4,27 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import EXPERIMENT, Ensemble
+from conftest import EXPERIMENT, Ensemble, run_here
 
 from tda.scores.score_files import load_scores
-from tda.steps.removal_evaluation import RemovalSettings, evaluate_removal
-from tda.steps.scoring import ScoringSettings, score_experiment
 from tda.system.errors import UserError
 from tda.system.random_streams import stream_seed
 from tda.training.retrainings import Retraining, RetrainingStore, without
-from tda.training.study import open_study
 
 
 @pytest.fixture
 def scored(ensemble: Ensemble) -> Ensemble:
-    score_experiment(ScoringSettings(num_per_class=2, device="cpu"), {"grad_cos": {}, "grad_dot": {}})
+    run_here("tda_cnn_scripts/run_cnn_gd_and_gc.py", num_per_class=2)
     return ensemble
 
 
 def remove(**changed) -> str:
-    return evaluate_removal(
-        RemovalSettings(**({"experiment": EXPERIMENT.name, "shares": "0.34", "num_test": 4, "num_seeds": 2} | changed))
-    )
+    chosen = {"experiment": EXPERIMENT.name, "shares": (0.34,), "num_test": 4, "num_retrainings": 2}
+    return run_here("run_removal_evaluation.py", **chosen | changed)
 
 
 def test_fall_of_the_margin_without_the_most_helpful_two_of_six(scored: Ensemble):
@@ -32,7 +28,7 @@ def test_fall_of_the_margin_without_the_most_helpful_two_of_six(scored: Ensemble
     table = pd.read_csv(EXPERIMENT.results.path / "removal.csv").set_index("method")
     assert set(table.index) == {"grad_cos", "grad_dot", "random"} and (table["removed"] == 2).all()
     scores = load_scores(EXPERIMENT.results, "grad_cos").values.mean(axis=(0, 1), dtype=np.float64)
-    store = RetrainingStore(open_study(EXPERIMENT, "cpu"))
+    store = RetrainingStore(scored.study)
     seeds = [stream_seed(number, "removal retraining") for number in range(2)]
     base = store.load([Retraining(torch.arange(6), seed) for seed in seeds], "")
     falls, flips = [], []
@@ -51,20 +47,20 @@ def test_fall_of_the_margin_without_the_most_helpful_two_of_six(scored: Ensemble
 
 
 def test_second_run_retrains_nothing_and_writes_the_same(scored: Ensemble, monkeypatch: pytest.MonkeyPatch):
-    remove(methods="grad_cos")
+    remove(methods=("grad_cos",))
     before = (EXPERIMENT.results.path / "removal.csv").read_bytes()
     monkeypatch.setattr("tda.training.retrainings.train_many", None)
-    remove(methods="grad_cos")
+    remove(methods=("grad_cos",))
     assert (EXPERIMENT.results.path / "removal.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"shares": "few"}, "--shares are numbers between 0 and 1"),
-        ({"shares": "0.01"}, "remove none or all"),
+        ({"shares": ()}, "remove none or all"),
+        ({"shares": (0.34, 0.01)}, "--shares 0.34,0.01 of 6 training examples remove none or all"),
         ({"num_test": 1}, "--num_test must lie in 2 to 150"),
-        ({"num_seeds": 0}, "--num_seeds must be 1 or more"),
+        ({"num_retrainings": 0}, "--num_retrainings must be 1 or more"),
         ({"experiment": "cnn_digits3_9pc"}, "there is no experiment cnn_digits3_9pc"),
     ],
 )

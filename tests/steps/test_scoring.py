@@ -8,27 +8,38 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
-from conftest import CPU, EXPERIMENT, Ensemble, contents, temporary_files
+from conftest import EXPERIMENT, SEEDS, Ensemble, contents, run_here, temporary_files
 
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.manifest import read_manifest
-from tda.methods import METHODS
-from tda.methods.registry import Attribution, Method
+from tda.methods.catalogue import catalogue
+from tda.methods.registry import load_method
 from tda.scores.score_files import load_score_file, load_scores
-from tda.steps.scoring import ScoringSettings, score_experiment
-from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
-from tda.training.ensembles import load_members
+from tda.training.members import load_members
 
 RESULTS = EXPERIMENT.results
+SPOILT = """
+import torch
+
+from tda.methods.registry import Attribution, register
+
+
+@register("spoilt", "Spoilt", "nobody")
+def spoilt(members, train, test, settings):
+    for member in members:
+        scores = torch.zeros(len(train), len(test))
+        if member.epoch == 13:
+            scores[4, 7] = float("{value}")
+        yield Attribution(scores)
+"""
 
 
 def score(methods: dict[str, dict] | None = None, **settings) -> str:
-    chosen = {"num_per_class": 2, "device": "cpu", "seed_id": 0} | settings
-    return score_experiment(ScoringSettings(**chosen), methods or {"grad_dot": {}})
+    chosen = {"num_per_class": 2, "seed_id": 0, "methods": methods or {"grad_dot": {}}} | settings
+    return run_here("run_tda.py", **chosen)
 
 
 def times(folder: Path) -> dict[Path, int]:
@@ -37,7 +48,7 @@ def times(folder: Path) -> dict[Path, int]:
 
 def test_files_hold_what_the_method_returns(ensemble: Ensemble):
     line = score({"grad_dot": {}, "grad_cos": {}}, seed_id=None)
-    assert "wrote 30 score files, kept 0" in line and str(RESULTS.score_folder("grad_cos")) in line
+    assert "wrote 30 score files, kept 0" in line and f"in {RESULTS.path / 'tda_scores'} of grad_dot, grad_cos" in line
     train, test = load_split(task_named("digits3"), "train", 2), load_split(task_named("digits3"), "test")
     for name in ("grad_dot", "grad_cos"):
         scores = load_scores(RESULTS, name)
@@ -45,20 +56,23 @@ def test_files_hold_what_the_method_returns(ensemble: Ensemble):
         assert scores.train_indices.tolist() == train.indices.tolist()
         assert scores.test_indices.tolist() == test.indices.tolist()
         for seed_id in range(3):
-            members = load_members(EXPERIMENT, seed_id, [11, 15], train, CPU)
-            for member, found in zip(members, METHODS[name].score(members, train, test, {}), strict=True):
+            members = load_members(ensemble.study, seed_id, [11, 15])
+            for member, found in zip(members, load_method(name).score(members, train, test, {}), strict=True):
                 stored = scores.values[seed_id, member.epoch - 11]
                 np.testing.assert_allclose(stored, found.scores.numpy(), rtol=1e-3, atol=1e-4 * np.abs(stored).max())
         metadata = scores.metadata
-        assert metadata["method"] == name and metadata["citation"] == METHODS[name].citation
+        assert metadata["method"] == name and metadata["citation"] == load_method(name).citation
         assert metadata["data"] == {"train": train.fingerprint, "test": test.fingerprint}
-    assert "scoring grad_dot and grad_cos" in read_manifest(RESULTS)["steps"]
+    steps = read_manifest(RESULTS)["steps"]
+    for name in ("grad_dot", "grad_cos"):
+        assert steps[f"scoring {name}"]["arguments"]["methods"] == {name: {}}
+        assert 0 <= steps[f"scoring {name}"]["wall_seconds"] and steps[f"scoring {name}"]["seeds"] == list(SEEDS)
 
 
 def test_residual_and_settings_are_in_the_metadata(ensemble: Ensemble):
     score({"if": {"damping": 0.1}})
     *_, metadata = load_score_file(RESULTS.score_file("if", 0, 15))
-    assert metadata["settings"] == METHODS["if"].settings | {"damping": 0.1}
+    assert metadata["settings"] == load_method("if").settings | {"damping": 0.1}
     assert 0 <= metadata["report"]["largest_relative_residual"] < 1e-3
 
 
@@ -149,15 +163,9 @@ def test_missing_ensemble_names_the_training_script(root: Path):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch, value: float):
-    def spoilt(members, train, test, settings):
-        for member in members:
-            scores = torch.zeros(len(train), len(test))
-            if member.epoch == 13:
-                scores[4, 7] = value
-            yield Attribution(scores)
-
-    monkeypatch.setitem(METHODS, "spoilt", Method("spoilt", "Spoilt", "", "", {}, spoilt))
+def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, value: float):
+    (ensemble.root / "methods").mkdir()
+    (ensemble.root / "methods" / "spoilt.py").write_text(SPOILT.format(value=value))
     with pytest.raises(UserError) as caught:
         score({"spoilt": {}})
     train, test = load_split(task_named("digits3"), "train", 2), load_split(task_named("digits3"), "test")
@@ -183,7 +191,7 @@ def test_unusable_settings_are_refused(root: Path, settings: dict, words: str):
 
 
 def test_unknown_method_lists_the_known_ones(root: Path):
-    with pytest.raises(UserError, match=f"unknown method magic; known methods are {', '.join(sorted(METHODS))}"):
+    with pytest.raises(UserError, match=f"unknown method magic; known methods are {', '.join(sorted(catalogue()))}"):
         score({"magic": {}})
 
 
@@ -197,7 +205,7 @@ def test_metadata_is_json_that_anyone_can_read(ensemble: Ensemble):
 def test_real_mnist_from_data_to_scores(real_root: Path):
     """One seed, two examples a class."""
     write_subset(task_named("mnist3"), "train", 2, draw_seed=0, force=False)
-    line = train_experiment(TrainingSettings("cnn", "mnist3", 2, seed_id=1, device="cpu"))
+    line = run_here("run_cnn_training.py", task="mnist3", num_per_class=2, seed_id=1)
     assert "trained 1 seeds, kept 0" in line
     assert "wrote 5 score files" in score(task="mnist3", seed_id=1)
     folder = type(EXPERIMENT)("cnn", "mnist3", 2).results

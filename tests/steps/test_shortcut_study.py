@@ -10,7 +10,7 @@ from conftest import CHECKOUT, assert_refused, run_script
 
 from tda.data.index_files import DRAW_SEED, write_subset
 from tda.data.tasks import task_named
-from tda.features.shortcut import ShortcutExperiment
+from tda.experiments.folders import Experiment
 
 ARGUMENTS = ["--num_per_class", 10, "--patched_share", 1.0, "--num_test", 4, "--num_train", 2]
 ARGUMENTS += ["--patched_class", 2, "--patch_row", 20, "--patch_column", 2]
@@ -35,7 +35,7 @@ def test_maps_lie_on_the_patch_only_where_it_was_learned(study_root: Path):
     pytest.importorskip("captum")
     done = run_script("run_shortcut_study.py", *ARGUMENTS, root=study_root)
     assert done.returncode == 0, done.stderr
-    folder = ShortcutExperiment("cnn", "digits3", 10).results.path
+    folder = Experiment("cnn", "digits3", 10, variant="shortcut").results.path
     keys = ["map", "models", "training_images", "smoothed", "seeds_averaged"]
     area = pd.read_csv(folder / "shortcut_merits.csv").set_index(keys).area_under_curve
     misread = pd.read_csv(folder / "shortcut_misread.csv").set_index("models").misread

@@ -6,16 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import EXPERIMENT, Ensemble, assert_refused, contents, run_script, start_script, temporary_files
+from conftest import EXPERIMENT, Ensemble, assert_refused, contents, run_here, run_script, start_script, temporary_files
 
-from tda.steps.subset_retraining import SubsetRetrainingSettings, retrain_subsets
 from tda.system.errors import UserError
 from tda.training.retrainings import RetrainingStore
-from tda.training.study import open_study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 SCRIPT = "run_subset_retraining.py"
-TINY = {"model": "cnn", "task": "digits3", "num_per_class": 2, "num_subsets": 6, "num_seeds": 2}
+TINY = {"model": "cnn", "task": "digits3", "num_per_class": 2, "num_subsets": 6, "num_retrainings": 2}
 
 
 def arguments(**changed: object) -> list[object]:
@@ -23,7 +21,7 @@ def arguments(**changed: object) -> list[object]:
 
 
 def retrain(**changed: object) -> str:
-    return retrain_subsets(SubsetRetrainingSettings(**(TINY | {"device": "cpu"} | changed)))
+    return run_here(SCRIPT, **TINY | changed)
 
 
 def test_subsets_hold_their_share_and_are_drawn_uniformly():
@@ -43,7 +41,7 @@ def test_every_retraining_has_a_seed_of_its_own():
 
 def test_outputs_are_in_the_order_of_subsets_and_seeds(ensemble: Ensemble):
     assert "retrained 12 models, kept 0" in retrain()
-    store, draw = RetrainingStore(open_study(EXPERIMENT, "cpu")), SubsetDraw("evaluation", 0.5, 6, 2)
+    store, draw = RetrainingStore(ensemble.study), SubsetDraw("evaluation", 0.5, 6, 2)
     found = load_subset_outputs(store, draw)
     assert found.margins.shape == (2, 6, 150) and found.masks.shape == (6, 6)
     for number in range(2):
@@ -56,8 +54,8 @@ def test_outputs_are_in_the_order_of_subsets_and_seeds(ensemble: Ensemble):
 def test_slices_and_more_seeds_keep_what_is_there(ensemble: Ensemble):
     assert "retrained 6 models, kept 0" in retrain(first_subset=3)
     assert "retrained 6 models, kept 6" in retrain()
-    assert "retrained 6 models, kept 12" in retrain(num_seeds=3)
-    assert "retrained 0 models, kept 18" in retrain(num_seeds=3)
+    assert "retrained 6 models, kept 12" in retrain(num_retrainings=3)
+    assert "retrained 0 models, kept 18" in retrain(num_retrainings=3)
 
 
 def test_killed_and_continued_gives_the_same_bytes(ensemble: Ensemble, tmp_path: Path):
@@ -84,7 +82,7 @@ def test_killed_and_continued_gives_the_same_bytes(ensemble: Ensemble, tmp_path:
         ({"purpose": "judging"}, "unknown purpose judging"),
         ({"alpha": 1.0}, "between 0 and 1, not 1.0"),
         ({"alpha": 0.01}, "no proper subset"),
-        ({"num_seeds": 0}, "at least 1 subset and 1 seed"),
+        ({"num_retrainings": 0}, "at least 1 subset and 1 retraining"),
         ({"first_subset": 6}, "--first_subset 6 must lie in 0 to 5"),
         ({"model": "mlp2"}, "unknown model mlp2"),
     ],
@@ -95,9 +93,11 @@ def test_unusable_settings_are_refused(ensemble: Ensemble, changed: dict, words:
 
 
 def test_missing_retrainings_are_named_with_their_command(ensemble: Ensemble):
-    retrain(num_seeds=1)
-    store = RetrainingStore(open_study(EXPERIMENT, "cpu"))
-    with pytest.raises(UserError, match="6 of 12 retrainings .*--purpose evaluation --alpha 0.5 --num_subsets 6 --num_seeds 2"):
+    retrain(num_retrainings=1)
+    store = RetrainingStore(ensemble.study)
+    with pytest.raises(
+        UserError, match="6 of 12 retrainings .*--purpose evaluation --alpha 0.5 --num_subsets 6 --num_retrainings 2"
+    ):
         load_subset_outputs(store, SubsetDraw("evaluation", 0.5, 6, 2))
 
 

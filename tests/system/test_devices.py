@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from tda.system.devices import image_format, peak_memory_bytes, pick_device, prepare_process
+from tda.system.devices import device_name, image_format, on_device, pick_device, prepare_process
 from tda.system.errors import UserError
 
 
@@ -25,7 +26,15 @@ def test_denormal_numbers_count_as_zero():
     assert tiny * 0.5 == 0
 
 
-def test_memory_and_format():
-    assert 50 * 2**20 < peak_memory_bytes() < 2**40
+def test_memory_format_is_that_of_the_device():
     assert image_format(torch.device("cpu")) == torch.channels_last
     assert image_format(torch.device("cuda")) == torch.contiguous_format
+
+
+def test_model_lies_as_the_device_s_kernels_take_it():
+    model = on_device(nn.Conv2d(3, 4, 3), torch.device("cpu"))
+    assert model.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_processor_is_recorded_with_its_threads():
+    assert device_name(torch.device("cpu")) == f"cpu, {torch.get_num_threads()} threads"

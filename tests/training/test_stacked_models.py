@@ -1,23 +1,30 @@
 """Stacked training against training one by one, on the CPU, where both are available."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from tda.data.splits import Split
+from tda.gradients.objectives import Classification
 from tda.models.model_state import read_state
 from tda.models.training_plan import TrainingPlan
+from tda.training import stacked_models
 from tda.training.many_models import train_many
 from tda.training.runs import Run
 from tda.training.stacked_models import can_be_stacked, train_stacked
 
+EVERY_FAMILY = True
 PLAN = TrainingPlan(epochs=3, batch_size=4)
+OBJECTIVE = Classification()
 
 
 def small_network(seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    layers = (nn.Conv2d(1, 3, 3), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 5), nn.GELU(), nn.Linear(5, 4))
-    return nn.Sequential(*layers)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = (nn.Conv2d(1, 3, 3), nn.GELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 5), nn.GELU(), nn.Linear(5, 4))
+        return nn.Sequential(*layers)
 
 
 def examples(count: int, seed: int) -> Split:
@@ -41,8 +48,8 @@ def runs_without(removed: list[int | None], train: Split, start_seed: int = 1) -
 def test_equals_training_one_by_one() -> None:
     train, test = examples(10, 0), examples(7, 1)
     runs = runs_without([None, 0, 3, 9], train)
-    stacked = dict(train_stacked(small_network(2), PLAN, runs, train, test, keep_states=True))
-    single = dict(train_many(small_network(2), PLAN, runs, train, test, keep_states=True))
+    stacked = dict(train_stacked(small_network(2), PLAN, OBJECTIVE, runs, train, test, keep_states=True))
+    single = dict(train_many(small_network(2), PLAN, OBJECTIVE, runs, train, test, keep_states=True))
     for number in range(len(runs)):
         for ours, reference in zip(stacked[number], single[number], strict=True):
             assert ours.step == reference.step
@@ -61,7 +68,7 @@ def test_removing_nothing_changes_nothing(device: str) -> None:
         pytest.skip("needs a GPU")
     train, test = examples(10, 0).to(torch.device(device)), examples(7, 1).to(torch.device(device))
     runs = runs_without([None, 4, None, 7, None], train)
-    found = dict(train_stacked(small_network(2).to(device), PLAN, runs, train, test, False))
+    found = dict(train_stacked(small_network(2).to(device), PLAN, OBJECTIVE, runs, train, test, False))
     # A processor's vector instructions round the last elements of a row differently; a GPU treats all elements alike.
     tolerance = 1e-6 if device == "cpu" else 0
     for number in (2, 4):
@@ -71,10 +78,10 @@ def test_removing_nothing_changes_nothing(device: str) -> None:
 
 def test_continues_with_the_optimizer_of_the_start() -> None:
     train, test = examples(10, 0), examples(7, 1)
-    (_, snapshots), *_ = train_many(small_network(2), PLAN, runs_without([None], train), train, keep_states=True)
+    (_, snapshots), *_ = train_many(small_network(2), PLAN, OBJECTIVE, runs_without([None], train), train, keep_states=True)
     added = [Run(snapshots[-1].state, [torch.tensor([example])], [1]) for example in range(3)]
-    stacked = dict(train_stacked(small_network(2), PLAN, added, train, test, False))
-    single = dict(train_many(small_network(2), PLAN, added, train, test))
+    stacked = dict(train_stacked(small_network(2), PLAN, OBJECTIVE, added, train, test, False))
+    single = dict(train_many(small_network(2), PLAN, OBJECTIVE, added, train, test))
     for number in range(3):
         torch.testing.assert_close(
             stacked[number][0].evaluation.losses, single[number][0].evaluation.losses, rtol=1e-5, atol=1e-6
@@ -85,11 +92,82 @@ def test_runs_of_different_length_and_seed_are_grouped() -> None:
     train, test = examples(10, 0), examples(7, 1)
     short = [Run(read_state(small_network(seed)), PLAN.batches(seed, 10)[:2], [2]) for seed in (1, 2)]
     runs = [short[0], *runs_without([None, 2], train), short[1]]
-    stacked = dict(train_stacked(small_network(2), PLAN, runs, train, test, False))
-    single = dict(train_many(small_network(2), PLAN, runs, train, test))
+    stacked = dict(train_stacked(small_network(2), PLAN, OBJECTIVE, runs, train, test, False))
+    single = dict(train_many(small_network(2), PLAN, OBJECTIVE, runs, train, test))
     assert sorted(stacked) == [0, 1, 2, 3]
     for number, snapshots in single.items():
         torch.testing.assert_close(stacked[number][-1].evaluation.losses, snapshots[-1].evaluation.losses, rtol=1e-4, atol=1e-5)
+
+
+def test_every_family_is_stacked_as_it_is_trained_alone(tiny):
+    """In float64, six epochs in batches of 4, 4 and 1: losses, margins, predictions, parameters and Adam's moments."""
+    train, test, members = tiny
+    study = members[0].study
+    plan, steps = replace(study.plan, linear_decay=False), study.plan.steps_per_epoch(len(train))
+    study = replace(study, family=replace(study.family, plan=lambda task: plan))
+    assert can_be_stacked(study.new_model())
+    runs = []
+    for removed, seed in ((None, 1), (5, 1), (0, 2)):
+        weights = torch.ones(len(train))
+        weights[[] if removed is None else removed] = 0
+        batches = plan.batches(seed, len(train))
+        runs.append(Run(read_state(study.new_model(seed)), batches, [steps, 6 * steps], weights, seed))
+    both = [
+        dict(trainer(study.new_model(), plan, study.task.objective, runs, train, test, True))
+        for trainer in (train_stacked, train_many)
+    ]
+    for number in range(3):
+        for ours, reference in zip(both[0][number], both[1][number], strict=True):
+            assert ours.step == reference.step
+            assert torch.equal(ours.evaluation.predictions, reference.evaluation.predictions)
+            assert ours.evaluation.predictions.shape == test.labels.shape
+            for name in ("losses", "margins"):
+                found, expected = getattr(ours.evaluation, name), getattr(reference.evaluation, name)
+                torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+            for name, tensor in reference.state.parameters.items():
+                torch.testing.assert_close(ours.state.parameters[name], tensor, rtol=1e-7, atol=1e-9)
+            assert ours.state.optimizer.keys() == reference.state.optimizer.keys()
+            for quantity, tensors in reference.state.optimizer.items():
+                for name, tensor in tensors.items():
+                    torch.testing.assert_close(ours.state.optimizer[quantity][name], tensor, rtol=1e-6, atol=1e-10)
+    first, second = both[0][0][-1].evaluation.losses, both[0][1][-1].evaluation.losses
+    assert not torch.allclose(first, second, rtol=1e-3)
+
+
+def test_evaluation_of_a_stack_does_not_depend_on_the_batch_size(tiny, monkeypatch: pytest.MonkeyPatch):
+    train, test, members = tiny
+    study = members[0].study
+    runs = [Run(read_state(study.new_model(seed)), [torch.arange(4)], [1]) for seed in (1, 2)]
+    found = []
+    for size in (1, 5, 128):
+        monkeypatch.setattr(stacked_models, "_EVALUATION_BATCH", size)
+        stacked = dict(train_stacked(study.new_model(), study.plan, study.task.objective, runs, train, test, False))
+        found.append([stacked[number][0].evaluation for number in range(2)])
+    for evaluations in found[1:]:
+        for ours, reference in zip(evaluations, found[0], strict=True):
+            torch.testing.assert_close(ours.losses, reference.losses, rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(ours.margins, reference.margins, rtol=1e-10, atol=1e-12)
+            assert torch.equal(ours.predictions, reference.predictions)
+
+
+def test_stacks_of_one_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = examples(10, 0), examples(7, 1)
+    runs = runs_without([None, 2, 5], train)
+    together = dict(train_stacked(small_network(2), PLAN, OBJECTIVE, runs, train, test, False))
+    sizes, made = [], stacked_models._Stack
+
+    def counted(model: nn.Module, plan: TrainingPlan, objective: Classification, runs: list[Run], train: Split) -> object:
+        sizes.append(len(runs))
+        return made(model, plan, objective, runs, train)
+
+    monkeypatch.setattr(stacked_models, "_Stack", counted)
+    monkeypatch.setattr(stacked_models, "MEMORY_BUDGET", 1)
+    alone = dict(train_stacked(small_network(2), PLAN, OBJECTIVE, runs, train, test, False))
+    assert sizes == [1, 1, 1]
+    for number, snapshots in alone.items():
+        torch.testing.assert_close(
+            snapshots[-1].evaluation.losses, together[number][-1].evaluation.losses, rtol=1e-4, atol=1e-5
+        )
 
 
 def test_models_that_draw_or_count_are_not_stacked() -> None:

@@ -65,6 +65,14 @@ def test_crops_are_parts_of_the_image_brought_to_its_size():
     assert StepNoise(5, 2).cropped(images) is images
 
 
+def test_pictures_beside_texts_are_cropped_and_token_ids_are_not():
+    pictures = torch.linspace(0, 1, 28).expand(6, 1, 28, 28)
+    both = {"pixel_values": pictures, "input_ids": torch.arange(24).view(6, 4)}
+    noise = StepNoise(5, 2, random_crop=True)
+    found = noise.cropped(both)
+    assert torch.equal(found["pixel_values"], noise.cropped(pictures)) and torch.equal(found["input_ids"], both["input_ids"])
+
+
 def test_precision_is_that_of_the_step():
     layer = nn.Linear(4, 2)
     for mixed, dtype in ((True, torch.bfloat16), (False, torch.float32)):

@@ -4,20 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import CPU, EXPERIMENT, SEEDS, Ensemble, contents
+from conftest import EXPERIMENT, SEEDS, Ensemble, contents, run_here
 
 from tda.data.index_files import write_subset
-from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
-from tda.steps.training import TrainingSettings, train_experiment
 from tda.system.errors import UserError
-from tda.training.ensembles import load_members
+from tda.training.members import load_member
+from tda.training.study import open_study
 
 
 def train(**settings) -> str:
-    return train_experiment(TrainingSettings(**{"num_per_class": 2, "device": "cpu"} | settings))
+    return run_here("run_cnn_training.py", **{"num_per_class": 2} | settings)
 
 
 def checkpoints(root: Path) -> dict[str, bytes]:
@@ -53,7 +52,7 @@ def test_one_seed_alone_is_the_same_as_among_others(ensemble: Ensemble):
 def test_damaged_checkpoint_is_refused_unless_forced(ensemble: Ensemble):
     before = checkpoints(ensemble.root)
     os.truncate(EXPERIMENT.checkpoint_file(0, 11), 1000)
-    with pytest.raises(UserError, match="ckpt_epoch_11.safetensors is not a whole checkpoint"):
+    with pytest.raises(UserError, match="ckpt_epoch_11.safetensors is not a whole tensor file of this project; delete it"):
         train()
     assert "trained 1 seeds" in train(seed_id=0, force=True)
     assert checkpoints(ensemble.root) == before
@@ -64,7 +63,7 @@ def test_members_of_other_indices_are_refused_unless_forced(ensemble: Ensemble):
     with pytest.raises(UserError, match="was trained on other examples than the index file now names; .*--force"):
         train()
     assert "trained 3 seeds" in train(force=True)
-    assert load_members(EXPERIMENT, 0, [15], load_split(task_named("digits3"), "train", 2), CPU)[0].seed == SEEDS[0]
+    assert load_member(open_study(EXPERIMENT, "cpu"), 0, 15).seed == SEEDS[0]
 
 
 def test_file_in_place_of_the_models_folder_is_refused(root: Path):
@@ -75,7 +74,7 @@ def test_file_in_place_of_the_models_folder_is_refused(root: Path):
 
 def test_three_layer_network_is_trained_by_the_same_step(root: Path):
     assert "trained 1 seeds" in train(model="cnn3", seed_id=0)
-    (member,) = load_members(Experiment("cnn3", "digits3", 2), 0, [15], load_split(task_named("digits3"), "train", 2), CPU)
+    member = load_member(open_study(Experiment("cnn3", "digits3", 2), "cpu"), 0, 15)
     assert sum(parameter.numel() for parameter in member.model.parameters()) == 619_786
 
 
@@ -97,9 +96,9 @@ def test_unusable_settings_are_refused_and_nothing_is_written(root: Path, settin
 
 def test_early_epochs_are_kept_besides_without_changing_the_others(ensemble: Ensemble):
     before = checkpoints(ensemble.root)
-    assert "trained 3 seeds" in train(early_epochs="2,5")
+    assert "trained 3 seeds" in train(early_epochs=(2, 5))
     after = checkpoints(ensemble.root)
     assert {name: after[name] for name in before} == before and len(after) == len(before) + 6
-    assert "trained 0 seeds" in train(early_epochs="2,5") and "trained 0 seeds" in train()
+    assert "trained 0 seeds" in train(early_epochs=(2, 5)) and "trained 0 seeds" in train()
     with pytest.raises(UserError, match="cannot keep the epochs .*: the training has epochs 1 to 15"):
-        train(early_epochs="16")
+        train(early_epochs=(16,))

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# A planted shortcut: what made the files beside this one.
+# From any folder: bash results/reference/cnn_cifar10_50pc_shortcut/commands.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task cifar10 --num_per_class 50
+python run_shortcut_study.py --model cnn --task cifar10 --num_per_class 50 --num_test 10

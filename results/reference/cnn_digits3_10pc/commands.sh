@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The study of fourteen methods: what made the files beside this one.
+# From any folder: bash results/reference/cnn_digits3_10pc/commands.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task digits3 --num_per_class 10
+python run_cnn_training.py --model cnn --task digits3 --num_per_class 10
+python run_tda.py --model cnn --task digits3 --num_per_class 10 --methods all
+python run_compute_pvalues.py --experiment cnn_digits3_10pc
+python run_correlation_analysis.py --experiment cnn_digits3_10pc

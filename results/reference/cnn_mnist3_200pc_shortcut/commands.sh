@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# A planted shortcut: what made the files beside this one.
+# From any folder: bash results/reference/cnn_mnist3_200pc_shortcut/commands.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task mnist3 --num_per_class 200
+python run_shortcut_study.py --model cnn --task mnist3 --num_per_class 200 --num_test 10 --patched_class 2 --patch_row 0 --patch_column 0

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# The study of fourteen methods, five judged by retraining, and a figure of maps: what made the files beside this one.
+# From any folder: bash results/reference/cnn_mnist3_50pc/commands.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task mnist3 --num_per_class 50
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 50
+
+# A table holds the methods that have scores when it is made: first the five that are judged by retraining.
+python run_tda.py --model cnn --task mnist3 --num_per_class 50 --methods grad_dot,grad_cos,trak,trak_projected,trak_kernels
+python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --num_retrainings 2
+python run_lds_evaluation.py --experiment cnn_mnist3_50pc --num_retrainings 2
+rm -r "${TDA_ROOT:-.}/results/cnn_mnist3_50pc/tda_scores/trak_kernels"
+
+python run_tda.py --model cnn --task mnist3 --num_per_class 50 --methods all
+python run_compute_pvalues.py --experiment cnn_mnist3_50pc
+python run_correlation_analysis.py --experiment cnn_mnist3_50pc
+python run_feature_attribution.py --model cnn --task mnist3 --num_per_class 50 --tests misclassified --num_test 3

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# The published study's own methods: what made the files beside this one.
+# From any folder: bash results/reference/vit_mnist3_10pc/commands.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task mnist3 --num_per_class 10
+python run_vit_finetuning.py --model vit --task mnist3 --num_per_class 10
+python run_tda.py --model vit --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,ats,loo,if,if_lissa
+python run_compute_pvalues.py --experiment vit_mnist3_10pc
+python run_correlation_analysis.py --experiment vit_mnist3_10pc

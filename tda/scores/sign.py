@@ -1,0 +1,3 @@
+"""The sign of every score."""
+
+SIGN = "positive = helpful: without this training example the test loss would be higher"

@@ -1,0 +1,41 @@
+"""Every script's constants: a dataclass for each kind of script, which are also its arguments and the text of its --help.
+
+A file here has the name of the step in tda/steps/ that takes its settings. Nothing here imports what computes.
+"""
+
+from tda.settings.compute_pvalues import ComputePvalues
+from tda.settings.correlation_analysis import CorrelationAnalysis
+from tda.settings.damping_choice import DampingChoice
+from tda.settings.feature_attribution import FeatureAttribution
+from tda.settings.lds_evaluation import LdsEvaluation
+from tda.settings.map_truth_test import MapTruthTest
+from tda.settings.mislabel_detection import MislabelDetection
+from tda.settings.removal_evaluation import RemovalEvaluation
+from tda.settings.s_test import STest
+from tda.settings.scoring import Scoring
+from tda.settings.shortcut_study import ShortcutStudy
+from tda.settings.show_summary import ShowSummary
+from tda.settings.subset_generation import SubsetGeneration
+from tda.settings.subset_retraining import SubsetRetraining
+from tda.settings.training import FineTuning, Training
+from tda.system.command_line import run
+
+__all__ = [
+    "ComputePvalues",
+    "CorrelationAnalysis",
+    "DampingChoice",
+    "FeatureAttribution",
+    "FineTuning",
+    "LdsEvaluation",
+    "MapTruthTest",
+    "MislabelDetection",
+    "RemovalEvaluation",
+    "STest",
+    "Scoring",
+    "ShortcutStudy",
+    "ShowSummary",
+    "SubsetGeneration",
+    "SubsetRetraining",
+    "Training",
+    "run",
+]

@@ -1,0 +1,45 @@
+"""What every script that works on an experiment takes, whatever it does there."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(kw_only=True)
+class OfExperiment:
+    """Which experiment, on which device, and whether what is finished counts."""
+
+    # Only one of each tuple of alternatives can be given on the command line; it replaces the others of the script.
+    alternatives: ClassVar[tuple[tuple[tuple[str, ...], ...], ...]] = ((("experiment",), ("model", "task", "num_per_class")),)
+
+    experiment: str | None = None
+    """Name of an experiment, such as cnn_digits3_10pc, instead of the three below; it must have results already."""
+    model: str
+    """Model family: cnn (two convolutions), cnn3 (three), lr (logistic regression), mlp, resnet9 or vit (fine-tuned)."""
+    task: str
+    """Task: digits3, mnist3, mnist, cifar10, cifar2, another entry of tda/data/tasks.py, or one of your own in tasks/."""
+    num_per_class: int
+    """Training examples per class; the index file must have been drawn."""
+    device: str = "auto"
+    """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
+    force: bool = False
+    """Compute again what is finished already."""
+
+
+@dataclass(kw_only=True)
+class OfSeeds(OfExperiment):
+    """A script that can be told to do some of the ensemble's seeds alone."""
+
+    alternatives: ClassVar = (*OfExperiment.alternatives, (("seed_id",), ("num_seeds",)))
+
+    seed_id: int | None = None
+    """Only this seed of random_seeds.pt, counted from 0; without it all."""
+    num_seeds: int | None = None
+    """Only so many of random_seeds.pt, the first ones; without it all."""
+
+
+@dataclass(kw_only=True)
+class OfScores(OfExperiment):
+    """A script that reads the scores of an ensemble."""
+
+    num_seeds: int | None = None
+    """Only so many of random_seeds.pt, the first ones; without it all that are trained, of which none may lack its scores."""

@@ -1,0 +1,33 @@
+"""Constants and arguments of the step that trains an ensemble, from scratch or from a base model."""
+
+from dataclasses import dataclass
+
+from tda.settings.of_experiment import OfSeeds
+
+
+@dataclass(kw_only=True)
+class Training(OfSeeds):
+    """Which members to train."""
+
+    experiment: str | None = None
+    """Name of an experiment to continue, such as cnn_digits3_10pc, instead of the three below; it must have begun already."""
+    early_epochs: tuple[int, ...]
+    """Epochs to keep besides those that are scored, such as 1,2,5, for methods that follow the training."""
+
+
+@dataclass(kw_only=True)
+class FineTuning(Training):
+    """The same for members that are fine-tuned from a base model by low-rank adapters."""
+
+    base: str
+    """Base: embedded, a folder that save_pretrained wrote, or a hub name; published: google/vit-base-patch16-224-in21k."""
+    rank: int
+    """Rank of the adapters on the attention's query and value projections."""
+    alpha: int
+    """The adapters' output is scaled by this over the rank."""
+    dropout: float
+    """Share of the adapters' inputs that a training step drops; scores are taken without."""
+    random_crop: bool
+    """Train on random crops, drawn anew for each step from the seed; scores always see whole images."""
+    mixed_precision: bool
+    """Fine-tune in bfloat16 where that is safe, for GPUs; scores are taken in float32."""

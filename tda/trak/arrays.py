@@ -1,0 +1,32 @@
+"""Arrays on disk as memory maps, in the .npy format."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from tda.system.errors import UserError
+from tda.system.files import write_atomically
+
+
+def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[tuple[slice, np.ndarray]] = ()) -> None:
+    """Write a .npy file atomically through a memory map, zero but for the given blocks of rows."""
+
+    def write(temporary: Path) -> None:
+        array = open_memmap(temporary, "w+", dtype=dtype, shape=shape)
+        for rows, values in blocks:
+            array[rows] = values
+        array.flush()
+
+    write_atomically(path, write)
+
+
+def read_array(path: Path, mode: str = "r") -> np.memmap:
+    """Memory map of a .npy file; raises UserError if it cannot be read."""
+    try:
+        # Opened for writing, a file that was cut off would be filled up with zeros.
+        array = np.load(path, mmap_mode="r")
+        return array if mode == "r" else np.load(path, mmap_mode=mode)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read as an array; delete its folder and compute it again") from error

@@ -1,0 +1,97 @@
+"""What a TRAKer's folder holds, by the names of the package `trak`; read only, for the TRAKer alone writes there."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tda.system.errors import UserError
+from tda.trak.arrays import read_array
+from tda.trak.folder import SaveFolder, read_identity
+from tda.trak.refusals import MeaninglessNameError, ModelIDException
+
+__all__ = ["AbstractSaver", "MmapSaver", "ModelIDException"]
+
+
+class AbstractSaver:
+    """The name of trak's base class; a saver of one's own has no place here, and is refused."""
+
+    def __init__(self, save_dir: str | Path, metadata: dict, *args: object, **kwargs: object) -> None:
+        """metadata: settings of the TRAKer; other arguments have no effect."""
+        self.save_dir = Path(save_dir).resolve()
+        self.metadata = metadata
+
+
+class MmapSaver(AbstractSaver):
+    """What the folder save_dir holds at the moment."""
+
+    current_model_id: int | None = None
+    current_experiment_name: str | None = None
+
+    @property
+    def model_ids(self) -> dict[int, dict[str, int]]:
+        """For each checkpoint whether all its training examples have rows (is_featurized), and whether it has features."""
+        folder = SaveFolder(self.save_dir)
+        return {
+            model_id: {
+                "is_featurized": int(_all_marked(folder.model(model_id) / "marks.npy")),
+                "is_finalized": int(any(folder.model(model_id).glob("features_*.json"))),
+            }
+            for model_id in folder.model_ids()
+        }
+
+    @property
+    def experiments(self) -> dict[str, dict[str, object]]:
+        """For each exp_name the number of targets, where its scores are to be, and whether they are there."""
+        folder = SaveFolder(self.save_dir)
+        return {
+            name: {
+                "num_targets": _count(next(self.save_dir.glob(f"*/targets/{name}/marks.npy"))),
+                "scores_path": str(folder.scores(name)),
+                "scores_finalized": int(read_identity(folder.scores(name)) is not None),
+            }
+            for name in folder.experiments()
+        }
+
+    @property
+    def current_store(self) -> dict[str, np.ndarray]:
+        """Arrays of the checkpoint that is loaded, and of its targets, by trak's names, as far as they are there."""
+        if self.current_model_id is None:
+            raise ModelIDException("no checkpoint is loaded; call load_checkpoint or start_scoring_checkpoint first")
+        folder = SaveFolder(self.save_dir)
+        model, name = folder.model(self.current_model_id), self.current_experiment_name
+        paths = {"grads": model / "gradients.npy", "out_to_loss": model / "out_to_loss.npy"}
+        paths["features"] = next(model.glob("features_*.npy"), model / "features.npy")
+        if name is not None:
+            paths[f"{name}_grads"] = folder.experiment(self.current_model_id, name) / "gradients.npy"
+            paths[f"{name}_scores"] = folder.scores(name)
+        found = {key: read_array(path) for key, path in paths.items() if path.exists()}
+        if "out_to_loss" in found:
+            found["out_to_loss"] = found["out_to_loss"][:, None]
+        marks = read_array(model / "marks.npy")
+        return found | {"is_featurized": (marks[:-1] == marks[-1]).astype(np.int32)[:, None]}
+
+    def __getattr__(self, name: str) -> object:
+        """Refuse what would write."""
+        writing = ("register_model_id", "serialize_current_model_id_metadata", "init_store", "init_experiment")
+        if name in (*writing, "load_current_store", "save_scores", "del_grads"):
+            raise MeaninglessNameError(
+                f"{name} of a saver: a TRAKer alone writes to {self.save_dir}; call the TRAKer's methods"
+            )
+        raise AttributeError(f"a saver has no {name}")
+
+
+def require_saver(given: object) -> None:
+    """Raise UserError unless a TRAKer is given no saver, or the name of the one there is."""
+    if given is not None and given is not MmapSaver:
+        raise UserError("saver cannot be replaced: rows, features and scores are written by the TRAKer; leave the argument out")
+
+
+def _all_marked(path: Path) -> bool:
+    if not path.exists():
+        return False
+    marks = read_array(path)
+    return bool((marks[:-1] == marks[-1]).all())
+
+
+def _count(path: Path) -> int:
+    return len(read_array(path)) - 1
