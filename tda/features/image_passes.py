@@ -16,11 +16,14 @@ from torch.func import functional_call, vmap
 
 from tda.features.directions import Directions
 from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.forward_inspection import inspected, refuse_changing_outputs
 from tda.gradients.layer_rows import layer_rows
 from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import ModuleCall
+from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
+from tda.system.inputs import call
 
 _LINEAR_IN_PARAMETERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,
@@ -50,19 +53,24 @@ def pass_maker(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantit
     """How passes of this model are made: layer by layer where that is proved right on a probe, else image by image.
 
     image (1, c, h, w), label (1, ...): the probe. Passes run on a copy of the model in evaluation mode, so that makers of one
-    model can be at work in several threads.
+    model can be at work in several threads, and in float32 where the model is in 16 bits. Raises UserError if the output for
+    one and the same image changes from call to call.
     """
     names = list(trained_parameters(model))
     # Convolutions with a kernel for each image are fastest in torch's own memory format.
-    copied = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    copied = single_precision(deepcopy(model)).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     for module in copied.modules():
         # An activation that overwrites its input would destroy what the kept graph needs.
         if getattr(module, "inplace", False):
             module.inplace = False
+    image = in_single_precision(image)
+    forward = inspected(copied, lambda: call(copied, image))
+    refuse_changing_outputs(copied, image, forward)
     layers = _layers(copied, names)
-    if layers is not None and _account_is_right(copied, layers, names, image, label, quantity):
-        return lambda images, labels: _layered_pass(copied, layers, images, labels, quantity)
-    return lambda images, labels: _looped_pass(copied, names, images, labels, quantity)
+    # Where the data decide what is computed, one image proves nothing of the others.
+    if layers is not None and not forward.data_dependent and _account_is_right(copied, layers, names, image, label, quantity):
+        return lambda images, labels: _layered_pass(copied, layers, in_single_precision(images), labels, quantity)
+    return lambda images, labels: _looped_pass(copied, names, in_single_precision(images), labels, quantity)
 
 
 def _layers(model: nn.Module, names: list[str]) -> list[Layer] | None:
@@ -105,7 +113,8 @@ def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Ten
     for image, label in zip(images.split(1), labels.split(1), strict=True):
         leaf = image.detach().clone().requires_grad_()
         parameters = {name: model.get_parameter(name).detach().requires_grad_() for name in names}
-        total = quantity(functional_call(model, parameters, (leaf,)), label).sum()
+        with without_autocast(leaf.device):
+            total = quantity(call(model, leaf, parameters), label).sum()
         gradients = torch.autograd.grad(
             total, list(parameters.values()), create_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -116,11 +125,18 @@ def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Ten
         for position, (leaf, gradients) in enumerate(graphs):
             named = zip(names, gradients, strict=True)
             product = sum((gradient * directions[name][position]).sum() for name, gradient in named)
-            found.append(torch.autograd.grad(product, leaf, retain_graph=True)[0])
+            found.append(_gradient_of_image(product, leaf))
         return torch.cat(found)
 
     columns = zip(*(gradients for _, gradients in graphs), strict=True)
     return ImagePass({name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}, along)
+
+
+def _gradient_of_image(product: Tensor, leaf: Tensor) -> Tensor:
+    """Zero where the product does not depend on the image, as where no trained parameter is used for it."""
+    if not product.requires_grad:
+        return torch.zeros_like(leaf)
+    return torch.autograd.grad(product, leaf, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 
 
 @dataclass
@@ -139,7 +155,8 @@ def _layered_pass(model: nn.Module, layers: list[Layer], images: Tensor, labels:
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.module.register_forward_hook(_recorder(calls, layer)).remove)
-        total = quantity(model(leaf), labels).sum()
+        with without_autocast(leaf.device):
+            total = quantity(call(model, leaf), labels).sum()
     deltas = torch.autograd.grad(total, [call.output for call in calls], create_graph=True, materialize_grads=True)
     calls = [replace(call, delta=delta) for call, delta in zip(calls, deltas, strict=True)]
 

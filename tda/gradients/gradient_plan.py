@@ -87,6 +87,15 @@ class GradientPlan:
         """Gradients of the quantity for all examples, held at once; block_size examples in a pass, by default BLOCK_SIZE."""
         return joined_rows(list(self.streamed(inputs, labels, quantity, block_size or BLOCK_SIZE)))
 
+    def example_bytes(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> int:
+        """Memory that the gradients of one of the examples hold, at most where examples may differ in that."""
+        rows = self.block_rows(chosen(inputs, slice(0, 1)), labels[:1], quantity)
+        if not self.forward.data_dependent:
+            return rows.size_in_bytes()
+        held = {name for layer in rows.layers if isinstance(layer, FormedRows) for name in layer.parts}
+        absent = (self.shapes[name].numel() for name in (*self.whole_model, *self.resting) if name not in held)
+        return rows.size_in_bytes() + sum(absent) * rows.count * rows.values.element_size()
+
     def streamed(self, inputs: Inputs, labels: Tensor, quantity: Quantity, block_size: int) -> Iterator[GradientRows]:
         """The same, a block after another."""
         pairs = zip(batches_of(inputs, block_size), labels.split(block_size), strict=True)

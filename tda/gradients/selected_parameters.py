@@ -22,6 +22,11 @@ def selected_shapes(model: nn.Module, parameters: Collection[str] | None) -> dic
     return selected
 
 
+def floating_parameters(model: nn.Module) -> list[str]:
+    """Names of all parameters that can have gradients."""
+    return [name for name, parameter in model.named_parameters() if parameter.is_floating_point()]
+
+
 def refuse_opaque(model: nn.Module) -> None:
     """Raise UserError for a model that spreads its batch over copies, or whose modules torch has compiled to a script."""
     for name, module in model.named_modules():

@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.gradient_kernel import BLOCK_SIZE
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
-from tda.gradients.selected_parameters import refuse_batch_statistics, selected_shapes
+from tda.gradients.selected_parameters import floating_parameters, refuse_batch_statistics, selected_shapes
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen, parts_of
 from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
@@ -64,9 +64,12 @@ class LayerGradients:
         return _out_to_loss(self.model, self.task, batch)
 
     def _inspected(self, inputs: Inputs) -> int:
-        """The last dimension of the model's logits; raises UserError where they, or their gradients, do not suit the task."""
+        """The last dimension of the model's logits; raises UserError where they, or their gradients, do not suit the task.
+
+        An example that reaches none of the chosen parameters, but others, has gradient zero.
+        """
         refuse_batch_statistics(self.model)
-        with evaluation(self.model, differentiable=selected_shapes(self.model, self.parameters)):
+        with evaluation(self.model, differentiable=floating_parameters(self.model)):
             logits = call(self.model, inputs)
         if not isinstance(logits, Tensor):
             raise UserError(f"the model returns {type(logits).__name__} where its logits should be; let it return logits")
@@ -79,8 +82,9 @@ class LayerGradients:
         # It depends on the inputs' shapes alone, so that a resumed run computes in the same blocks.
         shapes = (is_formed, *(part.shape for part in parts_of(inputs)))
         if shapes not in self._block_sizes:
-            rows = self._plan.block_rows(inputs, labels, self.task.quantity)
-            example_bytes = 2 * 4 * sum(map(torch.Size.numel, rows.shapes.values())) if is_formed else rows.size_in_bytes()
+            example_bytes = self._plan.example_bytes(inputs, labels, self.task.quantity)
+            if is_formed:
+                example_bytes = 2 * 4 * sum(map(torch.Size.numel, self._plan.shapes.values()))
             self._block_sizes[shapes] = max(1, min(BLOCK_SIZE, _MEMORY_BUDGET // (2 * example_bytes + 1)))
         return self._block_sizes[shapes]
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.gradient_plan import selected_shapes
 from tda.gradients.projections import Projection
+from tda.gradients.selected_parameters import selected_shapes
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
 from tda.trak.abstract_output import AbstractModelOutput, arranged
