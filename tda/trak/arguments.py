@@ -88,9 +88,11 @@ class Positions:
             )
         if len(np.unique(positions)) < size:
             raise UserError("inds holds a position twice; give each example its own")
-        if inds is None:
-            self._next += size
         return positions
+
+    def advance(self, count: int) -> None:
+        """So many examples were taken: the next batch in order follows them."""
+        self._next += count
 
 
 def _whole_numbers(inds: Iterable[int]) -> np.ndarray:

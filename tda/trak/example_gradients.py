@@ -219,10 +219,23 @@ def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, diff
         return task.get_out_to_loss_grad(model, dict(model.named_parameters()), dict(model.named_buffers()), batch)
 
 
-def _gradients(output: Tensor, parameters: list[Tensor], **options: bool) -> tuple[Tensor, ...]:
-    if not output.requires_grad:
-        return tuple(torch.zeros_like(parameter) for parameter in parameters)
-    return torch.autograd.grad(output, parameters, allow_unused=True, materialize_grads=True, **options)
+def _gradients(output: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False) -> list[Tensor]:
+    """The gradients of one number, zero where a parameter has no part in it."""
+    kept = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        if output.requires_grad:
+            # Unlike autograd.grad, it reaches parameters through a checkpoint that computes its activations again.
+            output.backward(retain_graph=retain_graph)
+        return [torch.zeros_like(parameter) if parameter.grad is None else _dense(parameter.grad) for parameter in parameters]
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def _single(output: object) -> Tensor:
