@@ -12,7 +12,7 @@ import torch
 from conftest import CPU, SEEDS
 from tiny_texts import LanguageModel, TextClassifier
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.func import grad, jacrev
 from torch.nn import functional
 
 from tda.data.index_files import write_subset
@@ -191,8 +191,7 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
         each = [loss_of_one(logits[i : i + 1], label) for i, label in enumerate(split.labels)]
         return torch.stack(each).mean()
 
-    # Forward over reverse, as torch.func.hessian has it, gives layer norms a Hessian that is not symmetric (torch 2.11).
-    return jacrev(jacrev(loss))(flat_parameters(model))
+    return torch.autograd.functional.hessian(loss, flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
@@ -202,7 +201,7 @@ def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
     for inputs, label in examples_of(split):
         jacobian = jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
         logits = logits_of(model, flat, inputs)
-        curvature = jacrev(jacrev(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
+        curvature = jacrev(grad(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
         total += jacobian.T @ curvature(logits.flatten()) @ jacobian
     return total / len(split)
 

@@ -47,7 +47,7 @@ def factored_plan(plan: GradientPlan) -> GradientPlan:
     layers = [layer for layer in plan.layers if is_linear(layer)]
     if not layers:
         raise UserError("EK-FAC needs a model with linear layers or convolutions whose weights are trained, and this has none")
-    return replace(plan, layers=[replace(layer, factored=True) for layer in layers], whole_model=[])
+    return replace(plan, layers=[replace(layer, factored=True) for layer in layers], whole_model=[], resting=[])
 
 
 def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iterator[list[FactoredRows]]:

@@ -24,7 +24,7 @@ _VECTORS_AT_ONCE = 32
 
 def flatten(tensors: dict[str, Tensor]) -> Tensor:
     """Lay named tensors (k, *shape) end to end: (k, p)."""
-    return torch.cat([tensor.flatten(1) for tensor in tensors.values()], dim=1)
+    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors.values()], dim=1)
 
 
 def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from tda.features.directions import Directions, Outer
-from tda.gradients.layer_rows import Layer, layer_rows
+from tda.features.directions import Directions
+from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.layer_rows import layer_rows
+from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import ModuleCall
 from tda.models.model_state import trained_parameters
@@ -153,29 +155,25 @@ def _recorder(calls: list[_Call], layer: Layer) -> Callable[[nn.Module, tuple, T
 
 
 def _formed_gradients(layers: list[Layer], calls: list[_Call], count: int) -> Directions:
-    found: Directions = {}
+    directions: Directions = {}
     for layer in layers:
-        own = [call for call in calls if call.layer is layer]
-        if _is_cheaper_as_outer(layer, own):
-            inputs = torch.cat([_tokens(call.inputs) for call in own], dim=1)
-            deltas = torch.cat([_tokens(call.delta) for call in own], dim=1)
-            found[layer.parameters["weight"]] = Outer(inputs.detach(), deltas.detach(), "bias" in layer.parameters)
-            continue
+        of_layer = [call for call in calls if call.layer is layer]
         recorded = [
-            ModuleCall((call.inputs,), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
-            for call in own
+            ModuleCall((call.inputs.detach(),), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
+            for call in of_layer
         ]
-        found |= layer_rows(layer, recorded, count).gradients()
-    return found
+        rows = layer_rows(replace(layer, factored=_is_cheaper_factored(layer, of_layer)), recorded, count)
+        directions |= {rows.weight: rows} if isinstance(rows, FactoredRows) else rows.gradients()
+    return directions
 
 
 def _output_along(call: _Call, directions: Directions) -> Tensor:
     """The layer's output (b, ...) for its inputs with each image's direction in the place of the parameters."""
     module, names = call.layer.module, call.layer.parameters
-    outer = directions.get(names.get("weight"))
-    if isinstance(outer, Outer):
-        weights = _tokens(call.inputs) @ outer.inputs.mT + outer.with_bias
-        return (weights @ outer.deltas).view_as(call.output)
+    rows = directions.get(names.get("weight"))
+    if isinstance(rows, FactoredRows):
+        weights = _tokens(call.inputs) @ rows.inputs[:, 0].mT + (rows.bias is not None)
+        return (weights @ rows.deltas[:, 0, 0]).view_as(call.output)
     own = {local: directions[name] for local, name in names.items()}
     if isinstance(module, nn.Linear):
         return _linear_along(call.inputs, **own)
@@ -199,7 +197,7 @@ def _tokens(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1, values.shape[-1])
 
 
-def _is_cheaper_as_outer(layer: Layer, calls: list[_Call]) -> bool:
+def _is_cheaper_factored(layer: Layer, calls: list[_Call]) -> bool:
     """Whether a linear layer's gradient takes less room as a sum of outer products, of which a direction combines two."""
     if not isinstance(layer.module, nn.Linear) or "weight" not in layer.parameters or not calls:
         return False

@@ -17,7 +17,8 @@ from tda.data.splits import Split
 from tda.features.influence_maps import Pairs
 from tda.statistics.intervals import over_seeds
 from tda.system.random_streams import stream
-from tda.training.many_models import evaluate, train_many
+from tda.training.evaluation import evaluate
+from tda.training.many_models import train_many
 from tda.training.members import Member
 from tda.training.runs import Run
 

@@ -48,78 +48,90 @@ class Gallery:
         return drawable(self.task.class_names[int(label)]) if np.ndim(label) == 0 else ""
 
 
+@dataclass(frozen=True)
+class _Panel:
+    """A square on the canvas, in inches from its upper left corner, and the letters of its texts, in points."""
+
+    left: float
+    top: float
+    side: float
+    heading_size: float
+    file_size: float
+    caption_size: float
+
+    @property
+    def middle(self) -> float:
+        """Where its texts are centred."""
+        return self.left + self.side / 2
+
+
 def draw_example(gallery: Gallery, methods: Sequence[PairStatistics], position: int) -> Figure:
-    """A figure of one test image (its position in the test split) and, in a row a method, its extreme training images."""
+    """A figure of one test example (its position in the test split) and, in a row a method, its extreme training examples."""
     width, height = _BLOCKS[-1] + SHOWN * _PITCH, _TOP + len(methods) * _ROW
     figure = Figure(figsize=(width, height))
-    _draw_test_image(figure, gallery, position)
+    # All is drawn on one pair of axes that counts inches: a pair for each of the many panels takes seconds.
+    canvas = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    canvas.set_axis_off()
+    _draw_test_example(canvas, gallery, position)
     for left, heading in zip(_BLOCKS, _HEADINGS, strict=True):
-        middle = left + (SHOWN * _PITCH - _GAP) / 2
-        figure.text(middle / width, 1 - 0.12 / height, heading, ha="center", va="top", fontsize=11)
+        canvas.text(left + (SHOWN * _PITCH - _GAP) / 2, 0.12, heading, ha="center", va="top", fontsize=11)
     for row, method in enumerate(methods):
         top = _TOP + row * _ROW
         title = textwrap.fill(method_title(method.method), width=18)
-        place = (_BLOCKS[0] - 0.3) / width, 1 - (top + _SIDE / 2) / height
-        figure.text(*place, title, rotation=90, ha="center", va="center", weight="bold")
+        canvas.text(_BLOCKS[0] - 0.3, top + _SIDE / 2, title, rotation=90, ha="center", va="center", weight="bold")
         for left, extremes in zip(_BLOCKS, extreme_examples(method.mean[:, position]), strict=True):
             for rank, train_position in enumerate(extremes):
-                panel = _add_panel(figure, left + rank * _PITCH, top, _SIDE)
-                _draw_training_image(panel, gallery, method, train_position, position)
+                panel = _Panel(left + rank * _PITCH, top, _SIDE, heading_size=8, file_size=5.5, caption_size=8)
+                _draw_training_example(canvas, panel, gallery, method, train_position, position)
     return figure
 
 
-def _add_panel(figure: Figure, left: float, top: float, side: float) -> Axes:
-    """A square panel without frame, its place in inches from the figure's upper left corner."""
-    width, height = figure.get_size_inches()
-    panel = figure.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
-    panel.set_axis_off()
-    return panel
-
-
-def _draw_test_image(figure: Figure, gallery: Gallery, position: int) -> None:
+def _draw_test_example(canvas: Axes, gallery: Gallery, position: int) -> None:
     test = gallery.test
-    panel = _add_panel(figure, left=0.15, top=_TOP, side=1.4)
-    _show(panel, gallery, test, position)
-    panel.set_title(f"test #{int(test.indices[position])}", fontsize=11, pad=_title_pad(test))
-    _write_file(panel, test, position, fontsize=6.5)
     true, predicted = gallery.label_text(test.labels[position]), gallery.label_text(gallery.predicted[position])
     caption = f"class: {true}\npredicted: {predicted}" if true else ""
-    panel.text(0.5, -0.04, caption, ha="center", va="top", transform=panel.transAxes, fontsize=9, parse_math=False)
+    panel = _Panel(0.15, _TOP, 1.4, heading_size=11, file_size=6.5, caption_size=9)
+    _draw_panel(canvas, panel, gallery, test, position, f"test #{int(test.indices[position])}", caption)
 
 
-def _draw_training_image(panel: Axes, gallery: Gallery, method: PairStatistics, row: int, column: int) -> None:
+def _draw_training_example(
+    canvas: Axes, panel: _Panel, gallery: Gallery, method: PairStatistics, row: int, column: int
+) -> None:
     train = gallery.train
-    _show(panel, gallery, train, row)
     heading = f"{gallery.label_text(train.labels[row])} (#{int(train.indices[row])})".lstrip()
-    panel.set_title(heading, fontsize=8, pad=_title_pad(train), parse_math=False)
-    _write_file(panel, train, row, fontsize=5.5)
-    panel.text(
-        0.5, -0.04,
-        f"mean {method.mean[row, column]:.3g}\nstd {method.std[row, column]:.3g}\nq {method.q_value[row, column]:.3g}",
-        ha="center", va="top", transform=panel.transAxes, fontsize=8, linespacing=1.1,
-    )  # fmt: skip
+    numbers = (method.mean[row, column], method.std[row, column], method.q_value[row, column])
+    caption = "mean {:.3g}\nstd {:.3g}\nq {:.3g}".format(*numbers)
+    _draw_panel(canvas, panel, gallery, train, row, heading, caption)
 
 
-def _title_pad(split: Split) -> float:
-    """Points between a title and its picture: room for the name of a file where there is one."""
-    return 3 if split.files is None else 10
+def _draw_panel(canvas: Axes, panel: _Panel, gallery: Gallery, split: Split, position: int, heading: str, caption: str) -> None:
+    """Draw an example, above it the heading and the name of its file if it has one, below it the caption."""
 
+    def write(text: str, top: float, **options: object) -> None:
+        canvas.text(panel.middle, top, text, ha="center", parse_math=False, **options)
 
-def _write_file(panel: Axes, split: Split, position: int, fontsize: float) -> None:
-    """Write the name of an example's file, if it has one, between its title and its picture."""
+    _show(canvas, panel, gallery, split, position)
+    # Points, of which an inch has 72, between the heading and the picture; more where a file is named between them.
+    gap = 3 if split.files is None else 10
+    write(heading, panel.top - gap / 72, va="baseline", fontsize=panel.heading_size)
     if split.files is not None:
         name = shortened_file(split.files[position], _LONGEST_FILE)
-        place = {"xy": (0.5, 1), "xycoords": "axes fraction", "xytext": (0, 3), "textcoords": "offset points"}
-        panel.annotate(name, **place, ha="center", va="bottom", fontsize=fontsize, parse_math=False)
+        write(name, panel.top - 3 / 72, va="bottom", fontsize=panel.file_size)
+    write(caption, panel.top + 1.04 * panel.side, va="top", fontsize=panel.caption_size, linespacing=1.1)
 
 
-def _show(panel: Axes, gallery: Gallery, split: Split, position: int) -> None:
+def _show(canvas: Axes, panel: _Panel, gallery: Gallery, split: Split, position: int) -> None:
     """Draw an example as its kind shows it to a person: a picture, a text, or a picture with a text below it."""
     picture, text = shown_inputs(gallery.task.kind, split.inputs, position)
     if picture is not None:
-        panel.imshow(picture, **({"cmap": "gray", "vmin": 0, "vmax": 1} if picture.ndim == 2 else {}))
+        # A picture that is no square keeps its shape, in the panel's middle.
+        height, width = (panel.side * length / max(picture.shape[:2]) for length in picture.shape[:2])
+        left, top = panel.middle - width / 2, panel.top + (panel.side - height) / 2
+        colours = {"cmap": "gray", "vmin": 0, "vmax": 1} if picture.ndim == 2 else {}
+        canvas.imshow(picture, extent=(left, left + width, top + height, top), aspect="auto", **colours)
     if text is not None:
-        place = (0.5, 0.5, "center") if picture is None else (0.5, 0.02, "bottom")
+        down, alignment = (0.5, "center") if picture is None else (0.98, "bottom")
         shortened = textwrap.shorten(drawable(text), _LONGEST_TEXT, placeholder=" …")
         wrapped = "\n".join(textwrap.wrap(shortened, _TEXT_WIDTH))
-        panel.text(*place[:2], wrapped, ha="center", va=place[2], fontsize=6, transform=panel.transAxes, parse_math=False)
+        top = panel.top + down * panel.side
+        canvas.text(panel.middle, top, wrapped, ha="center", va=alignment, fontsize=6, parse_math=False)

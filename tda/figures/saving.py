@@ -28,12 +28,18 @@ def drawable(text: str) -> str:
 
 
 def shortened_file(name: str, longest: int) -> str:
-    """The end of a file's name, which tells the files of one folder apart, in at most `longest` letters."""
-    return drawable(name if len(name) <= longest else f"…{name[1 - longest :]}")
+    """A file's name in at most `longest` letters: without its first folders, or the end of it where that is still too long."""
+    if len(name) > longest:
+        folders = [place for place in range(len(name)) if name[place] == "/" and len(name) - place < longest]
+        name = f"…{name[folders[0] :] if folders else name[1 - longest :]}"
+    return drawable(name)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure atomically as PNG and as PDF; path: without a suffix."""
+    # The layout is found once for both formats; each would find it anew, which takes longer than drawing.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for suffix in _NO_DATE:
         save_picture(figure, path.with_name(path.name + suffix))
 

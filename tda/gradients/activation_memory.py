@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from tda.gradients.recorded_pass import evaluation
+from tda.gradients.evaluation_mode import evaluation
 from tda.system.inputs import Inputs, call, mapped
 
 ACTIVATION_BUDGET = 2**30

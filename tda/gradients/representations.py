@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.recorded_pass import evaluation, floating_tensors
+from tda.gradients.evaluation_mode import evaluation
+from tda.gradients.recorded_pass import floating_tensors
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, batches_of, call, chosen
 

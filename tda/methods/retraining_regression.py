@@ -14,7 +14,7 @@ from tda.data.splits import Split
 from tda.methods.registry import Attribution, Scorer, register
 from tda.statistics.retraining_effect import mean_with_minus_without
 from tda.system.errors import UserError
-from tda.training.members import Member
+from tda.training.members import Member, load_member
 from tda.training.retrainings import RetrainingStore
 from tda.training.study import Study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
@@ -26,7 +26,8 @@ _NEEDS = "retrainings on fitting subsets (run_subset_retraining.py --purpose fit
 
 
 def _check_retrainings(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
-    num_subsets = settings["num_subsets"]
+    # The study as its members know it, with the base that they were fine-tuned from.
+    study, num_subsets = load_member(study, seed_ids[0], study.plan.kept_epochs[-1]).study, settings["num_subsets"]
     draw = SubsetDraw("fitting", settings["alpha"], num_subsets * (max(seed_ids) + 1), 1)
     load_subset_outputs(RetrainingStore(study), draw, first_subset=num_subsets * min(seed_ids))
 

@@ -85,12 +85,19 @@ def fresh_scores(
     return scores
 
 
-def score_identity(experiment: Experiment, method: str) -> str:
-    """A hash of what a method's score files hold and of which checkpoints they are, read from their heads alone."""
+def score_identity(experiment: Experiment, method: str, scores: Scores | None = None) -> str:
+    """A hash of what a method's score files hold and of which checkpoints they are.
+
+    It is read from their heads alone, but for those of which `scores` tell it.
+    """
     parts = []
     for member, path in sorted(score_paths(experiment.results, method).items()):
-        info = read_score_info(path)
-        parts.append(f"{member} {info['sha256']} {info.get('checkpoint')}".encode())
+        if scores is not None and member in scores.checksums:
+            checksum, checkpoint = scores.checksums[member], scores.checkpoints[member]
+        else:
+            info = read_score_info(path)
+            checksum, checkpoint = info["sha256"], info.get("checkpoint")
+        parts.append(f"{member} {checksum} {checkpoint}".encode())
     return sha256(*parts)
 
 

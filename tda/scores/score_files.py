@@ -2,34 +2,38 @@
 
 Columns are `train_idx` and `z_test_<index>` for every test example; a row is a training example. The sign is the
 project's: positive = helpful, without this training example the test loss would be higher. The file's metadata
-(key "tda", JSON) holds the method, its settings, the member, the data hash and solver residuals.
+(key "tda", JSON) holds the method, its settings, the member, the data hash, solver residuals, and a checksum of values and
+indices.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pyarrow import ArrowException
 
 from tda.experiments.folders import ResultsFolder
+from tda.scores.parquet_columns import Matrix, read_info, read_matrix, write_matrix
 from tda.scores.sign import SIGN
 from tda.system.errors import UserError
-from tda.system.files import reading, sha256, write_atomically
+from tda.system.files import sha256
+from tda.system.threads import in_threads
 
-_TEST_COLUMN = "z_test_"
-_FORMAT = {"use_dictionary": False, "write_statistics": False, "compression": "zstd", "write_page_checksum": True}
+_INDEX_COLUMN, _TEST_COLUMN = "train_idx", "z_test_"
+_KINDS = {"method": str, "sign": str, "experiment": str, "data": dict, "settings": dict, "sha256": str}
+"""What a file must say of itself besides its member, which is a seed and an epoch, or lists of them."""
+_NOT_WHOLE = (OSError, ArrowException, KeyError, TypeError, ValueError)
+"""What reading raises where a file is not one of these."""
 
 
 @dataclass(frozen=True)
 class Scores:
     """All scores of one method in one experiment.
 
-    values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file; reports: what every
-    file's solver reported, by (seed, epoch); checkpoints: the hash of the checkpoint that each file is of, likewise.
+    values: (seeds, epochs, n_train, n_test) float32; epochs ascend; metadata is that of the first file. By (seed, epoch):
+    reports, what a file's solver reported; checkpoints, the hash of the one that it is of; checksums, that of its content.
     """
 
     method: str
@@ -41,6 +45,7 @@ class Scores:
     metadata: dict
     reports: dict[tuple[int, int], dict] = field(default_factory=dict)
     checkpoints: dict[tuple[int, int], str | None] = field(default_factory=dict)
+    checksums: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def of_seeds(self, positions: Sequence[int]) -> "Scores":
         """The scores of a part of the seeds, by their positions in seed_ids."""
@@ -51,44 +56,57 @@ class Scores:
 def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, metadata: dict) -> None:
     """Write one member's scores (n_train, n_test) float32 atomically; their sign is SIGN unless the metadata says otherwise.
 
-    Raises UserError, and writes nothing, if a value is not finite.
+    Raises UserError, and writes nothing, if a value is not finite, an example is named twice, or the sign is not told.
     """
     values = np.ascontiguousarray(values, dtype=np.float32)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise UserError(
-            f"the score of method {metadata['method']}, seed {metadata['seed_id']}, epoch {metadata['epoch']} for training "
-            f"example {train_indices[row]} and test example {test_indices[column]} is not a finite number; nothing was written"
-        )
-    by_test = np.ascontiguousarray(values.T)
-    columns = {"train_idx": pa.array(np.asarray(train_indices, dtype=np.int64))}
-    columns |= {f"{_TEST_COLUMN}{index}": pa.array(column) for index, column in zip(test_indices, by_test, strict=True)}
-    described = {"sign": SIGN, **metadata, "sha256": sha256(values.tobytes())}
-    table = pa.table(columns).replace_schema_metadata({"tda": json.dumps(described, sort_keys=True)})
-    write_atomically(path, partial(pq.write_table, table, **_FORMAT))
+    described = {"sign": SIGN, **metadata}
+    _require_sound(values, train_indices, test_indices, described, "nothing was written")
+    described["sha256"] = _checksum(values, train_indices, test_indices)
+    names = [f"{_TEST_COLUMN}{index}" for index in test_indices]
+    write_matrix(path, _INDEX_COLUMN, Matrix(values, train_indices, names, described))
 
 
 def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
     """Read one file: values (n_train, n_test), train indices, test indices, metadata.
 
-    Raises UserError if the file is damaged or was not written by this project.
+    Raises UserError if the file may not be read, is damaged, was not written by this project, or holds what it never writes.
     """
+    mend = "delete it and run its step again"
     try:
-        with reading(path):
-            # The values have a checksum of their own in the metadata; the pages' is that of the training indices too.
-            table = pq.read_table(path, use_threads=False, page_checksum_verification=True)
-        metadata = json.loads(table.schema.metadata[b"tda"])
-        names = table.column_names[1:]
-        values = np.stack([table.column(i + 1).to_numpy() for i in range(len(names))], axis=1)
-        train_indices = table.column(0).to_numpy()
-        test_indices = np.array([int(name.removeprefix(_TEST_COLUMN)) for name in names])
-        intact = sha256(np.ascontiguousarray(values).tobytes()) == metadata["sha256"]
-        _ = [metadata[key] for key in ("method", "seed_id", "epoch", "experiment", "data", "settings")]
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a whole score file of this project; delete it and run its step again") from error
-    if not intact:
-        raise UserError(f"{path} is damaged: its values do not match its checksum; delete it and run its step again")
-    return values, train_indices, test_indices, metadata
+        matrix = read_matrix(path)
+        test_indices = np.array([int(name.removeprefix(_TEST_COLUMN)) for name in matrix.names])
+        whole = all(isinstance(matrix.info[key], kind) for key, kind in _KINDS.items())
+        _ = matrix.info["seed_id"], matrix.info["epoch"]
+    except _NOT_WHOLE as error:
+        raise UserError(f"{path} is not a whole score file of this project; {mend}") from error
+    if not whole:
+        raise UserError(f"{path} is not a whole score file of this project; {mend}")
+    if _checksum(matrix.values, matrix.row_indices, test_indices) != matrix.info["sha256"]:
+        raise UserError(f"{path} is damaged: its values do not match its checksum; {mend}")
+    _require_sound(matrix.values, matrix.row_indices, test_indices, matrix.info, f"{path} cannot be used; {mend}")
+    return matrix.values, matrix.row_indices, test_indices, matrix.info
+
+
+def _checksum(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray) -> str:
+    indices = (np.ascontiguousarray(part, dtype="<i8").data for part in (train_indices, test_indices))
+    return sha256(*indices, np.ascontiguousarray(values, dtype="<f4").data)
+
+
+def _require_sound(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, info: dict, end: str) -> None:
+    """Raise UserError, which names the member and ends with `end`, unless scores are what may be written."""
+    member = f"method {info['method']}, seed {info['seed_id']}, epoch {info['epoch']}"
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise UserError(
+            f"the score of {member} for training example {train_indices[row]} and test example {test_indices[column]} is not "
+            f"a finite number; {end}"
+        )
+    for kind, indices in (("training", train_indices), ("test", test_indices)):
+        different, counts = np.unique(indices, return_counts=True)
+        if len(different) < len(indices):
+            raise UserError(f"the scores of {member} name {kind} example {different[counts > 1][0]} more than once; {end}")
+    if not isinstance(info["sign"], str) or not info["sign"].strip():
+        raise UserError(f"the scores of {member} do not tell what their sign means; {end}")
 
 
 def methods_on_disk(folder: ResultsFolder) -> list[str]:
@@ -121,9 +139,9 @@ def score_paths(folder: ResultsFolder, method: str) -> dict[tuple[int, int], Pat
 def read_score_info(path: Path) -> dict:
     """What a score file says of itself, its values unread; raises UserError if it is damaged or not one of this project's."""
     try:
-        info = json.loads(pq.read_metadata(path).metadata[b"tda"])
+        info = read_info(path)
         _ = info["sha256"]
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except _NOT_WHOLE as error:
         raise UserError(f"{path} is not a whole score file of this project; delete it and run its step again") from error
     return info
 
@@ -131,8 +149,8 @@ def read_score_info(path: Path) -> dict:
 def load_scores(folder: ResultsFolder, method: str, seed_ids: Sequence[int] | None = None) -> Scores:
     """Read all scores of a method, or those of some seeds.
 
-    Raises UserError if there are none, if a seed lacks an epoch that another has, or if files disagree about examples, data or
-    settings.
+    Raises UserError if there are none, if a seed lacks an epoch that another has, if files disagree about examples, data,
+    settings or sign, and as load_score_file does.
     """
     files = {member: path for member, path in score_paths(folder, method).items() if seed_ids is None or member[0] in seed_ids}
     if not files:
@@ -143,27 +161,37 @@ def load_scores(folder: ResultsFolder, method: str, seed_ids: Sequence[int] | No
         for epoch in epochs:
             if (seed_id, epoch) not in files:
                 raise UserError(f"{folder.score_file(method, seed_id, epoch)} is missing; run the script of {method} again")
-    loaded = {key: load_score_file(path) for key, path in files.items()}
-    first = loaded[seed_ids[0], epochs[0]]
-    for (seed_id, epoch), (_, train, test, metadata) in loaded.items():
-        path = files[seed_id, epoch]
-        if (metadata["method"], metadata["seed_id"], metadata["epoch"]) != (method, seed_id, epoch):
-            raise UserError(f"{path} holds the scores of another member; delete it and run its step again")
-        same = np.array_equal(train, first[1]) and np.array_equal(test, first[2])
-        if not same or any(metadata[key] != first[3][key] for key in ("experiment", "data", "settings")):
-            raise UserError(
-                f"{path} was computed from other data or settings than its neighbours; delete it and run its step again"
-            )
-    values = np.stack([np.stack([loaded[seed_id, epoch][0] for epoch in epochs]) for seed_id in seed_ids])
-    reports = {key: metadata.get("report", {}) for key, (*_, metadata) in loaded.items()}
-    checkpoints = {key: metadata.get("checkpoint") for key, (*_, metadata) in loaded.items()}
-    return Scores(method, seed_ids, epochs, first[1], first[2], values, first[3], reports, checkpoints)
+    members = list(product(seed_ids, epochs))
+    loaded = in_threads(load_score_file, (files[member] for member in members))
+    infos, values = {}, None
+    for member, (found, train, test, info) in zip(members, loaded, strict=True):
+        if values is None:
+            first, values = (train, test, info), np.empty((len(seed_ids), len(epochs), *found.shape), np.float32)
+        _require_neighbour(files[member], method, member, (train, test, info), first)
+        values[seed_ids.index(member[0]), epochs.index(member[1])] = found
+        infos[member] = info
+    reports = {member: info.get("report", {}) for member, info in infos.items()}
+    checkpoints = {member: info.get("checkpoint") for member, info in infos.items()}
+    checksums = {member: info["sha256"] for member, info in infos.items()}
+    return Scores(method, seed_ids, epochs, *first[:2], values, first[2], reports, checkpoints, checksums)
+
+
+def _require_neighbour(path: Path, method: str, member: tuple[int, int], file: tuple, first: tuple) -> None:
+    """Raise UserError unless a file (train indices, test indices, metadata) is the member's and agrees with the first."""
+    info = file[-1]
+    if (info["method"], info["seed_id"], info["epoch"]) != (method, *member):
+        raise UserError(f"{path} holds the scores of another member; delete it and run its step again")
+    same = all(np.array_equal(indices, others) for indices, others in zip(file[:2], first[:2], strict=True))
+    if not same or any(info[key] != first[-1][key] for key in ("experiment", "data", "settings", "sign")):
+        raise UserError(
+            f"{path} was computed from other data or settings than its neighbours; delete it and run its step again"
+        )
 
 
 def check_data(scores: Scores, hashes: dict[str, str]) -> None:
     """Raise UserError unless a method's scores are of the splits with these fingerprints ("train" and "test")."""
     for split, fingerprint in hashes.items():
-        if scores.metadata["data"][split] != fingerprint:
+        if scores.metadata["data"].get(split) != fingerprint:
             raise UserError(
                 f"the scores of method {scores.method} are of another {split} subset than the one in data/; "
                 f"restore its index file, or train and score again"

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from tda.scores.six_digits import DIGITS
 from tda.system.errors import UserError
 from tda.system.files import locked, write_text
-
-DIGITS = "%.6g"
 
 
 def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:

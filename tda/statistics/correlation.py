@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+
+from tda.system.threads import in_threads
 
 
 def pearson(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -20,4 +21,16 @@ def pearson(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def spearman(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Spearman rank correlation (m, m) of m arrays of equal size, ties sharing their mean rank; NaN as in pearson."""
-    return pearson([rankdata(array) for array in arrays])
+    return pearson(list(in_threads(ranks, arrays)))
+
+
+def ranks(array: np.ndarray) -> np.ndarray:
+    """Ranks from 1 on, flat, equal values sharing their mean rank, as scipy.stats.rankdata gives them."""
+    flat = array.ravel()
+    order = np.argsort(flat)
+    ascending = flat[order]
+    first = np.flatnonzero(np.r_[True, ascending[1:] != ascending[:-1]])
+    behind = np.r_[first[1:], flat.size]
+    ranked = np.empty(flat.size)
+    ranked[order] = np.repeat((first + behind + 1) / 2, behind - first)
+    return ranked

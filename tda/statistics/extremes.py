@@ -1,9 +1,9 @@
 """Which test examples are worth a picture, and which training examples helped and harmed them most."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
-from scipy import stats
 
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics
 
@@ -12,7 +12,13 @@ SHOWN = 5
 
 def majority(predicted: np.ndarray) -> np.ndarray:
     """The label (n_test, ...) that most seeds predict, from labels (seeds, n_test, ...); the smallest one on a tie."""
-    return stats.mode(predicted, axis=0).mode
+    ascending = np.sort(predicted, axis=0)
+    chosen, votes, most_votes = ascending[0], np.ones(ascending.shape[1:], int), np.ones(ascending.shape[1:], int)
+    for earlier, label in pairwise(ascending):
+        votes = np.where(label == earlier, votes + 1, 1)
+        chosen = np.where(votes > most_votes, label, chosen)
+        most_votes = np.maximum(votes, most_votes)
+    return chosen
 
 
 def choose_examples(methods: Sequence[PairStatistics], wrong: np.ndarray) -> list[int]:

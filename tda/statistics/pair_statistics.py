@@ -7,7 +7,7 @@ is the mean over its last checkpoints, which depend on each other; the sample is
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from tda.scores.score_files import Scores
 from tda.system.errors import UserError
@@ -41,18 +41,23 @@ def pair_statistics(scores: Scores, num_checkpoints: int) -> PairStatistics:
 
     Raises UserError if the method has fewer than three seeds or fewer than `num_checkpoints` epochs.
     """
+    require_enough_seeds(scores)
     num_seeds = len(scores.seed_ids)
-    if num_seeds < FEWEST_SEEDS:
-        raise UserError(
-            f"method {scores.method} has scores of {num_seeds} seeds, but a p-value needs at least {FEWEST_SEEDS}; "
-            f"run its script for more seeds"
-        )
     mean, std = mean_and_std(seed_scores(scores, num_checkpoints))
     ratio = signal_to_noise(mean, std)
     p_value = t_test(ratio, num_seeds)
     return PairStatistics(
         scores.method, num_seeds, num_checkpoints, mean, std, ratio, p_value, benjamini_hochberg(p_value), single_draw(ratio)
     )
+
+
+def require_enough_seeds(scores: Scores) -> None:
+    """Raise UserError if a method has fewer than three seeds."""
+    if len(scores.seed_ids) < FEWEST_SEEDS:
+        raise UserError(
+            f"method {scores.method} has scores of {len(scores.seed_ids)} seeds, but a p-value needs at least {FEWEST_SEEDS}; "
+            f"run its script for more seeds"
+        )
 
 
 def seed_scores(scores: Scores, num_checkpoints: int) -> np.ndarray:
@@ -104,4 +109,11 @@ def benjamini_hochberg(p_value: np.ndarray) -> np.ndarray:
 
     Of the pairs with q below a level, at most that share is expected to be noise.
     """
-    return stats.false_discovery_control(p_value.ravel(), method="bh").reshape(p_value.shape)
+    # As scipy.stats.false_discovery_control, to the bit; importing scipy.stats would take longer than the work itself.
+    flat = p_value.ravel()
+    order = np.argsort(flat)
+    sorted_q = flat[order] * (flat.size / np.arange(1, flat.size + 1, dtype=np.float64))
+    np.minimum.accumulate(sorted_q[::-1], out=sorted_q[::-1])
+    q_value = np.empty_like(flat)
+    q_value[order] = sorted_q
+    return np.clip(q_value, 0, 1).reshape(p_value.shape)

@@ -1,32 +1,36 @@
 """Step 4: p-values of every (train, test) pair as CSV files, their summary, and the figures that show them."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment
-from tda.figures.analysis import draw_histograms
 from tda.figures.examples import Gallery, draw_example
+from tda.figures.histograms import draw_histograms
 from tda.figures.saving import save_figure, save_picture
+from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import Scores, methods_on_disk
+from tda.scores.six_digits import csv_text
 from tda.scores.tables import write_table
 from tda.settings import ComputePvalues
 from tda.statistics.extremes import choose_examples, majority
-from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics
-from tda.system.files import write_text
+from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics, require_enough_seeds
+from tda.system.files import write_bytes
+from tda.system.threads import in_threads
 from tda.training.ensembles import predicted_labels
 from tda.training.study import open_study
 
 MOST_CHECKPOINTS = 5
-_DIGITS = "%.6g"
 
 
 def main(settings: ComputePvalues) -> str:
-    """Write all tables and figures of the step; returns the closing line.
+    """Write all tables and figures of the step, once everything that they need was read; returns the closing line.
 
     Raises UserError if the experiment or its scores are missing, damaged, of fewer than three seeds, or of other data.
     """
@@ -34,18 +38,22 @@ def main(settings: ComputePvalues) -> str:
     folder = study.results
     checkpoints = read_checkpoints(study.experiment)
     with study.step("p-values", vars(settings)) as record:
-        most_averaged, rows, seed_ids = [], [], set()
-        for name in methods_on_disk(folder):
+        names, seed_ids = methods_on_disk(folder), set()
+
+        def load(name: str) -> Scores:
             scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
-            record.made_from[name] = score_identity(study.experiment, name)
-            for statistics in statistics_by_checkpoints(scores):
-                _write_pair_tables(folder, scores, statistics)
-                rows.append(summary_row(statistics))
-            most_averaged.append(statistics)
-            seed_ids |= set(scores.seed_ids)
-        _write_summaries(folder, rows)
-        save_figure(draw_histograms(most_averaged), folder.path / "pvalue_histograms")
+            require_enough_seeds(scores)
+            record.made_from[name] = score_identity(study.experiment, name, scores)
+            seed_ids.update(scores.seed_ids)
+            return scores
+
+        checked = check_all(names, load)
         gallery = Gallery(study.task, study.train, study.test, majority(predicted_labels(study, sorted(seed_ids))))
+        written = in_threads(partial(_write_pair_tables, folder), checked)
+        statistics = list(tqdm(written, total=len(names), desc="writing p-values", delay=2))
+        _write_summaries(folder, [row for rows, _ in statistics for row in rows])
+        most_averaged = [last for _, last in statistics]
+        save_figure(draw_histograms(most_averaged), folder.path / "pvalue_histograms")
         pictures = _write_pictures(folder, gallery, most_averaged)
         record.files = [*_tables(folder, most_averaged), *(folder.path / name for name in pictures)]
     return (
@@ -67,26 +75,20 @@ def statistics_by_checkpoints(scores: Scores) -> Iterator[PairStatistics]:
         yield pair_statistics(scores, num_checkpoints)
 
 
-def pair_table(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray) -> str:
-    """CSV text of values (n_train, n_test) with six digits: a row a training index, a column a test index.
-
-    pandas.read_csv(file, index_col="train_idx") reads it. Formatting a row at once is five times as fast as pandas.
-    """
-    row_format = ",".join(["%d"] + [_DIGITS] * len(test_indices))
-    lines = [",".join(["train_idx", *map(str, test_indices.tolist())])]
-    lines += [row_format % (index, *row) for index, row in zip(train_indices.tolist(), values.tolist(), strict=True)]
-    return "\n".join(lines) + "\n"
-
-
-def _write_pair_tables(folder: ResultsFolder, scores: Scores, statistics: PairStatistics) -> None:
-    tables = {
-        "pvalues": statistics.p_value,
-        "qvalues": statistics.q_value,
-        "pvalues_single_draw": statistics.single_draw_p_value,
-    }
-    for kind, values in tables.items():
-        path = folder.path / f"{kind}_{scores.method}_across_{statistics.num_checkpoints}_ckpts.csv"
-        write_text(path, pair_table(values, scores.train_indices, scores.test_indices))
+def _write_pair_tables(folder: ResultsFolder, scores: Scores) -> tuple[list[dict], PairStatistics]:
+    """Write a method's tables; returns its lines of summary.csv, and its statistics over the most checkpoints."""
+    rows = []
+    for statistics in statistics_by_checkpoints(scores):
+        tables = {
+            "pvalues": statistics.p_value,
+            "qvalues": statistics.q_value,
+            "pvalues_single_draw": statistics.single_draw_p_value,
+        }
+        for kind, values in tables.items():
+            path = folder.path / f"{kind}_{scores.method}_across_{statistics.num_checkpoints}_ckpts.csv"
+            write_bytes(path, csv_text(values, scores.train_indices.tolist(), scores.test_indices.tolist(), "train_idx"))
+        rows.append(summary_row(statistics))
+    return rows, statistics
 
 
 def summary_row(statistics: PairStatistics) -> dict[str, str | int | float]:

@@ -1,20 +1,23 @@
 """Step 5: how far the methods agree on the mean, the spread and the p-value of every (train, test) pair."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 import pandas as pd
+from tqdm import tqdm
 
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment, step
-from tda.figures.analysis import draw_correlations
+from tda.figures.correlations import draw_correlations
 from tda.figures.saving import save_figure
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
-from tda.scores.score_files import check_comparable, methods_on_disk
+from tda.scores.score_files import Scores, check_comparable, methods_on_disk
 from tda.scores.tables import write_table
 from tda.settings import CorrelationAnalysis
 from tda.statistics.correlation import pearson, spearman
 from tda.statistics.pair_statistics import PairStatistics, pair_statistics
 from tda.system.errors import UserError
+from tda.system.threads import in_threads
 
 _STATISTICS = {
     "mean": ("mean", "mean score over seeds"),
@@ -39,13 +42,15 @@ def main(settings: CorrelationAnalysis) -> str:
         names = methods_on_disk(folder)
         if len(names) < 2:
             raise UserError(f"a correlation needs two methods, but {folder.path} has scores of {names[0]} alone; score another")
-        methods, first = [], fresh_scores(checkpoints, names[0], num_seeds=settings.num_seeds)
-        for name in names:
-            scores = first if name == names[0] else fresh_scores(checkpoints, name, num_seeds=settings.num_seeds)
-            record.made_from[name] = score_identity(experiment, name)
-            check_comparable(first, scores)
-            methods.append(pair_statistics(scores, min(num_checkpoints, len(scores.epochs))))
-        hashes |= first.metadata["data"]
+
+        def load(name: str) -> Scores:
+            scores = fresh_scores(checkpoints, name, num_seeds=settings.num_seeds)
+            record.made_from[name] = score_identity(experiment, name, scores)
+            hashes.update(scores.metadata["data"])
+            return scores
+
+        loaded = _comparable(map(load, tqdm(names, desc="reading scores", delay=2)))
+        methods = list(in_threads(partial(_statistics, num_checkpoints), loaded))
         for short, (field, title) in _STATISTICS.items():
             _write_correlations(folder, short, title, methods, field)
         record.files = sorted(folder.path.glob("correlation_*"))
@@ -53,6 +58,19 @@ def main(settings: CorrelationAnalysis) -> str:
         f"wrote correlations of {len(names)} methods over the last {methods[0].num_checkpoints} checkpoints, as "
         f"correlation_*.csv, .png and .pdf, to {folder.path}"
     )
+
+
+def _comparable(methods: Iterable[Scores]) -> Iterator[Scores]:
+    """The same, each checked against the first; raises UserError as check_comparable does."""
+    first = None
+    for scores in methods:
+        first = first or scores
+        check_comparable(first, scores)
+        yield scores
+
+
+def _statistics(num_checkpoints: int, scores: Scores) -> PairStatistics:
+    return pair_statistics(scores, min(num_checkpoints, len(scores.epochs)))
 
 
 def _write_correlations(folder: ResultsFolder, short: str, title: str, methods: Sequence[PairStatistics], field: str) -> None:

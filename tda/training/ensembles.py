@@ -14,6 +14,7 @@ from tda.models.model_state import read_state, write_state
 from tda.scores.fresh_scores import remove_outdated
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.workers import in_order
 from tda.training.checkpoints import save_checkpoint
 from tda.training.evaluation import evaluate
 from tda.training.many_models import train_many
@@ -70,9 +71,15 @@ def members_in_memory(study: Study, seed_ids: Sequence[int]) -> list[Member]:
 
 def predicted_labels(study: Study, seed_ids: Sequence[int]) -> np.ndarray:
     """Labels (seeds, n_test) int64 that the last checkpoint of each seed predicts."""
-    members = [load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids]
+    members = built([load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids])
     inputs = members[0].study.inputs(study.test)
-    return np.stack([evaluate(member.model, study.task.objective, inputs).predictions.numpy() for member in members])
+
+    def predict(number: int) -> np.ndarray:
+        return evaluate(members[number].model, study.task.objective, inputs).predictions.numpy()
+
+    # On a CPU members are evaluated beside each other, each with one thread, as they are scored.
+    numbers = range(len(members))
+    return np.stack(list(map(predict, numbers) if study.device.type == "cuda" else in_order(predict, len(numbers))))
 
 
 def _is_trained(study: Study, seed_id: int, epochs: Sequence[int]) -> bool:

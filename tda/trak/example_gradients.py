@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.gradient_kernel import BLOCK_SIZE
-from tda.gradients.gradient_plan import GradientPlan, plan_gradients, refuse_batch_statistics, selected_shapes
-from tda.gradients.recorded_pass import evaluation
+from tda.gradients.gradient_plan import GradientPlan, plan_gradients
+from tda.gradients.selected_parameters import refuse_batch_statistics, selected_shapes
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen, parts_of
 from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput

@@ -12,8 +12,8 @@ from tiny_model import explicit_gauss_newton, naive_gradients, score
 from tda.curvature import s_test_files
 from tda.curvature.dual_gauss_newton import dual_gauss_newton
 from tda.curvature.s_test_files import score_new_examples, write_s_test
-from tda.methods import method_named
 from tda.methods.lissa import lissa_operators
+from tda.methods.registry import load_method
 from tda.system.errors import UserError
 from tda.system.tensor_heads import read_info
 
@@ -47,7 +47,7 @@ def test_scores_of_new_examples_are_the_closed_form(tiny, path: Path, monkeypatc
 def test_scores_of_the_training_examples_are_those_of_the_method(ensemble: Ensemble, path: Path, method: str):
     (member,) = ensemble.members(15)
     if method == "if":
-        damping = method_named("if").settings["damping"]
+        damping = load_method("if").settings["damping"]
         inverse = dual_gauss_newton(member.model, member.objective, ensemble.train, damping).inverse
     else:
         inverse = lissa_operators(member, ensemble.train, 5e-3, 1e4, 8)[0]

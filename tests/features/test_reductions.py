@@ -5,7 +5,6 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from tda.features.reductions import area_under_curve, centre_of_mass, largest_inside, mass_share, reduce_channels
-from tda.statistics.intervals import jackknife, over_seeds
 from tda.system.errors import UserError
 
 MAPS = torch.tensor([[[1.0, -2.0]], [[-3.0, 1.0]], [[2.0, 2.0]]])
@@ -46,12 +45,3 @@ def test_mass_and_largest_value_in_a_region():
     assert mass_share(maps, region).tolist() == [0.75, 0.25, 0.25]
     assert largest_inside(maps[:2], region).tolist() == [1, 0]
     assert centre_of_mass(maps[:2]).tolist() == [[0, 0.25], [0.25, 0.75]]
-
-
-def test_intervals_of_a_mean_agree_and_widen_without_seeds():
-    values = torch.tensor([1.0, 2.0, 4.0, 3.0], dtype=torch.float64)
-    plain = over_seeds(values.numpy())
-    assert plain.value == 2.5 and plain.low < 2.5 < plain.high
-    left_out = jackknife(values, lambda mean: mean)
-    torch.testing.assert_close(torch.tensor([left_out.low, left_out.high]), torch.tensor([plain.low, plain.high]))
-    assert over_seeds(values[:1].numpy()).low != over_seeds(values[:1].numpy()).low

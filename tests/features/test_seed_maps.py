@@ -1,4 +1,4 @@
-"""Maps over seeds and checkpoints, the maps of one image, and which examples are chosen."""
+"""Maps over seeds and checkpoints, and what the seeds agree on."""
 
 from copy import deepcopy
 
@@ -8,11 +8,8 @@ import torch
 from tiny_model import explicit_gauss_newton, naive_gradients
 
 from tda.curvature.products import unflatten
-from tda.data.splits import Split
-from tda.features.baselines import grad_cam, input_gradients
 from tda.features.influence_maps import Pairs, Smoothing, influence_maps
 from tda.features.seed_maps import MapSettings, maps_of_model, maps_of_seeds, pixel_statistics
-from tda.features.selection import chosen_tests, most_helpful
 from tda.system.errors import UserError
 
 PAIRS = Pairs(torch.tensor([0, 4, 8]), torch.tensor([11, 2, 11]))
@@ -43,8 +40,8 @@ def test_maps_of_grad_cos_are_right_where_a_network_is_sure(tiny):
     model = deepcopy(members[-1].model)
     with torch.no_grad():
         model[-1].weight.mul_(100)
-    single = [Split(split.inputs.float(), split.labels, split.indices) for split in (train, test)]
-    double = [Split(split.inputs.double(), split.labels, split.indices) for split in single]
+    single = [split.cast(torch.float32) for split in (train, test)]
+    double = [split.cast(torch.float64) for split in single]
     pairs = Pairs(torch.arange(9), torch.arange(9))
     expected = maps_of_model(deepcopy(model).float().double(), *double, pairs, MapSettings())
     found = maps_of_model(deepcopy(model).float(), *single, pairs, MapSettings())
@@ -79,44 +76,3 @@ def test_a_map_that_is_not_a_number_is_refused(tiny):
     train.inputs[4, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match="not finite"):
         list(maps_of_seeds([[lambda: members[0].model]], train, test, PAIRS, MapSettings()))
-
-
-def test_input_gradients_are_those_of_each_image_alone(tiny):
-    _, test, members = tiny
-    found = input_gradients(members[0].model, test.inputs, test.labels)
-    for position in (0, 7):
-        alone = input_gradients(members[0].model, test.inputs[position : position + 1], test.labels[position : position + 1])
-        torch.testing.assert_close(found[position], alone[0])
-
-
-def test_grad_cam_is_the_weighted_sum_of_the_last_convolutions_channels(tiny):
-    pytest.importorskip("captum")
-    _, test, members = tiny
-    model = members[0].model
-    found = grad_cam(model, test.inputs[:2], test.labels[:2])
-    activations = model[0](test.inputs[:2]).detach().requires_grad_()
-    logits = model[1:](activations).gather(1, test.labels[:2, None])
-    weights = torch.autograd.grad(logits.sum(), activations)[0].mean((2, 3), keepdim=True)
-    small = (weights * activations.detach()).sum(1, keepdim=True).relu()
-    expected = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)[:, 0]
-    torch.testing.assert_close(found, expected)
-
-
-def test_rules_choose_test_examples():
-    indices, wrong = torch.tensor([5, 9, 2, 7]), np.array([False, True, False, True])
-    scores = np.stack([np.array([[1.0, 1, 1, 1]]), np.array([[1.1, 3, 2, 1.01]])])
-    assert chosen_tests("misclassified", 1, indices, wrong, scores).tolist() == [1]
-    assert chosen_tests("reliable", 2, indices, wrong, scores).tolist() == [3, 0]
-    assert chosen_tests("spread", 2, indices, wrong, scores).tolist() == [0, 3]
-    assert chosen_tests("2,5", 9, indices, wrong, scores).tolist() == [2, 0]
-    for rule, words in (("best", "unknown rule best"), ("2,4", "test example 4 is not")):
-        with pytest.raises(UserError, match=words):
-            chosen_tests(rule, 1, indices, wrong, scores)
-    with pytest.raises(UserError, match="misclassified"):
-        chosen_tests("misclassified", 1, indices, np.zeros(4, bool), scores)
-
-
-def test_the_most_helpful_training_examples_come_first():
-    mean = np.array([[0.1, 5.0], [0.3, -1.0], [0.2, 6.0]])
-    pairs = most_helpful(mean, torch.tensor([1, 0]), 2)
-    assert pairs.train.tolist() == [2, 0, 1, 2] and pairs.test.tolist() == [1, 1, 0, 0]

@@ -9,10 +9,11 @@ from tda.data.splits import Split
 from tda.features.influence_maps import Pairs
 from tda.features.truth_test import SHARES, Importance, loss_changes, truth_table
 from tda.figures.map_truth import draw_truth
-from tda.models.families import new_model
+from tda.gradients.objectives import Classification
 from tda.models.model_state import write_state
 from tda.steps.map_truth_test import _ranks, clearly_better
-from tda.training.many_models import evaluate, make_optimizer, training_step
+from tda.training.evaluation import evaluate
+from tda.training.training_step import make_optimizer, training_step
 
 PAIRS = Pairs(torch.tensor([0, 3, 2, 5]), torch.tensor([4, 4, 1, 1]))
 
@@ -34,12 +35,12 @@ def test_a_change_is_that_of_one_step_on_images_with_pixels_at_the_mean(ensemble
                 inside = ranks >= bound
                 image[0, ~inside if protocol == "keep" else inside] = mean
             batch = Split(images, ensemble.train.labels[PAIRS.train[rows]], torch.arange(2))
-            model = new_model(member.family, member.task, 0)
+            model = member.study.new_model()
             optimizer = make_optimizer(model, member.plan)
             write_state(member.state, model, optimizer)
-            training_step(model, optimizer, batch, torch.arange(2), None)
-            one = Split(ensemble.test.inputs[test : test + 1], ensemble.test.labels[test : test + 1], torch.tensor([0]))
-            expected = evaluate(member.model, one).losses - evaluate(model, one).losses
+            training_step(model, optimizer, Classification(), batch, torch.arange(2), None)
+            one = ensemble.test[test : test + 1]
+            expected = evaluate(member.model, Classification(), one).losses - evaluate(model, Classification(), one).losses
             torch.testing.assert_close(found[protocol, "map", share][position], expected[0], rtol=1e-3, atol=1e-6)
 
 

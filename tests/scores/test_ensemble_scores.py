@@ -48,7 +48,7 @@ def test_file_beside_the_members_files(ensemble: Ensemble):
     assert not EXPERIMENT.results.ensemble_score_file("grad_dot").exists()
     shutil.rmtree(EXPERIMENT.results.score_folder("grad_dot"))
     before = path.read_bytes()
-    assert str(path) in write_ensemble_scores(EXPERIMENT.results, "trak") and path.read_bytes() == before
+    assert str(path) in write_ensemble_scores(EXPERIMENT, "trak") and path.read_bytes() == before
     values, train_indices, test_indices, metadata = load_score_file(path)
     assert values.shape == (6, 150) and len(train_indices) == 6 and len(test_indices) == 150
     assert metadata["seed_id"] == [0, 1, 2] and metadata["epoch"] == [11, 12, 13, 14, 15]

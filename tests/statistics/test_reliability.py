@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from tda.figures.reliability import draw_reliability
 from tda.statistics.pair_statistics import PairStatistics, benjamini_hochberg, mean_and_std, signal_to_noise, t_test
 from tda.statistics.reliability import PARTS, chosen_pairs, rows_of_pairs, rows_of_test_examples
 from tda.statistics.retraining_effect import mean_with_minus_without
@@ -79,12 +78,3 @@ def test_without_any_reliable_pair_there_is_no_correlation():
     assert rows["reliable"]["share"] == 0 and rows["reliable"]["lds"] == 0
     assert np.isnan(rows["reliable"]["correlation_with_effect"]) and np.isnan(rows["reliable"]["correlation_low"])
     assert all(np.isnan(row["correlation"]) for row in rows_of_test_examples(statistics, masks, margins))
-
-
-def test_figure_has_a_point_for_every_row():
-    statistics, masks, margins = planted(np.full(TEST, 1.0))
-    pairs = pd.DataFrame(rows_of_pairs(statistics, masks, margins))
-    tests = pd.DataFrame(rows_of_test_examples(statistics, masks, margins))
-    left, right = draw_reliability(pairs, tests).axes
-    assert [len(container[0].get_xdata()) for container in left.containers] == [1] * len(pairs)
-    np.testing.assert_allclose(np.asarray(right.containers[0][0].get_xdata(), float), tests["share_reliable"].to_numpy(float))

@@ -14,8 +14,7 @@ from torchvision.models import get_model
 from tda.features.influence_maps import Pairs, Smoothing
 from tda.features.photographs import VOC_CLASSES
 from tda.features.seed_maps import MapSettings, maps_of_seeds
-from tda.features.subjects import Subject, ensemble_subject, gradient_scores, last_members, predictions, scores_on_disk
-from tda.methods.registry import load_method
+from tda.features.subjects import ensemble_subject, gradient_scores, last_members, predictions
 from tda.steps.feature_attribution import main, photographs_of
 from tda.system.arguments import parse
 from tda.system.errors import UserError
@@ -52,10 +51,6 @@ def photographs(root: Path) -> list:
     return [word for name, value in arguments.items() for word in (f"--{name}", value)]
 
 
-def subject_of(ensemble: Ensemble, num_checkpoints: int, num_seeds: int | None) -> Subject:
-    return ensemble_subject(last_members(ensemble.study, num_checkpoints, ensemble.study.seed_ids(None, num_seeds)))
-
-
 @pytest.mark.parametrize("ensemble", ["cnn", "vit"], indirect=True)
 def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
     arguments = ["--model", ensemble.study.experiment.model, "--num_per_class", 2, "--tests", "spread"]
@@ -64,7 +59,7 @@ def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
     done = run_script("run_feature_attribution.py", *arguments, root=ensemble.root)
     assert done.returncode == 0, done.stderr
     folder = ensemble.study.experiment.results.path / "feature_attribution"
-    subject = subject_of(ensemble, 2, None)
+    subject = ensemble_subject(last_members(ensemble.study, 2, ensemble.study.seed_ids()))
     assert subject.train.inputs.shape == (6, 1, 28, 28)
     with np.load(folder / "maps_grad_cos.npz") as found:
         train = [subject.train.indices.tolist().index(index) for index in found["train_idx"]]
@@ -84,35 +79,6 @@ def test_an_ensembles_maps_are_written_and_right(ensemble: Ensemble):
 
 def found_indices(indices: torch.Tensor, positions: torch.Tensor) -> list[int]:
     return indices[positions].tolist()
-
-
-@pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
-def test_a_vision_transformer_is_explained_by_pixels(ensemble: Ensemble):
-    subject = subject_of(ensemble, 1, 1)
-    model = subject.seeds[0][0]()
-    # The members' own inputs are embedded tokens.
-    assert ensemble.train.inputs.dim() == 3
-    torch.testing.assert_close(model(subject.train.inputs), model(ensemble.train.inputs))
-    found = subject.train.inputs * torch.tensor(subject.std).view(-1, 1, 1) + torch.tensor(subject.mean).view(-1, 1, 1)
-    torch.testing.assert_close(found, ensemble.study.train.inputs, atol=1e-6, rtol=0)
-
-
-def test_a_number_of_seeds_below_one_is_refused(ensemble: Ensemble):
-    with pytest.raises(UserError, match="--num_seeds 0 is out of range"):
-        subject_of(ensemble, 1, 0)
-
-
-def test_gradient_scores_are_those_of_the_registered_method(ensemble: Ensemble):
-    subject = subject_of(ensemble, 1, 1)
-    (member,) = ensemble.members(15)
-    for name, cosine in (("grad_cos", True), ("grad_dot", False)):
-        (expected,) = load_method(name).score([member], subject.train, subject.test, {})
-        np.testing.assert_allclose(gradient_scores(subject, cosine)[0], expected.scores, rtol=1e-5)
-
-
-def test_scores_must_be_there(ensemble: Ensemble):
-    with pytest.raises(UserError, match="run the scoring script of loo, or use --chosen_by gradients"):
-        scores_on_disk(subject_of(ensemble, 1, None), "loo", 1)
 
 
 def test_class_folders_and_a_torchvision_network(photographs: list, root: Path):

@@ -7,7 +7,6 @@ from conftest import EXPERIMENT, Ensemble, assert_refused, run_here, run_script
 from scipy.stats import spearmanr
 
 from tda.experiments.manifest import read_manifest
-from tda.figures.linear_datamodeling_score import draw_lds
 from tda.scores.score_files import load_scores
 from tda.steps.lds_evaluation import seconds_of_member
 from tda.training.retrainings import RetrainingStore
@@ -64,13 +63,6 @@ def test_seconds_come_from_the_manifest(judged: Ensemble):
     scoring = steps["scoring trak"]["wall_seconds"]
     assert seconds_of_member(EXPERIMENT.results, "trak") == pytest.approx((steps["training"]["wall_seconds"] + scoring) / 3)
     assert np.isnan(seconds_of_member(EXPERIMENT.results, "nobody"))
-
-
-def test_figure_of_members_whose_training_is_not_in_the_manifest():
-    rows = [{"method": "trak", "members": size, "lds": 0.4, "low": 0.3, "high": 0.5, "seconds": np.nan} for size in (1, 2)]
-    figure = draw_lds(pd.DataFrame(rows))
-    figure.canvas.draw()
-    assert figure.axes[0].get_xlabel() == "members"
 
 
 def test_script(judged: Ensemble):

@@ -1,0 +1,119 @@
+"""Figures of tables: every row is a point, with its interval, at its place."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tda.features.truth_test import SHARES
+from tda.figures.linear_datamodeling_score import draw_lds
+from tda.figures.map_truth import draw_truth
+from tda.figures.reliability import draw_reliability
+from tda.figures.removal import draw_removal
+from tda.figures.shortcut import draw_merits
+
+
+def points_of(panel) -> dict[str, list[list[float]]]:
+    """Label of each curve with error bars -> its points' coordinates, as drawn."""
+    return {bars.get_label(): np.asarray(bars[0].get_xydata()).tolist() for bars in panel.containers}
+
+
+def interval_ends(bars) -> list[list[float]]:
+    """Both ends of each interval of a curve, along its own axis."""
+    (lines,) = bars[2]
+    along = 1 if bars.has_yerr else 0
+    return [segment[:, along].tolist() for segment in lines.get_segments()]
+
+
+def test_lds_stands_against_seconds_with_the_ceiling_as_a_line():
+    rows = [
+        {"method": "trak", "members": 1, "lds": 0.4, "low": 0.3, "high": 0.45, "seconds": 2.0},
+        {"method": "trak", "members": 2, "lds": 0.5, "low": 0.4, "high": 0.55, "seconds": 4.0},
+        {"method": "loo", "members": 1, "lds": 0.1, "low": 0.0, "high": 0.2, "seconds": 9.0},
+        {"method": "random", "members": 0, "lds": 0.01, "low": -0.1, "high": 0.1, "seconds": np.nan},
+        {"method": "retraining", "members": 0, "lds": 0.9, "low": 0.8, "high": 0.95, "seconds": np.nan},
+    ]
+    (panel,) = draw_lds(pd.DataFrame(rows)).axes
+    assert points_of(panel) == {"LOO": [[9.0, 0.1]], "TRAK": [[2.0, 0.4], [4.0, 0.5]]}
+    np.testing.assert_allclose(interval_ends(panel.containers[1]), [[0.3, 0.45], [0.4, 0.55]])
+    (ceiling,) = [line for line in panel.lines if line.get_label() == "noise ceiling"]
+    assert set(ceiling.get_ydata()) == {0.9}
+    assert panel.get_xlabel() == "seconds of training and scoring" and panel.get_xscale() == "log"
+
+
+def test_lds_stands_against_members_where_no_time_is_known():
+    rows = [{"method": "trak", "members": size, "lds": 0.4, "low": 0.3, "high": 0.5, "seconds": np.nan} for size in (1, 2)]
+    figure = draw_lds(pd.DataFrame(rows))
+    figure.canvas.draw()
+    (panel,) = figure.axes
+    assert panel.get_xlabel() == "members" and points_of(panel) == {"TRAK": [[1.0, 0.4], [2.0, 0.4]]}
+
+
+def test_reliability_has_a_point_for_every_row():
+    methods, choices = ("loo", "trak"), ("all", "reliable", "others")
+    pairs = [
+        {"method": method, "pairs": choice, "lds": number + 0.1 * place, "low": -1.0, "high": 3.0}
+        for number, method in enumerate(methods)
+        for place, choice in enumerate(choices)
+    ]
+    tests = [
+        {"method": method, "share_reliable": quarter / 4, "lds": number + quarter / 8, "low": 0.0, "high": 2.0}
+        for number, method in enumerate(methods)
+        for quarter in range(4)
+    ]
+    left, right = draw_reliability(pd.DataFrame(pairs), pd.DataFrame(tests)).axes
+    for place, choice in enumerate(choices):
+        expected = [[number + 0.15 * (place - 1), number + 0.1 * place] for number in range(2)]
+        np.testing.assert_allclose(points_of(left)[choice], expected)
+    assert [label.get_text() for label in left.get_xticklabels()] == ["LOO", "TRAK"]
+    assert points_of(right) == {
+        title: [[quarter / 4, number + quarter / 8] for quarter in range(4)] for number, title in enumerate(("LOO", "TRAK"))
+    }
+    np.testing.assert_allclose(interval_ends(right.containers[0]), [[0, 2]] * 4)
+
+
+def test_truth_is_drawn_for_each_protocol_against_the_share_of_pixels():
+    table = pd.DataFrame(
+        {"protocol": protocol, "pixels": order, "share": share, "loss_change": sign * factor * share, "low": -2.0, "high": 2.0}
+        for protocol, sign in (("keep", 1), ("delete", -1))
+        for order, factor in (("map", 1.0), ("random", 0.5))
+        for share in SHARES
+    )
+    figure = draw_truth(table)
+    for panel, sign in zip(figure.axes, (1, -1), strict=True):
+        by_map, random, whole = panel.lines
+        for line, name, factor in ((by_map, "by the map", 1.0), (random, "at random", 0.5)):
+            assert line.get_label() == name
+            np.testing.assert_allclose(line.get_xdata(), 100 * np.array(SHARES))
+            np.testing.assert_allclose(line.get_ydata(), sign * factor * np.array(SHARES))
+        np.testing.assert_allclose(whole.get_ydata(), 0.75)
+
+
+def test_removal_is_a_curve_for_each_method():
+    rows = [
+        {"method": method, "removed": removed, "margin_fall": fall, "low": fall - 0.1, "high": fall + 0.2}
+        for method, removed, fall in (("random", 5, 0.1), ("random", 25, 0.3), ("grad_dot", 5, 1.0), ("grad_dot", 25, 2.0))
+    ]
+    (panel,) = draw_removal(pd.DataFrame(rows)).axes
+    assert points_of(panel) == {"Grad-Dot": [[5, 1.0], [25, 2.0]], "random": [[5, 0.1], [25, 0.3]]}
+    np.testing.assert_allclose(interval_ends(panel.containers[0]), [[0.9, 1.2], [1.9, 2.2]])
+
+
+def test_merits_are_points_for_single_seeds_and_for_their_mean_map():
+    region = torch.zeros(4, 5, dtype=torch.bool)
+    region[:2, 0] = True
+    described = {"models": "with the patch", "map": "grad_cos", "training_images": "influential", "smoothed": True}
+    rows = []
+    for averaged, area in ((False, 0.6), (True, 0.8)):
+        row = {**described, "seeds_averaged": averaged}
+        for merit, value in (("area_under_curve", area), ("mass_share", area / 2), ("largest_inside", area / 4)):
+            row |= {merit: value, f"{merit}_low": value - 0.1, f"{merit}_high": value + 0.1}
+        rows.append(row)
+    figure = draw_merits(pd.DataFrame(rows), region)
+    for panel, factor, chance in zip(figure.axes, (1, 1 / 2, 1 / 4), (0.5, 0.1, 0.1), strict=True):
+        single, mean = panel.containers
+        assert (single.get_label(), mean.get_label()) == ("a single seed", "mean over seeds")
+        np.testing.assert_allclose([single[0].get_xdata(), mean[0].get_xdata()], [[0.6 * factor], [0.8 * factor]])
+        np.testing.assert_allclose(interval_ends(mean), [[0.8 * factor - 0.1, 0.8 * factor + 0.1]])
+        (line,) = [line for line in panel.lines if line.get_label() == "chance"]
+        np.testing.assert_allclose(line.get_xdata(), chance)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Grad-Cos, smoothed"]

@@ -1,0 +1,120 @@
+"""Pictures of single attributions: the numbers beside an example, and the example as its kind shows it to a person."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_texts import CLASSES, TOKENS, encode
+
+from tda.data.kinds import ImageKind, ImageTextKind
+from tda.data.splits import Split
+from tda.data.tasks import task_named
+from tda.figures.examples import Gallery, draw_example
+from tda.statistics.pair_statistics import PairStatistics
+from tda.system.inputs import chosen
+
+TEXTS = ["the cat sleeps fast well here", "a dog runs", "the bird sings now"]
+PREDICTED = np.array([0, 1, 2, 0, 1, 1])
+
+
+def random_statistics(num_train: int = 12, num_test: int = 6) -> PairStatistics:
+    generator = np.random.default_rng(0)
+    mean, q_value = generator.normal(size=(num_train, num_test)), generator.random((num_train, num_test))
+    return PairStatistics("loo", 4, 5, mean, np.ones_like(mean), np.ones_like(mean), q_value, q_value, q_value)
+
+
+def gallery_of_images(task_name: str) -> Gallery:
+    task, generator = task_named(task_name), torch.Generator().manual_seed(0)
+    shape = (task.kind.channels, task.kind.size, task.kind.size)
+    splits = [
+        Split(torch.randn(count, *shape, generator=generator), torch.arange(count) % 3, 100 + torch.arange(count))
+        for count in (12, 6)
+    ]
+    return Gallery(task, *splits, predicted=PREDICTED)
+
+
+def texts(count: int) -> dict[str, torch.Tensor]:
+    """Texts in turn."""
+    return chosen(encode(TEXTS), torch.arange(count) % 3)
+
+
+def test_an_example_shows_its_numbers_and_the_images_before_normalisation():
+    gallery, method = gallery_of_images("cifar10"), random_statistics()
+    figure = draw_example(gallery, [method], position=5)
+    test_panel, *training_panels = figure.axes
+    pixels = gallery.test.inputs[5].numpy().transpose(1, 2, 0) * 0.5 + 0.5
+    np.testing.assert_allclose(test_panel.images[0].get_array(), pixels.clip(0, 1), atol=1e-6)
+    assert test_panel.get_title() == "test #105"
+    assert test_panel.texts[0].get_text() == "class: bird\npredicted: automobile"
+    best = int(method.mean[:, 5].argmax())
+    assert training_panels[0].get_title() == f"{gallery.task.class_names[best % 3]} (#{100 + best})"
+    assert training_panels[0].texts[0].get_text() == (
+        f"mean {method.mean[best, 5]:.3g}\nstd {method.std[best, 5]:.3g}\nq {method.q_value[best, 5]:.3g}"
+    )
+
+
+def test_a_grey_image_is_drawn_on_the_scale_from_black_to_white():
+    gallery = gallery_of_images("digits3")
+    (image,) = draw_example(gallery, [random_statistics()], position=0).axes[0].images
+    assert image.cmap.name == "gray" and image.get_clim() == (0, 1)
+    np.testing.assert_allclose(image.get_array(), gallery.test.inputs[0, 0].clamp(0, 1), atol=1e-6)
+
+
+def test_an_example_of_a_text_task_is_shown_as_its_text():
+    train, test = (Split(texts(count), torch.arange(count) % 3, 100 + torch.arange(count)) for count in (12, 6))
+    method = random_statistics()
+    figure = draw_example(Gallery(CLASSES, train, test, PREDICTED), [method], position=3)
+    test_panel, *training_panels = figure.axes
+    assert not any(panel.images for panel in figure.axes)
+    shown, caption = (text.get_text() for text in test_panel.texts)
+    # A line holds 24 characters.
+    assert shown == "the cat sleeps fast well\nhere" and caption == "class: cat\npredicted: cat"
+    best = int(method.mean[:, 3].argmax())
+    assert training_panels[0].texts[0].get_text().replace("\n", " ") == TEXTS[best % 3]
+    assert training_panels[0].get_title() == f"{CLASSES.class_names[best % 3]} (#{100 + best})"
+    assert training_panels[0].texts[1].get_text().startswith(f"mean {method.mean[best, 3]:.3g}\n")
+
+
+def test_a_long_text_is_cut_and_a_dollar_is_no_formula():
+    kind = replace(CLASSES.kind, decode=lambda tokens: "costs $5 or $6 " + "and so on " * 40)
+    splits = [Split(texts(count), torch.zeros(count, dtype=torch.int64), torch.arange(count)) for count in (12, 6)]
+    figure = draw_example(Gallery(replace(CLASSES, kind=kind), *splits, PREDICTED), [random_statistics()], position=0)
+    figure.canvas.draw()
+    text = figure.axes[0].texts[0]
+    assert text.get_text().startswith("costs $5 or $6 and so on") and text.get_text().endswith("…")
+    assert len(text.get_text()) <= 190 and not text.get_parse_math()
+
+
+def test_an_example_of_a_language_model_has_no_label_in_words():
+    train, test = (
+        Split(inputs, TOKENS.objective.labels(inputs, None), 100 + torch.arange(count))
+        for count, inputs in ((count, texts(count)) for count in (12, 6))
+    )
+    right = test.labels.clone()
+    right[4, 2] = 0
+    gallery = Gallery(TOKENS, train, test, predicted=right.numpy())
+    assert gallery.wrong.tolist() == [False, False, False, False, True, False]
+    method = random_statistics()
+    test_panel, training_panel, *_ = draw_example(gallery, [method], position=4).axes
+    assert [text.get_text() for text in test_panel.texts] == ["a dog runs", ""]
+    assert training_panel.get_title() == f"(#{100 + int(method.mean[:, 4].argmax())})"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_picture_with_a_text_shows_both(channels: int):
+    image = ImageKind(channels, 4, mean=(0.5,) * channels, std=(0.25,) * channels)
+    task = replace(CLASSES, kind=ImageTextKind(image, CLASSES.kind))
+    generator = torch.Generator().manual_seed(0)
+    train, test = (
+        Split(
+            {"pixel_values": torch.randn(count, channels, 4, 4, generator=generator), **texts(count)},
+            torch.arange(count) % 3,
+            torch.arange(count),
+        )
+        for count in (12, 6)
+    )
+    panel = draw_example(Gallery(task, train, test, PREDICTED), [random_statistics()], position=1).axes[0]
+    expected = (test.inputs["pixel_values"][1] * 0.25 + 0.5).clamp(0, 1).permute(1, 2, 0).squeeze(2)
+    np.testing.assert_allclose(panel.images[0].get_array(), expected, atol=1e-6)
+    assert panel.texts[0].get_text() == "a dog runs"
