@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.gradient_plan import selected_shapes
 from tda.gradients.projections import Projection
+from tda.gradients.selected_parameters import selected_shapes
+from tda.gradients.single_precision import without_autocast
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
 from tda.trak.abstract_output import AbstractModelOutput, arranged
 from tda.trak.arguments import Positions, parameter_names, usable_model, whole_number
-from tda.trak.batches import Batch, batch_of, count_of, mapped, on_device
+from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.finalizing import Finalizer
 from tda.trak.folder import SaveFolder
 from tda.trak.gradient_computers import AbstractGradientComputer, ComputedGradients, gradients_of, require_gradient_computer
@@ -182,7 +183,7 @@ class TRAKer:
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
         """Compute as always, whatever mode a program is in."""
-        with torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
+        with torch.inference_mode(False), without_autocast(self.device):
             yield
 
     def _settings(self) -> dict[str, object]:
@@ -246,12 +247,11 @@ class TRAKer:
         if not self._rows.lacks(positions, identities):
             return
         with self._undisturbed():
-            # A model may write to what it is given.
             batch = arranged(self.task, on_device(given, self.device))
-            gradients = self._gradients.projected(mapped(batch, Tensor.clone), self._projection)
+            gradients = self._gradients.projected(batch, self._projection)
             out_to_loss = None
             if self._rows.out_to_loss is not None:
-                out_to_loss = _one_each(self._gradients.out_to_loss(mapped(batch, Tensor.clone)), len(positions))
+                out_to_loss = _one_each(self._gradients.out_to_loss(batch), len(positions))
         self._rows.write(positions, identities, gradients, out_to_loss)
 
 

@@ -117,7 +117,7 @@ def test_a_clip_of_transformers(tmp_path: Path):
     found = scores_of(model, checkpoints, train, targets, task=task, save_dir=tmp_path)
     torch.testing.assert_close(found, combined(closed_form(model, checkpoints, task, train, targets, None)))
     parts = dict(model.named_parameters()), dict(model.named_buffers())
-    scaled = CLIPModelOutput(temperature=float(model.logit_scale.exp()), simulated_batch_size=6)
+    scaled = CLIPModelOutput(temperature=model.logit_scale.exp().item(), simulated_batch_size=6)
     scaled._simulated = task._simulated
     q = (each.get_out_to_loss_grad(model, *parts, train[:]) for each in (task, scaled))
     torch.testing.assert_close(*q)
