@@ -18,8 +18,9 @@ def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
 def add_to_table(path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from: str) -> pd.DataFrame:
     """Write rows into a table beside those of others that are there, and return the whole, sorted by the keys.
 
-    A row replaces one with the same keys. Rows that differ in the column `made_from` are of other data or settings and are
-    dropped. Raises UserError if the table that is there is damaged.
+    A row replaces one with the same keys, which are words or integers: other numbers lose digits in the table. Rows that
+    differ in the column `made_from` are of other data or settings and are dropped. Raises UserError if the table that is there
+    is damaged.
     """
     with locked(path):
         if path.exists():

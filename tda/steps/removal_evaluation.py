@@ -50,7 +50,7 @@ def main(settings: RemovalEvaluation) -> str:
         table["times_random"] = table["margin_fall"] / by_chance.loc[table["removed"]].to_numpy()
         record.made_from = {name: score_identity(study.experiment, name) for name in names}
         table["made_from"] = _made_from(study, settings)
-        table = add_to_table(folder.path / "removal.csv", table, ("method", "share"), "made_from")
+        table = add_to_table(folder.path / "removal.csv", table, ("method", "removed"), "made_from")
         save_figure(draw_removal(table), folder.path / "removal")
         record.files = sorted(folder.path.glob("removal.*"))
     return f"wrote removal.csv and removal.png of {len(names)} methods and random removal to {folder.path}"

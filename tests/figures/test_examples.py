@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from tiny_texts import CLASSES, TOKENS, encode
 
 from tda.data.kinds import ImageKind, ImageTextKind
@@ -34,6 +35,12 @@ def gallery_of_images(task_name: str) -> Gallery:
     return Gallery(task, *splits, predicted=PREDICTED)
 
 
+def written(figure: Figure) -> list[str]:
+    """Every text of a figure: those of the test example, two headings and the method's name, then those of its examples."""
+    (canvas,) = figure.axes
+    return [text.get_text() for text in canvas.texts]
+
+
 def texts(count: int) -> dict[str, torch.Tensor]:
     """Texts in turn."""
     return chosen(encode(TEXTS), torch.arange(count) % 3)
@@ -42,21 +49,22 @@ def texts(count: int) -> dict[str, torch.Tensor]:
 def test_an_example_shows_its_numbers_and_the_images_before_normalisation():
     gallery, method = gallery_of_images("cifar10"), random_statistics()
     figure = draw_example(gallery, [method], position=5)
-    test_panel, *training_panels = figure.axes
     pixels = gallery.test.inputs[5].numpy().transpose(1, 2, 0) * 0.5 + 0.5
-    np.testing.assert_allclose(test_panel.images[0].get_array(), pixels.clip(0, 1), atol=1e-6)
-    assert test_panel.get_title() == "test #105"
-    assert test_panel.texts[0].get_text() == "class: bird\npredicted: automobile"
+    shown = figure.axes[0].images
+    np.testing.assert_allclose(shown[0].get_array(), pixels.clip(0, 1), atol=1e-6)
     best = int(method.mean[:, 5].argmax())
-    assert training_panels[0].get_title() == f"{gallery.task.class_names[best % 3]} (#{100 + best})"
-    assert training_panels[0].texts[0].get_text() == (
-        f"mean {method.mean[best, 5]:.3g}\nstd {method.std[best, 5]:.3g}\nq {method.q_value[best, 5]:.3g}"
-    )
+    pixels = gallery.train.inputs[best].numpy().transpose(1, 2, 0) * 0.5 + 0.5
+    np.testing.assert_allclose(shown[1].get_array(), pixels.clip(0, 1), atol=1e-6)
+    test_heading, test_caption, helpful, harmful, title, heading, caption, *_ = written(figure)
+    assert (test_heading, test_caption) == ("test #105", "class: bird\npredicted: automobile")
+    assert helpful.startswith("most helpful") and harmful.startswith("most harmful") and title == "LOO"
+    assert heading == f"{gallery.task.class_names[best % 3]} (#{100 + best})"
+    assert caption == (f"mean {method.mean[best, 5]:.3g}\nstd {method.std[best, 5]:.3g}\nq {method.q_value[best, 5]:.3g}")
 
 
 def test_a_grey_image_is_drawn_on_the_scale_from_black_to_white():
     gallery = gallery_of_images("digits3")
-    (image,) = draw_example(gallery, [random_statistics()], position=0).axes[0].images
+    image = draw_example(gallery, [random_statistics()], position=0).axes[0].images[0]
     assert image.cmap.name == "gray" and image.get_clim() == (0, 1)
     np.testing.assert_allclose(image.get_array(), gallery.test.inputs[0, 0].clamp(0, 1), atol=1e-6)
 
@@ -65,15 +73,14 @@ def test_an_example_of_a_text_task_is_shown_as_its_text():
     train, test = (Split(texts(count), torch.arange(count) % 3, 100 + torch.arange(count)) for count in (12, 6))
     method = random_statistics()
     figure = draw_example(Gallery(CLASSES, train, test, PREDICTED), [method], position=3)
-    test_panel, *training_panels = figure.axes
-    assert not any(panel.images for panel in figure.axes)
-    shown, caption = (text.get_text() for text in test_panel.texts)
+    assert not figure.axes[0].images
+    text, heading, caption, *_ = written(figure)
     # A line holds 24 characters.
-    assert shown == "the cat sleeps fast well\nhere" and caption == "class: cat\npredicted: cat"
+    assert text == "the cat sleeps fast well\nhere" and heading == "test #103" and caption == "class: cat\npredicted: cat"
     best = int(method.mean[:, 3].argmax())
-    assert training_panels[0].texts[0].get_text().replace("\n", " ") == TEXTS[best % 3]
-    assert training_panels[0].get_title() == f"{CLASSES.class_names[best % 3]} (#{100 + best})"
-    assert training_panels[0].texts[1].get_text().startswith(f"mean {method.mean[best, 3]:.3g}\n")
+    text, heading, caption = written(figure)[6:9]
+    assert text.replace("\n", " ") == TEXTS[best % 3] and heading == f"{CLASSES.class_names[best % 3]} (#{100 + best})"
+    assert caption.startswith(f"mean {method.mean[best, 3]:.3g}\n")
 
 
 def test_a_long_text_is_cut_and_a_dollar_is_no_formula():
@@ -96,9 +103,9 @@ def test_an_example_of_a_language_model_has_no_label_in_words():
     gallery = Gallery(TOKENS, train, test, predicted=right.numpy())
     assert gallery.wrong.tolist() == [False, False, False, False, True, False]
     method = random_statistics()
-    test_panel, training_panel, *_ = draw_example(gallery, [method], position=4).axes
-    assert [text.get_text() for text in test_panel.texts] == ["a dog runs", ""]
-    assert training_panel.get_title() == f"(#{100 + int(method.mean[:, 4].argmax())})"
+    found = written(draw_example(gallery, [method], position=4))
+    assert found[:3] == ["a dog runs", "test #104", ""]
+    assert found[7] == f"(#{100 + int(method.mean[:, 4].argmax())})"
 
 
 @pytest.mark.parametrize("channels", [1, 3])

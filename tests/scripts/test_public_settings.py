@@ -16,7 +16,7 @@ def test_models_have_the_published_sizes_and_plans(name: str, task: str, size: i
     family, entry = family_named(name), task_named(task)
     model = new_model(family, entry, seed=0).eval()
     assert sum(parameter.numel() for parameter in model.parameters()) == size
-    images = torch.rand(2, entry.channels, entry.image_size, entry.image_size)
+    images = torch.rand(2, entry.kind.channels, entry.kind.size, entry.kind.size)
     assert model(images).shape == (2, len(entry.classes))
     plan = family.plan(entry)
     assert (plan.epochs, plan.learning_rate, plan.momentum, plan.batch_size) == (epochs, 0.01, 0.9, 64)

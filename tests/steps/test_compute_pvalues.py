@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_here
+from conftest import run_here, write_checkpoint
 
 from tda.data.index_files import write_subset
 from tda.data.splits import load_split
@@ -15,9 +15,10 @@ from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import read_manifest, step
 from tda.scores.score_files import load_scores, save_scores
+from tda.scores.six_digits import csv_text
 from tda.statistics.pair_statistics import PairStatistics, pair_statistics
 from tda.steps import compute_pvalues as step_module
-from tda.steps.compute_pvalues import pair_table, summary_row
+from tda.steps.compute_pvalues import summary_row
 from tda.steps.show_summary import summary_text
 from tda.system.errors import UserError
 
@@ -25,8 +26,8 @@ EXPERIMENT = Experiment("cnn", "digits3", 2)
 FOLDER = ResultsFolder(EXPERIMENT.name)
 
 
-def compute(name: str) -> str:
-    return run_here("run_compute_pvalues.py", experiment=name)
+def compute(name: str, **settings: object) -> str:
+    return run_here("run_compute_pvalues.py", experiment=name, **settings)
 
 
 def write_scores(method: str, values: np.ndarray, data: dict | None = None) -> None:
@@ -35,6 +36,7 @@ def write_scores(method: str, values: np.ndarray, data: dict | None = None) -> N
     data = data or {"train": train.fingerprint, "test": test.fingerprint}
     for seed_id, epoch in np.ndindex(values.shape[:2]):
         metadata = {"method": method, "seed_id": seed_id, "epoch": epoch + 1, "experiment": EXPERIMENT.name, "settings": {}}
+        metadata["checkpoint"] = write_checkpoint(EXPERIMENT, seed_id, epoch + 1)
         path = FOLDER.score_file(method, seed_id, epoch + 1)
         save_scores(path, values[seed_id, epoch], train.indices.numpy(), test.indices.numpy(), metadata | {"data": data})
 
@@ -132,7 +134,7 @@ def test_permuting_test_examples_permutes_the_columns():
     values, order = generator.random((3, 8)), generator.permutation(8)
     tables = []
     for columns in (np.arange(8), order):
-        lines = pair_table(values[:, columns], np.array([5, 3, 9]), columns).splitlines()
+        lines = csv_text(values[:, columns], [5, 3, 9], columns.tolist(), "train_idx").decode().splitlines()
         tables.append([line.split(",") for line in lines])
     assert [[row[0]] + [row[1 + column] for column in order] for row in tables[0]] == tables[1]
     assert [row[0] for row in tables[0]] == ["train_idx", "5", "3", "9"]
@@ -158,15 +160,20 @@ def test_no_final_table_before_the_step(experiment: Path):
 
 
 def test_scores_of_other_data_are_refused(experiment: Path):
-    write_scores("loo", np.zeros((3, 1, 6, 150)), data={"train": "other", "test": "other"})
+    write_scores("loo", np.zeros((5, 1, 6, 150)), data={"train": "other", "test": "other"})
     with pytest.raises(UserError, match="method loo are of another train subset"):
         compute(FOLDER.name)
     assert "p-values" not in read_manifest(FOLDER)["steps"]
 
 
 def test_too_few_seeds_are_refused(experiment: Path):
-    write_scores("loo", np.zeros((2, 1, 6, 150)))
-    with pytest.raises(UserError, match="loo has scores of 2 seeds"):
+    with pytest.raises(UserError, match="a_new_method has scores of 2 seeds"):
+        compute(FOLDER.name, num_seeds=2)
+
+
+def test_a_method_without_all_trained_seeds_is_refused(experiment: Path):
+    write_scores("loo", np.zeros((4, 1, 6, 150)))
+    with pytest.raises(UserError, match="loo has no scores of seed 4 of cnn_digits3_2pc, which is trained"):
         compute(FOLDER.name)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import run_here
+from conftest import run_here, write_checkpoint
 from scipy import stats
 
 from tda.experiments.folders import Experiment, ResultsFolder
@@ -31,6 +31,7 @@ def write_scores(
     train, test = first_train + np.arange(values.shape[2]), first_test + np.arange(values.shape[3])
     for seed_id, place in np.ndindex(values.shape[:2]):
         metadata = {"method": method, "seed_id": seed_id, "epoch": first_epoch + place, "data": data, "settings": {}}
+        metadata["checkpoint"] = write_checkpoint(EXPERIMENT, seed_id, first_epoch + place)
         path = FOLDER.score_file(method, seed_id, first_epoch + place)
         save_scores(path, values[seed_id, place], train, test, metadata | {"experiment": EXPERIMENT.name})
 
@@ -88,18 +89,17 @@ def test_one_method_is_refused(results: Path):
 
 
 @pytest.mark.parametrize(
-    "what, seeds, epochs, changed",
+    "what, epochs, changed",
     [
-        ("seeds", 3, 3, {}),
-        ("epochs", 4, 3, {"first_epoch": 2}),
-        ("epochs", 4, 2, {}),
-        ("training examples", 4, 3, {"first_train": 1}),
-        ("test examples", 4, 3, {"first_test": 1}),
-        ("data", 4, 3, {"data": {"train": "a", "test": "c"}}),
+        ("epochs", 3, {"first_epoch": 2}),
+        ("epochs", 2, {}),
+        ("training examples", 3, {"first_train": 1}),
+        ("test examples", 3, {"first_test": 1}),
+        ("data", 3, {"data": {"train": "a", "test": "c"}}),
     ],
 )
-def test_methods_that_differ_are_named(results: Path, what: str, seeds: int, epochs: int, changed: dict):
-    write_scores("other", np.random.default_rng(0).normal(size=(seeds, epochs, 5, 7)), **changed)
+def test_methods_that_differ_are_named(results: Path, what: str, epochs: int, changed: dict):
+    write_scores("other", np.random.default_rng(0).normal(size=(4, epochs, 5, 7)), **changed)
     with pytest.raises(UserError, match=f"methods grad_cos and other cannot be compared: they have scores of different {what}"):
         correlate_over(5)
 

@@ -52,6 +52,9 @@ def test_second_run_retrains_nothing_and_writes_the_same(scored: Ensemble, monke
     monkeypatch.setattr("tda.training.retrainings.train_many", None)
     remove(methods=("grad_cos",))
     assert (EXPERIMENT.results.path / "removal.csv").read_bytes() == before
+    remove(methods=("grad_dot",))
+    table = pd.read_csv(EXPERIMENT.results.path / "removal.csv")
+    assert table["method"].tolist() == ["grad_cos", "grad_dot", "random"]
 
 
 @pytest.mark.parametrize(

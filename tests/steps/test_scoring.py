@@ -108,10 +108,13 @@ def test_force_computes_everything_again(ensemble: Ensemble):
     assert contents(RESULTS.path, "**/*.parquet") == bytes_before
 
 
-def test_finished_scores_do_not_need_the_members(ensemble: Ensemble):
+def test_scores_whose_checkpoints_are_gone_are_left_alone(ensemble: Ensemble):
     score()
+    before = contents(RESULTS.path, "**/*.parquet")
     shutil.rmtree(ensemble.root / "models")
-    assert "kept 5" in score()
+    with pytest.raises(UserError, match="ckpt_epoch_11.safetensors is missing; train the ensemble first"):
+        score()
+    assert contents(RESULTS.path, "**/*.parquet") == before
 
 
 def test_files_of_other_settings_are_refused(ensemble: Ensemble):
@@ -141,11 +144,12 @@ def test_damaged_score_file_is_refused(ensemble: Ensemble, size: int):
     assert "wrote 1 score files" in score()
 
 
-def test_swapped_score_files_are_refused(ensemble: Ensemble):
+def test_scores_of_another_checkpoint_are_computed_anew(ensemble: Ensemble):
     score()
+    before = contents(RESULTS.path, "**/*.parquet")
     shutil.copy(RESULTS.score_file("grad_dot", 0, 11), RESULTS.score_file("grad_dot", 0, 12))
-    with pytest.raises(UserError, match="attribution_epoch_12.parquet does not belong here: its epoch is 11, not 12"):
-        score()
+    assert "wrote 1 score files, kept 4" in score()
+    assert contents(RESULTS.path, "**/*.parquet") == before
 
 
 def test_foreign_checkpoint_is_refused_and_finished_files_stay(ensemble: Ensemble):
