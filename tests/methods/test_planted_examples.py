@@ -1,6 +1,5 @@
 """What a method must find: a training image that is a test image, and one whose label is wrong. Means over ten seeds."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -8,16 +7,14 @@ import torch
 from conftest import CHECKOUT, CPU
 from tiny_model import score
 
-from tda.data.splits import Split, load_split
-from tda.data.tasks import task_named
+from tda.data.splits import Split
 from tda.experiments.folders import Experiment
-from tda.experiments.seeds import load_seeds
 from tda.methods.leave_one_out import loss_changes
-from tda.models.families import family_named, new_model
-from tda.system.devices import on_device
-from tda.training.ensembles import seed_run
-from tda.training.many_models import evaluate, resident_split, train_many
+from tda.system.inputs import joined
+from tda.training.ensembles import members_in_memory
+from tda.training.evaluation import evaluate
 from tda.training.members import Member
+from tda.training.study import Study, open_study
 
 EXPERIMENT = Experiment("cnn", "digits3", 10)
 # Inner products that nothing normalises (grad_dot, tracin, repdot) rank an example with a large gradient or representation
@@ -28,31 +25,18 @@ NUM_CLASSES = 3
 
 
 @pytest.fixture(scope="module")
-def committed() -> Iterator[tuple[Split, Split]]:
+def committed() -> Study:
     """The committed training subset of 10 per class and the whole test subset."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("TDA_ROOT", str(CHECKOUT))
-        train, test = load_split(task_named("digits3"), "train", 10), load_split(task_named("digits3"), "test")
-        yield train, test
+        study = open_study(EXPERIMENT, "cpu")
+    return replace(study, train=study.inputs(study.train), test=study.inputs(study.test))
 
 
-def part_of(split: Split, positions: torch.Tensor) -> Split:
-    return Split(split.inputs[positions], split.labels[positions], split.indices[positions])
-
-
-def last_members(train: Split) -> list[Member]:
-    """The last checkpoint of each of the ten seeds, trained on the split, never written."""
-    seeds = load_seeds()
-    assert len(seeds) == 10
-    runs = [seed_run(EXPERIMENT, seed, len(train)) for seed in seeds]
-    family = family_named(EXPERIMENT.model)
-    task = Member(EXPERIMENT, 0, 15, None, {}, CPU).task
-    model = on_device(new_model(family, task, 0), CPU)
-    found = dict(train_many(model, family.plan(task), runs, train, keep_states=True))
-    members = [Member(EXPERIMENT, i, 15, found[i][-1].state, {"seed": seed}, CPU) for i, seed in enumerate(seeds)]
-    for member in members:
-        _ = member.model
-    return members
+def last_members(study: Study) -> list[Member]:
+    """The last checkpoint of each of the ten seeds, trained on the study's training split, never written."""
+    assert len(study.seeds) == 10
+    return members_in_memory(study, range(10))
 
 
 def mean_scores(method: str, members: list[Member], train: Split, test: Split) -> torch.Tensor:
@@ -62,24 +46,22 @@ def mean_scores(method: str, members: list[Member], train: Split, test: Split) -
 
 def hardest(split: Split, members: list[Member]) -> torch.Tensor:
     """Position of each class's example with the largest loss, averaged over the members."""
-    resident = resident_split(split, CPU)
-    mean = torch.stack([evaluate(member.model, resident).losses for member in members]).mean(dim=0)
+    mean = torch.stack([evaluate(member.model, member.objective, split).losses for member in members]).mean(dim=0)
     return torch.stack([mean.masked_fill(split.labels != label, -1).argmax() for label in range(NUM_CLASSES)])
 
 
 @pytest.fixture(scope="module")
-def with_copies(committed: tuple[Split, Split]) -> tuple[list[Member], Split, Split]:
+def with_copies(committed: Study) -> tuple[list[Member], Split, Split]:
     """The first training example of each class is replaced by a copy of a test image of that class.
 
     It is the one with the largest loss when nothing is planted: what is predicted well anyway leaves its copy little to
     do, and leave-one-out then rather finds an example that many images are like.
     """
-    train, test = committed
-    copied = part_of(test, hardest(test, last_members(resident_split(train, CPU))))
+    train, test = committed.train, committed.test
+    copied = test[hardest(test, last_members(committed))]
     assert train.labels[:NUM_CLASSES].tolist() == copied.labels.tolist() == [0, 1, 2]
-    images = torch.cat([copied.images, train.inputs[NUM_CLASSES:]])
-    train = resident_split(replace(train, images=images), CPU)
-    return last_members(train), train, resident_split(copied, CPU)
+    planted = replace(train, inputs=joined([copied.inputs, train.inputs[NUM_CLASSES:]])).to(CPU)
+    return last_members(replace(committed, train=planted)), planted, copied
 
 
 @pytest.mark.parametrize("method", FIND_COPIES)
@@ -91,14 +73,13 @@ def test_copy_of_a_test_image_is_its_most_helpful_training_example(method: str, 
 
 
 @pytest.fixture(scope="module", params=range(NUM_CLASSES))
-def with_wrong_label(committed: tuple[Split, Split], request) -> tuple[list[Member], Split, Split, int, int]:
+def with_wrong_label(committed: Study, request) -> tuple[list[Member], Split, Split, int, int]:
     """A class's first training example is labelled as the next class; the test split, its position and its true class."""
-    train, test = committed
-    position = request.param
+    train, position = committed.train, request.param
     labels, true_class = train.labels.clone(), int(train.labels[position])
     labels[position] = (true_class + 1) % NUM_CLASSES
-    train = resident_split(replace(train, labels=labels), CPU)
-    return last_members(train), train, resident_split(test, CPU), position, true_class
+    wrong = replace(train, labels=labels)
+    return last_members(replace(committed, train=wrong)), wrong, committed.test, position, true_class
 
 
 @pytest.mark.parametrize("method", SEE_LABELS)
