@@ -156,6 +156,11 @@ def surprise_of_one(logits: Tensor, label: Tensor) -> Tensor:
     return (1 - chances_of_one(logits, label)).mean()
 
 
+def curvature_of_one(logits: Tensor, label: Tensor) -> Tensor:
+    """Second derivative (R, R) of one example's loss by its R logits."""
+    return jacrev(grad(lambda flat: loss_of_one(flat.view_as(logits), label)))(logits.flatten())
+
+
 def examples_of(split: Split) -> list[tuple[Inputs, Tensor]]:
     """Every example as a batch of one, and its label."""
     return [(chosen(split.inputs, slice(i, i + 1)), split.labels[i]) for i in range(len(split))]
@@ -191,6 +196,16 @@ def naive_gradients(model: nn.Module, split: Split, function: OfOne = loss_of_on
     return torch.stack(rows)
 
 
+def naive_jacobians(model: nn.Module, split: Split) -> Tensor:
+    """Gradients (n, R, p) of all R logits by autograd, one example at a time."""
+    flat = flat_parameters(model)
+    each = [
+        jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
+        for inputs, _ in examples_of(split)
+    ]
+    return torch.stack(each)
+
+
 def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
     """The Hessian (p, p) of the mean loss, a row at a time: torch.func's is wrong by the weights of layer norms."""
 
@@ -204,13 +219,9 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
     """The mean of J^T C J, (p, p), C the second derivative of the loss by the logits."""
-    flat = flat_parameters(model)
-    total = torch.zeros(len(flat), len(flat), dtype=flat.dtype)
-    for inputs, label in examples_of(split):
-        jacobian = jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
-        logits = logits_of(model, flat, inputs)
-        curvature = jacrev(grad(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
-        total += jacobian.T @ curvature(logits.flatten()) @ jacobian
+    total = 0.0
+    for (inputs, label), jacobian in zip(examples_of(split), naive_jacobians(model, split), strict=True):
+        total = total + jacobian.T @ curvature_of_one(call(model, inputs).detach(), label) @ jacobian
     return total / len(split)
 
 

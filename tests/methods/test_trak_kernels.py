@@ -5,25 +5,32 @@ import copy
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import score
+from tiny_model import (
+    OfOne,
+    curvature_of_one,
+    loss_of_one,
+    margin_of_one,
+    naive_gradients,
+    naive_jacobians,
+    score,
+    surprise_of_one,
+    values,
+)
 from torch import nn
+from torch.func import grad
 
 from tda.data.splits import Split
-from tda.gradients.gradient_kernel import gradient_rows
-from tda.gradients.gradient_plan import plan_gradients
-from tda.gradients.quantities import Quantity, all_logits, cross_entropy_loss, margin
 from tda.methods.registry import load_method
-from tda.methods.trak_kernels import margin_weights, residuals, weighted_regression, weights
+from tda.methods.trak_kernels import weighted_regression, weights
 from tda.system.errors import UserError
 
 EVERY_FAMILY = True
 
 
-def jacobians(model: nn.Module, split: Split, quantity: Quantity) -> torch.Tensor:
-    """Gradients of a quantity's numbers (n, R, p) float64."""
-    plan, examples = plan_gradients(model, split.inputs), range(len(split))
-    rows = [gradient_rows(split.inputs[i : i + 1], split.labels[i : i + 1], quantity, plan).dense() for i in examples]
-    return torch.stack(rows).double()
+def by_the_logits(model: nn.Module, split: Split, function: OfOne) -> torch.Tensor:
+    """Derivatives (n, R) of a function of one example by all its logits."""
+
+    return values(model, split, lambda logits, label: grad(function)(logits, label).flatten())
 
 
 def plain_regression(left: torch.Tensor, right: torch.Tensor, factor: float, curvature: torch.Tensor, power: float):
@@ -39,15 +46,13 @@ def test_equals_the_formula_on_explicit_jacobians(tiny, power: float):
     train, test, members = tiny
     (found,) = load_method("trak_kernels").score(members[:1], train, test, {"ridge_factor": 2.0, "curvature_power": power})
     model = members[0].model
-    with torch.no_grad():
-        logits, test_logits = model(train.inputs).double(), model(test.inputs).double()
-    p = logits.softmax(dim=1)
-    label = p.gather(1, train.labels[:, None]).squeeze(1)
-    sides = [jacobians(model, split, margin) for split in (train, test)]
-    expected = (1 - label)[:, None] * plain_regression(*sides, 2.0, label * (1 - label), power)
-    outer = residuals(logits, train.labels) @ margin_weights(test_logits, test.labels).T
-    sides = [jacobians(model, split, all_logits) for split in (train, test)]
-    expected = expected + outer * plain_regression(*sides, 2.0, 1 - p.square().sum(dim=1), power)
+    surprise = values(model, train, surprise_of_one)
+    sides = [naive_gradients(model, split, margin_of_one)[:, None] for split in (train, test)]
+    expected = surprise[:, None] * plain_regression(*sides, 2.0, surprise * (1 - surprise), power)
+    outer = -by_the_logits(model, train, loss_of_one) @ by_the_logits(model, test, margin_of_one).T
+    sides = [naive_jacobians(model, split) for split in (train, test)]
+    traces = values(model, train, lambda logits, label: curvature_of_one(logits, label).trace())
+    expected = expected + outer * plain_regression(*sides, 2.0, traces, power)
     torch.testing.assert_close(found.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
     assert max(found.report[kind]["largest_relative_residual"] for kind in ("margins", "logits")) < 1e-5
 
@@ -62,12 +67,11 @@ def test_all_logits_are_exact_for_a_linear_model(ensemble: Ensemble):
     linear, model = copy.copy(member), nn.Linear(20, 3).double()
     linear.__dict__["model"] = model
     (found,) = load_method("trak_kernels").score([linear], train, test, {"ridge_factor": 0.5, "curvature_power": 0.0})
-    own, other = (jacobians(model, split, all_logits) for split in (train, test))
+    own, other = (naive_jacobians(model, split) for split in (train, test))
     rows, ridge = own.flatten(0, 1), found.report["logits"]["ridge"]
     inverse = torch.linalg.inv(rows.T @ rows + ridge * torch.eye(rows.shape[1], dtype=torch.float64))
-    with torch.no_grad():
-        pushes = torch.einsum("icp,ic->ip", own, residuals(model(train.inputs), train.labels))
-        pulls = torch.einsum("icp,ic->ip", other, margin_weights(model(test.inputs), test.labels))
+    pushes = torch.einsum("icp,ic->ip", own, -by_the_logits(model, train, loss_of_one))
+    pulls = torch.einsum("icp,ic->ip", other, by_the_logits(model, test, margin_of_one))
     (by_margin,) = load_method("trak").score([linear], train, test, {"ridge": found.report["margins"]["ridge"]})
     expected = ridge * pushes @ inverse @ pulls.T + found.report["margins"]["ridge"] * by_margin.scores
     torch.testing.assert_close(found.scores, expected, rtol=1e-7, atol=1e-10)
@@ -85,15 +89,6 @@ def test_full_weights_are_the_weighted_gauss_newton_matrix():
 def test_weights_are_powers_of_the_curvature():
     found = weights(torch.tensor([1.0, 3.0, 0.0, 4.0]), 0.5)
     torch.testing.assert_close(found, torch.tensor([0.5**0.5, 1.5**0.5, 1e-3, 2**0.5]))
-
-
-def test_residuals_and_margin_weights_are_derivatives():
-    logits = torch.randn(5, 4, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 3, 1, 1, 2])
-    (by_loss,) = torch.autograd.grad(cross_entropy_loss(logits, labels).sum(), logits)
-    (by_margin,) = torch.autograd.grad(margin(logits, labels).sum(), logits)
-    torch.testing.assert_close(residuals(logits, labels), -by_loss)
-    torch.testing.assert_close(margin_weights(logits, labels), by_margin)
 
 
 @pytest.mark.parametrize("factor", [0.0, -1.0])
