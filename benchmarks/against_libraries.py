@@ -56,7 +56,7 @@ def _loaded(device: str, prepared: bool, fast_layout: bool):
 
 
 def _datasets(train, test) -> tuple[TensorDataset, TensorDataset]:
-    return TensorDataset(train.images, train.labels), TensorDataset(test.images, test.labels)
+    return TensorDataset(train.inputs, train.labels), TensorDataset(test.inputs, test.labels)
 
 
 @contender
@@ -65,7 +65,7 @@ def float64_reference(device: str) -> Outcome:
     from kernel_floor import float64_gradients
 
     member, train, test = _loaded(device, prepared=True, fast_layout=False)
-    work = lambda: [float64_gradients(member.model, split.images, split.labels) for split in (train, test)]  # noqa: E731
+    work = lambda: [float64_gradients(member.model, split.inputs, split.labels) for split in (train, test)]  # noqa: E731
     seconds, (left, right) = repeat(work, 1, warm_up=0)
     return Outcome(seconds, {"grad_dot": (left @ right.T).cpu()})
 
@@ -76,7 +76,7 @@ def our_kernel(device: str, repeats: int) -> Outcome:
     from tda.gradients.gradient_kernel import gradient_kernel
 
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
-    work = lambda: gradient_kernel(member.model, (train.images, train.labels), (test.images, test.labels))  # noqa: E731
+    work = lambda: gradient_kernel(member.model, (train.inputs, train.labels), (test.inputs, test.labels))  # noqa: E731
     seconds, kernel = repeat(work, repeats)
     return Outcome(seconds, {"grad_dot": kernel.cross.cpu()})
 
@@ -90,7 +90,7 @@ def our_margin_scores(device: str, repeats: int) -> Outcome:
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
 
     def work() -> tuple[Tensor, Tensor]:
-        left, right = (train.images, train.labels), (test.images, test.labels)
+        left, right = (train.inputs, train.labels), (test.inputs, test.labels)
         kernel = gradient_kernel(member.model, left, right, quantity=margin, left_gram=True)
         gram, cross = kernel.left_gram.double(), kernel.cross.double()
         ridge = gram.diagonal().mean()
@@ -103,7 +103,7 @@ def our_margin_scores(device: str, repeats: int) -> Outcome:
 def _loss_weights(member, train) -> Tensor:
     """1 - p of the label, how far a training loss still moves with its margin (n_train,)."""
     with torch.no_grad():
-        return 1 - member.model(train.images).softmax(1).gather(1, train.labels[:, None])[:, 0].double()
+        return 1 - member.model(train.inputs).softmax(1).gather(1, train.labels[:, None])[:, 0].double()
 
 
 @contender
@@ -127,7 +127,7 @@ def captum_tracin(device: str, repeats: int, prepared: bool, sample_wise: bool, 
         batch_size=len(train),
         sample_wise_grads_per_batch=sample_wise,
     )
-    inputs = list(zip(test.images[:columns].split(test_batch), test.labels[:columns].split(test_batch), strict=True))
+    inputs = list(zip(test.inputs[:columns].split(test_batch), test.labels[:columns].split(test_batch), strict=True))
     seconds, scores = repeat(lambda: torch.cat([tracin.influence(batch) for batch in inputs]), repeats)
     return Outcome(seconds, {"grad_dot": scores.T.detach().cpu()})
 
@@ -186,7 +186,7 @@ def dattri_influence(device: str, repeats: int, prepared: bool, columns: int, ma
     seconds, scores = repeat(work, repeats, warm_up=0)
     gradients = attributor.generate_test_rep(0, tuple(tensor.unsqueeze(0) for tensor in few.dataset.tensors))
     solved = attributor.transform_test_rep(0, gradients).detach()
-    off = hessian_products(member.model, train.images, train.labels)(solved) + 5e-3 * solved - gradients
+    off = hessian_products(member.model, member.objective, train)(solved) + 5e-3 * solved - gradients
     residual = float((off.norm(dim=1) / gradients.norm(dim=1)).max())
     return Outcome(seconds, {"if": scores.detach().cpu()}, {"relative_residual": residual})
 
@@ -197,7 +197,7 @@ def our_influence(device: str, repeats: int, matrix: str, columns: int | None, m
     from tda.methods.registry import load_method
 
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
-    test = type(test)(test.images[:columns], test.labels[:columns], test.indices[:columns])
+    test = test[:columns]
     method = load_method("if")
     settings = {**method.settings, "matrix": matrix, "max_iterations": max_iterations}
     seconds, found = repeat(lambda: next(method.score([member], train, test, settings)), repeats)
@@ -232,10 +232,10 @@ def traker_scores(device: str, repeats: int, prepared: bool, dimension: int, rid
                 logging_level=logging.ERROR,
             )
             traker.load_checkpoint(checkpoint, model_id=0)
-            traker.featurize(batch=(train.images, train.labels), num_samples=len(train))
+            traker.featurize(batch=(train.inputs, train.labels), num_samples=len(train))
             traker.finalize_features()
             traker.start_scoring_checkpoint(exp_name="test", checkpoint=checkpoint, model_id=0, num_targets=len(test))
-            for images, labels in zip(test.images.split(TRAKER_TEST_BATCH), test.labels.split(TRAKER_TEST_BATCH), strict=True):
+            for images, labels in zip(test.inputs.split(TRAKER_TEST_BATCH), test.labels.split(TRAKER_TEST_BATCH), strict=True):
                 traker.score(batch=(images, labels), num_samples=len(labels))
             return np.array(traker.finalize_scores(exp_name="test"))
 

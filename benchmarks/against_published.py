@@ -72,11 +72,6 @@ SAMPLES = {
 }
 
 
-def _first(split, count: int | None):
-    """The first examples of a split, in whose order the classes take turns; None keeps all."""
-    return type(split)(split.images[:count], split.labels[:count], split.indices[:count])
-
-
 def _batch_order(member, batch_size: int, num_train: int) -> list[list[int]]:
     from tda.system.random_streams import stream
 
@@ -117,14 +112,12 @@ def plain_loo(task: str, num_per_class: int, device: str, style: str, removals: 
 
     As published, the finished model is evaluated anew beside each retraining. double: in float64, as a reference.
     """
-    from tda.models.families import new_model
-
     around = Surroundings.of(task, num_per_class, device, style)
     member, train, test = around.members[-1], around.train, around.test
-    untrained = new_model(member.family, member.task, member.seed).to(device)
+    untrained = member.study.new_model(member.seed).to(device)
     if double:
         untrained = untrained.double()
-        train, test = (torch.utils.data.TensorDataset(split.images.double(), split.labels) for split in around.splits)
+        train, test = (torch.utils.data.TensorDataset(split.inputs.double(), split.labels) for split in around.splits)
     batches, loader, table = member.plan.batches(member.seed, len(train)), DataLoader(test, 64), around.table()
     finished = plain.retrained(untrained, member.plan, batches, train, None)
 
@@ -183,7 +176,8 @@ def ours(
 
     prepare_process()
     members, train, test = load(task, num_per_class, device, fast_layout=True)
-    members, train, test = members[-checkpoints:], _first(train, examples), _first(test, columns)
+    # The classes take turns in a split's order, so that its first examples are of all.
+    members, train, test = members[-checkpoints:], train[:examples], test[:columns]
     chosen = [load_method(name) for name in methods]
 
     def work() -> dict[str, torch.Tensor]:

@@ -87,7 +87,7 @@ def kronfluence_ekfac(device: str, repeats: int, prepared: bool, empirical: bool
     task = Classification()
     torch.manual_seed(0)
     model = prepare_model(members[-1].model, task)
-    train_set, test_set = (TensorDataset(split.images.cpu(), split.labels.cpu()) for split in (train, test))
+    train_set, test_set = (TensorDataset(split.inputs.cpu(), split.labels.cpu()) for split in (train, test))
 
     def work() -> Tensor:
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -134,14 +134,14 @@ def captum_tracin_over_checkpoints(device: str, repeats: int, prepared: bool) ->
 
     tracin = TracInCP(
         members[-1].model,
-        TensorDataset(train.images, train.labels),
+        TensorDataset(train.inputs, train.labels),
         checkpoints=[{name: value.clone() for name, value in member.model.state_dict().items()} for member in members],
         checkpoints_load_func=load_checkpoint,
         loss_fn=nn.CrossEntropyLoss(reduction="sum"),
         batch_size=len(train),
         sample_wise_grads_per_batch=True,
     )
-    batches = list(zip(test.images.split(TEST_BATCH), test.labels.split(TEST_BATCH), strict=True))
+    batches = list(zip(test.inputs.split(TEST_BATCH), test.labels.split(TEST_BATCH), strict=True))
     seconds, scores = repeat(lambda: torch.cat([tracin.influence(batch) for batch in batches]), repeats)
     return Outcome(seconds, {"scores": scores.T.detach().cpu()})
 
@@ -168,8 +168,8 @@ def dattri_tracin_over_checkpoints(device: str, repeats: int, prepared: bool, no
     )
     attributor.projector_kwargs = None
     loaders = (
-        DataLoader(TensorDataset(train.images, train.labels), batch_size=len(train)),
-        DataLoader(TensorDataset(test.images, test.labels), batch_size=TEST_BATCH),
+        DataLoader(TensorDataset(train.inputs, train.labels), batch_size=len(train)),
+        DataLoader(TensorDataset(test.inputs, test.labels), batch_size=TEST_BATCH),
     )
     with torch.no_grad():
         seconds, scores = repeat(lambda: attributor.attribute(*loaders), repeats)

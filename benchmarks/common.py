@@ -235,18 +235,14 @@ def temporary_root() -> Iterator[Path]:
 @contender
 def trained_members(task: str, num_per_class: int, device: str) -> Outcome:
     """Train seed 0 of the two-layer CNN into the root, as the training script does."""
-    import torch
-
-    from tda.data.splits import load_split
     from tda.experiments.folders import Experiment
     from tda.system.devices import prepare_process
     from tda.training.ensembles import train_ensemble
+    from tda.training.study import open_study
 
     prepare_process()
-    experiment = Experiment("cnn", task, num_per_class)
-    train, test = load_split(task, "train", num_per_class), load_split(task, "test")
-    work = lambda: train_ensemble(experiment, [0], train, test, torch.device(device), force=True)  # noqa: E731
-    seconds, _ = repeat(work, 1, warm_up=0)
+    study = open_study(Experiment("cnn", task, num_per_class), device)
+    seconds, _ = repeat(lambda: train_ensemble(study, [0], force=True), 1, warm_up=0)
     return Outcome(seconds)
 
 
@@ -254,25 +250,19 @@ def load(task: str, num_per_class: int, device: str, fast_layout: bool):
     """Seed 0's members, train and test split on the device; the layout of the library or the one that torch starts with."""
     import torch
 
-    from tda.data.splits import load_split
-    from tda.data.tasks import task_named
+    from tda.data.splits import Split
     from tda.experiments.folders import Experiment
-    from tda.models.families import family_named
-    from tda.training.ensembles import load_members
-    from tda.training.many_models import resident_split
+    from tda.training.members import load_members
+    from tda.training.study import open_study
 
-    target = torch.device(device)
-    experiment, train, test = (
-        Experiment("cnn", task, num_per_class),
-        load_split(task, "train", num_per_class),
-        load_split(task, "test"),
-    )
-    members = load_members(experiment, 0, family_named("cnn").plan(task_named(task)).kept_epochs, train, target)
+    study = open_study(Experiment("cnn", task, num_per_class), device)
+    members = load_members(study, 0, study.plan.kept_epochs)
     if fast_layout:
-        return members, resident_split(train, target), resident_split(test, target)
+        return members, study.inputs(study.train), study.inputs(study.test)
     for member in members:
         member.model.to(memory_format=torch.contiguous_format)
-    return members, train.to(target), test.to(target)
+    splits = (study.train, study.test)
+    return members, *(Split(part.inputs.to(study.device), part.labels.to(study.device), part.indices) for part in splits)
 
 
 def _say(text: str) -> None:

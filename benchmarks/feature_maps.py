@@ -52,7 +52,7 @@ def _pairs(members: list, train, test, num_pairs: int):
     from tda.gradients.gradient_kernel import gradient_kernel
 
     count = num_pairs // 10
-    kernel = gradient_kernel(members[-1].model, (train.images, train.labels), (test.images[:count], test.labels[:count]))
+    kernel = gradient_kernel(members[-1].model, (train.inputs, train.labels), (test.inputs[:count], test.labels[:count]))
     best = (kernel.cross / kernel.left_norms[:, None]).argsort(dim=0, descending=True)[:10].cpu()
     return Pairs(best.T.flatten(), torch.arange(count).repeat_interleave(10))
 
@@ -82,7 +82,7 @@ def looped(num_per_class: int, num_pairs: int, sampled_pairs: int, prepared: boo
     pairs = _pairs(members, train, test, num_pairs)
     chosen = torch.linspace(0, num_pairs - 1, sampled_pairs).round().long()
     listed = [
-        ((train.images[i], train.labels[i]), (test.images[j], test.labels[j]))
+        ((train.inputs[i], train.labels[i]), (test.inputs[j], test.labels[j]))
         for i, j in zip(pairs.train[chosen].tolist(), pairs.test[chosen].tolist(), strict=True)
     ]
     seconds, maps = repeat(lambda: looped_maps(members[-1].model, listed), 3)

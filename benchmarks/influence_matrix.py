@@ -17,16 +17,15 @@ import torch
 from scipy.stats import spearmanr
 
 from tda.curvature.inverses import Solver, bilinear_scores, iterative_inverse
-from tda.data.splits import Split, load_split
+from tda.data.splits import Split
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import experiment_of
 from tda.methods.gradient_similarity import loss_kernel
 from tda.methods.influence import dual_influence
 from tda.scores.score_files import load_scores
-from tda.system.devices import pick_device, prepare_process
-from tda.training.ensembles import load_members
-from tda.training.many_models import resident_split
-from tda.training.members import Member
+from tda.system.devices import prepare_process
+from tda.training.members import Member, load_members
+from tda.training.study import open_study
 
 DAMPINGS = (5e-3, 5e-2, 5e-1, 5.0)
 HESSIAN_DAMPINGS = (5e-3, 5e-1)
@@ -38,13 +37,11 @@ RESULTS = Path(__file__).parent / "results"
 def compare(name: str) -> pd.DataFrame:
     """One row for each curvature and damping."""
     folder = ResultsFolder(name)
-    experiment, device = experiment_of(folder), pick_device()
+    study = open_study(experiment_of(folder))
     scores = load_scores(folder, "loo")
     truth = scores.values[:, -1].mean(axis=0, dtype=np.float64)
-    train_split = load_split(experiment.task, "train", experiment.num_per_class)
-    train = resident_split(train_split, device)
-    test = resident_split(load_split(experiment.task, "test"), device)
-    members = [load_members(experiment, seed_id, scores.epochs[-1:], train_split, device)[0] for seed_id in scores.seed_ids]
+    train, test = study.inputs(study.train), study.inputs(study.test)
+    members = [load_members(study, seed_id, scores.epochs[-1:])[0] for seed_id in scores.seed_ids]
     rows = [judge("none (Grad-Dot)", None, [(loss_kernel(member, train, test).cross, 0.0) for member in members], truth, 0)]
     for damping in DAMPINGS:
         solvers = [("gauss_newton", by_gauss_newton)] + [("hessian", by_hessian)] * (damping in HESSIAN_DAMPINGS)
@@ -58,13 +55,14 @@ def compare(name: str) -> pd.DataFrame:
 
 def by_gauss_newton(member: Member, train: Split, test: Split, damping: float) -> tuple[torch.Tensor, float]:
     """Exact, in the dual."""
-    return dual_influence(member, train, test, damping)
+    return dual_influence(member.model, member.objective, train, test, damping)
 
 
 def by_hessian(member: Member, train: Split, test: Split, damping: float) -> tuple[torch.Tensor, float]:
     """By MINRES, since the damped Hessian is indefinite."""
-    inverse = iterative_inverse(member, train, Solver("hessian", damping, TOLERANCE, MAX_ITERATIONS))
-    return bilinear_scores(member, train, test, inverse, inverse)
+    model, objective = member.model, member.objective
+    inverse = iterative_inverse(model, objective, train, Solver("hessian", damping, TOLERANCE, MAX_ITERATIONS))
+    return bilinear_scores(model, objective, train, test, inverse, inverse)
 
 
 def judge(

@@ -75,8 +75,8 @@ def floor_and_kernel(task: str, num_per_class: int, device: str, repeats: int, v
     prepare_process()
     members, train, test = load(task, num_per_class, device, fast_layout=True)
     model = members[-1].model
-    images, labels = torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels])
-    left, right = (train.images, train.labels), (test.images, test.labels)
+    images, labels = torch.cat([train.inputs, test.inputs]), torch.cat([train.labels, test.labels])
+    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
 
     def by_vmap() -> Tensor:
         held = vmap_gradients(model, *left, vmap_block)
@@ -98,8 +98,8 @@ def floor_and_kernel(task: str, num_per_class: int, device: str, repeats: int, v
     seconds = interleaved(works, repeats)
     kernel = gradient_kernel(model, left, right)
     exact_left, exact_right = (
-        float64_gradients(model, train.images[:20], train.labels[:20]),
-        float64_gradients(model, test.images[:50], test.labels[:50]),
+        float64_gradients(model, train.inputs[:20], train.labels[:20]),
+        float64_gradients(model, test.inputs[:50], test.labels[:50]),
     )
     exact = exact_left @ exact_right.T
     facts = {
@@ -124,7 +124,7 @@ def large_kernel(device: str, num_train: int, num_test: int) -> Outcome:
     model, examples = members[-1].model, []
     for split, count in (("train", num_train), ("test", num_test)):
         pool = mnist(split)
-        images = torch.from_numpy(pool.images[:count]).permute(0, 3, 1, 2).float().div(255)
+        images = torch.from_numpy(pool.examples[:count]).permute(0, 3, 1, 2).float().div(255)
         labels = torch.from_numpy(pool.labels[:count])
         examples.append((images.to(target).contiguous(memory_format=image_format(target)), labels.to(target)))
     seconds, kernel = repeat(lambda: gradient_kernel(model, *examples), 1, warm_up=0)

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 def in_memory(split) -> Dataset:
     """(image, label) pairs of a split from its tensors."""
-    return TensorDataset(split.images, split.labels)
+    return TensorDataset(split.inputs, split.labels)
 
 
 def read_when_used(task: str, split, is_train: bool, folder: Path) -> Dataset:

@@ -88,7 +88,7 @@ def resnet18_scores(
 
     def examples(split: str, count: int) -> tuple[Tensor, Tensor]:
         pool = cifar10(split)
-        images = torch.from_numpy(pool.images[:count]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
+        images = torch.from_numpy(pool.examples[:count]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
         return images.to(device), torch.from_numpy(pool.labels[:count]).to(device)
 
     train, test = examples("train", num_train), examples("test", num_test)
@@ -110,7 +110,7 @@ def member_scores(
     # traker divides its unscaled projections by the root of the number of parameters.
     parameters = sum(parameter.numel() for parameter in member.model.parameters())
     scale = 1.0 if package == OURS else dimension / parameters
-    splits = [(split.images, split.labels) for split in (train, test)]
+    splits = [(split.inputs, split.labels) for split in (train, test)]
     options = {"lambda_reg": ridge * scale, "projector_seed": seed}
     work = lambda: _program(package, member.model, *splits, batch_size, dimension, device, **options)  # noqa: E731
     seconds, scores = repeat(work, repeats, warm_up=1 if package == OURS else 0)
@@ -126,7 +126,7 @@ def exact_scores(device: str, num_per_class: int, repeats: int) -> Outcome:
 
     prepare_process()
     (*_, member), train, test = load(TASK, num_per_class, device, fast_layout=True)
-    left, right = (train.images, train.labels), (test.images, test.labels)
+    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
 
     def work() -> tuple[Tensor, Tensor]:
         kernel = gradient_kernel(member.model, left, right, quantity=margin, left_gram=True)
@@ -137,7 +137,7 @@ def exact_scores(device: str, num_per_class: int, repeats: int) -> Outcome:
 
     seconds, (products, ridge) = repeat(work, repeats)
     with torch.no_grad():
-        weights = torch.sigmoid(-margin(member.model(train.images), train.labels)).double()
+        weights = torch.sigmoid(-margin(member.model(train.inputs), train.labels)).double()
     return Outcome(seconds, {"scores": (weights[:, None] * products).cpu()}, {"ridge": float(ridge)})
 
 

@@ -42,8 +42,7 @@ def kernel_at(num_train: int, num_test: int, width: float, device: str) -> Outco
     """Seconds of the kernel at one size; three runs where they are short."""
     from tda.data.downloads import mnist
     from tda.gradients.gradient_kernel import gradient_kernel
-    from tda.system.devices import on_device, pick_device, prepare_process
-    from tda.training.many_models import image_format
+    from tda.system.devices import image_format, on_device, pick_device, prepare_process
 
     prepare_process()
     torch.manual_seed(0)
@@ -51,7 +50,7 @@ def kernel_at(num_train: int, num_test: int, width: float, device: str) -> Outco
     model, examples = on_device(widened_cnn(width), target).eval(), []
     for split, count in (("train", num_train), ("test", num_test)):
         pool = mnist(split)
-        images = torch.from_numpy(pool.images[:count]).permute(0, 3, 1, 2).float().div(255)
+        images = torch.from_numpy(pool.examples[:count]).permute(0, 3, 1, 2).float().div(255)
         examples.append(
             (images.to(target).contiguous(memory_format=image_format(target)), torch.from_numpy(pool.labels[:count]).to(target))
         )

@@ -250,6 +250,15 @@ def feature_maps(content: dict) -> str:
     return f"{_origin(content)}\n\n{title}\n\n{_table(header, rows)}"
 
 
+def start_up(content: dict) -> str:
+    """Seconds until a script answers or works, and in imports of torch."""
+    rows = [
+        [row["contender"], _number(row["seconds"]), _spread(row), _number(row["in_imports_of_torch"])]
+        for row in content["rows"]
+    ]
+    return f"{_origin(content)}\n\n{_table(['process', 'seconds', 'min to max (runs)', 'in imports of torch'], rows)}"
+
+
 def filled(text: str) -> str:
     """The text with every table rendered anew; a table whose JSON file is missing is empty."""
 

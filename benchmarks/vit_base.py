@@ -47,31 +47,20 @@ def write_base(folder: str) -> None:
 
 def member_and_splits(folder: str, device: str, num_train: int, num_test: int, whole_images: bool):
     """The model, and the first training and test images as it takes them: embedded tokens, or pixel values."""
-    from tda.data.splits import Split, load_split
-    from tda.data.tasks import task_named
     from tda.experiments.folders import Experiment
-    from tda.models.families import family_of, new_model
     from tda.models.fine_tuning import FineTuning
     from tda.models.model_state import trained_parameters
-    from tda.training.members import model_inputs
+    from tda.training.study import open_study
 
-    task, target = task_named("cifar10"), torch.device(device)
-    family = family_of(Experiment("vit", task.name, 50, FineTuning(base=folder, random_crop=whole_images)))
-    model = new_model(family, task, seed=0).to(target)
+    study = open_study(Experiment("vit", "cifar10", 50), device, FineTuning(base=folder, random_crop=whole_images))
+    model = study.new_model().to(study.device)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in trained_parameters(model).items():
         if "lora_B" in name:
             parameter.data.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
 
-    def chosen(split: Split, count: int) -> Split:
-        few = Split(split.images[:count], split.labels[:count], split.indices[:count])
-        return model_inputs(family, task, few, target)
-
-    return (
-        model,
-        partial(chosen, load_split("cifar10", "train", 50), num_train),
-        partial(chosen, load_split("cifar10", "test"), num_test),
-    )
+    few = study.train[:num_train], study.test[:num_test]
+    return model, *(partial(study.inputs, split) for split in few)
 
 
 @contender
@@ -83,7 +72,7 @@ def this_project(folder: str, device: str, num_train: int, num_test: int, sample
     prepare_process()
     model, train_inputs, test_inputs = member_and_splits(folder, device, num_train, num_test, whole_images=False)
     input_seconds, (train, test) = repeat(lambda: (train_inputs(), test_inputs()), 1, warm_up=0)
-    left, right = (train.images, train.labels), (test.images, test.labels)
+    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
     seconds, kernel = repeat(lambda: gradient_kernel(model, left, right), 1, warm_up=0)
     facts = {"seconds_of_inputs": rounded(input_seconds[0]), "trained_parameters": trained_count(model)}
     if device.startswith("cuda"):

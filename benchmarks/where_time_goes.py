@@ -74,35 +74,36 @@ def steps(device: str, repeats: int) -> Outcome:
     from tda.gradients.gradient_kernel import gradient_kernel
     from tda.methods.influence import dual_influence
     from tda.methods.registry import load_method
-    from tda.models.families import new_model
     from tda.models.model_state import write_state
     from tda.system.devices import on_device, prepare_process
     from tda.training.ensembles import seed_run
-    from tda.training.many_models import evaluate, make_optimizer, train_many, training_step
+    from tda.training.evaluation import evaluate
+    from tda.training.many_models import train_many
+    from tda.training.training_step import make_optimizer, training_step
 
     prepare_process()
     members, train, test = load(TASK, NUM_PER_CLASS, device, fast_layout=True)
     member = members[-1]
-    model, plan = member.model, member.plan
-    fresh = on_device(new_model(member.family, member.task, member.seed), train.images.device)
-    run = seed_run(member.experiment, member.seed, len(train))
+    model, plan, objective = member.model, member.plan, member.objective
+    fresh = on_device(member.study.new_model(member.seed), train.device)
+    run = seed_run(member.study, member.seed)
 
     def forward() -> None:
         with torch.no_grad():
-            model(test.images[:64])
+            model(test.inputs[:64])
 
     def forward_backward() -> None:
-        functional.cross_entropy(model(train.images), train.labels).backward()
+        functional.cross_entropy(model(train.inputs), train.labels).backward()
 
     def optimizer_step() -> None:
-        training_step(fresh, optimizer, train, torch.arange(len(train)), None)
+        training_step(fresh, optimizer, objective, train, torch.arange(len(train)), None)
 
     optimizer = make_optimizer(fresh, plan)
     forward_image = [count / 64 for count in counted(forward)]
     pass_image = [count / len(train) for count in counted(forward_backward)]
     step = counted(optimizer_step)
-    kernel = counted(lambda: gradient_kernel(model, (train.images, train.labels), (test.images, test.labels)))
-    dual = counted(lambda: dual_influence(member, train, test, 5e-3))
+    kernel = counted(lambda: gradient_kernel(model, (train.inputs, train.labels), (test.inputs, test.labels)))
+    dual = counted(lambda: dual_influence(model, objective, train, test, 5e-3))
     write_state(member.state, model)
     num_steps, epochs = len(run.batches), len(plan.kept_epochs)
 
@@ -127,7 +128,7 @@ def steps(device: str, repeats: int) -> Outcome:
         return work
 
     works = {
-        "training, one seed": lambda: list(train_many(fresh, plan, [run], train, keep_states=True)),
+        "training, one seed": lambda: list(train_many(fresh, plan, objective, [run], train, keep_states=True)),
         "grad_dot + grad_cos": score(["grad_dot", "grad_cos"]),
         **{name: score([name]) for name in ("if", "if_lissa", "loo", "ats")},
     }
@@ -140,9 +141,9 @@ def steps(device: str, repeats: int) -> Outcome:
         rows.append(row)
     # The profiler sees the thread that it is in, so that it is given what the worker threads do.
     blocks = {
-        "training steps": lambda: [training_step(fresh, optimizer, train, batch, None) for batch in run.batches],
-        "evaluation": lambda: evaluate(model, test),
-        "gradient kernel": lambda: gradient_kernel(model, (train.images, train.labels), (test.images, test.labels)),
+        "training steps": lambda: [training_step(fresh, optimizer, objective, train, batch, None) for batch in run.batches],
+        "evaluation": lambda: evaluate(model, objective, test),
+        "gradient kernel": lambda: gradient_kernel(model, (train.inputs, train.labels), (test.inputs, test.labels)),
         "if": works["if"],
         "if_lissa": works["if_lissa"],
     }

@@ -12,7 +12,7 @@ import torch
 from conftest import CPU, SEEDS
 from tiny_texts import LanguageModel, TextClassifier
 from torch import Tensor, nn
-from torch.func import jacrev
+from torch.func import grad, jacrev
 from torch.nn import functional
 
 from tda.data.index_files import write_subset
@@ -26,6 +26,7 @@ from tda.models.model_state import trained_parameters
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import load_base, silence_transformers
 from tda.system.inputs import Inputs, call, chosen
+from tda.training.checkpoints import save_checkpoint
 from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
 from tda.training.members import Member
@@ -111,6 +112,13 @@ def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list
     return train, test, members
 
 
+def stored(members: list[Member]) -> list[Member]:
+    """The members, once their checkpoints are on disk, where methods along the trajectory look for them."""
+    for member in members:
+        save_checkpoint(member.study, member.seed_id, member.epoch, member.state, {})
+    return members
+
+
 def score(method: str, members: list[Member], train: Split, test: Split, **settings) -> list[Tensor]:
     """Scores of each member by a registered method with its default settings, but for the given ones."""
     chosen = load_method(method).settings | settings
@@ -191,8 +199,7 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
         each = [loss_of_one(logits[i : i + 1], label) for i, label in enumerate(split.labels)]
         return torch.stack(each).mean()
 
-    # Forward over reverse, as torch.func.hessian has it, gives layer norms a Hessian that is not symmetric (torch 2.11).
-    return jacrev(jacrev(loss))(flat_parameters(model))
+    return torch.autograd.functional.hessian(loss, flat_parameters(model))
 
 
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
@@ -202,7 +209,7 @@ def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
     for inputs, label in examples_of(split):
         jacobian = jacrev(lambda values, inputs=inputs: logits_of(model, values, inputs).flatten())(flat)
         logits = logits_of(model, flat, inputs)
-        curvature = jacrev(jacrev(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
+        curvature = jacrev(grad(lambda values, label=label, like=logits: loss_of_one(values.view_as(like), label)))
         total += jacobian.T @ curvature(logits.flatten()) @ jacobian
     return total / len(split)
 

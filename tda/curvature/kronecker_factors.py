@@ -47,12 +47,12 @@ def factored_plan(plan: GradientPlan) -> GradientPlan:
     layers = [layer for layer in plan.layers if is_linear(layer)]
     if not layers:
         raise UserError("EK-FAC needs a model with linear layers or convolutions whose weights are trained, and this has none")
-    return replace(plan, layers=[replace(layer, factored=True) for layer in layers], whole_model=[])
+    return replace(plan, layers=[replace(layer, factored=True) for layer in layers], whole_model=[], resting=[])
 
 
 def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iterator[list[FactoredRows]]:
     """Every layer's rows of a factored plan, block after block of the examples."""
-    example_bytes = plan.block_rows(*next(split.batches(1)), quantity).size_in_bytes()
+    example_bytes = plan.example_bytes(split.inputs, split.labels, quantity)
     size = examples_at_once(plan, split.inputs, example_bytes)
     for rows in plan.streamed(split.inputs, split.labels, quantity, size):
         yield rows.layers

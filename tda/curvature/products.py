@@ -1,10 +1,11 @@
 """Products of a loss's Hessian, or its Gauss-Newton matrix, with many vectors at once.
 
 Vectors are rows of a (k, p) matrix, p the trained parameters laid end to end in the order of `trained_parameters`.
-The forward pass is shared by all vectors; only tangents are computed k times.
+The forward pass is shared by all vectors; only tangents are computed k times. A model in 16 bits is computed in float32.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.func import grad, jvp, vjp, vmap
 from tda.data.splits import Split
 from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.objectives import Objective
+from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
 from tda.system.inputs import call
 
@@ -24,7 +26,7 @@ _VECTORS_AT_ONCE = 32
 
 def flatten(tensors: dict[str, Tensor]) -> Tensor:
     """Lay named tensors (k, *shape) end to end: (k, p)."""
-    return torch.cat([tensor.flatten(1) for tensor in tensors.values()], dim=1)
+    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in tensors.values()], dim=1)
 
 
 def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:
@@ -36,6 +38,7 @@ def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:
 
 def hessian_products(model: nn.Module, objective: Objective, split: Split) -> Products:
     """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean loss over the examples."""
+    model, split = _precise(model, split)
     parameters = _detached(model)
 
     def mean_loss(values: dict[str, Tensor]) -> Tensor:
@@ -53,6 +56,7 @@ def hessian_product(model: nn.Module, objective: Objective, split: Split) -> Pro
     The gradient's graph is built once and held, which makes a product cheaper than that of hessian_products, and several
     threads may work beside each other, which forward-mode derivatives do not allow.
     """
+    model, split = _precise(model, split)
     parameters = {name: value.requires_grad_() for name, value in _detached(model).items()}
     with torch.enable_grad():
         loss = _mean_loss(model, objective, split, parameters)
@@ -73,10 +77,12 @@ def gauss_newton_products(model: nn.Module, objective: Objective, split: Split) 
 
     It is the Hessian without the curvature of the network itself, positive semi-definite (Schraudolph 2002; Martens 2020).
     """
+    model, split = _precise(model, split)
     parameters = _detached(model)
 
     def logits_of(values: dict[str, Tensor]) -> Tensor:
-        return call(model, split.inputs, values)
+        with without_autocast(split.device):
+            return call(model, split.inputs, values)
 
     logits, pull_back = vjp(logits_of, parameters)
     logits = logits.detach()
@@ -89,7 +95,12 @@ def gauss_newton_products(model: nn.Module, objective: Objective, split: Split) 
 
 
 def _mean_loss(model: nn.Module, objective: Objective, split: Split, values: dict[str, Tensor]) -> Tensor:
-    return objective.loss(call(model, split.inputs, values), split.labels).mean()
+    with without_autocast(split.device):
+        return objective.loss(call(model, split.inputs, values), split.labels).mean()
+
+
+def _precise(model: nn.Module, split: Split) -> tuple[nn.Module, Split]:
+    return single_precision(model), replace(split, inputs=in_single_precision(split.inputs))
 
 
 def _detached(model: nn.Module) -> dict[str, Tensor]:

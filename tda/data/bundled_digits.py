@@ -1,13 +1,11 @@
 """The handwritten digits that come with scikit-learn."""
 
-from typing import TYPE_CHECKING
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 
 from tda.data.pools import Pool
-
-if TYPE_CHECKING:
-    pass
 
 
 def bundled_digits(split: str) -> Pool:
@@ -17,11 +15,24 @@ def bundled_digits(split: str) -> Pool:
     their order, are the training part.
     """
     import torch
+
+    images, labels = _bundle()
+    position = np.arange(len(labels))
+    chosen = position % 3 == 0 if split == "test" else position % 3 != 0
+    small = torch.from_numpy(images[chosen])[:, None] * (255 / 16)
+    large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
+    return Pool(large.round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), labels[chosen].astype(np.int64))
+
+
+def _bundle() -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 8, 8) float64 and labels (n,): from the bundle's file, for the import of scikit-learn takes a second."""
+    package = importlib.util.find_spec("sklearn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if file.exists():
+        table = np.loadtxt(file, delimiter=",")
+        return table[:, :-1].reshape(-1, 8, 8), table[:, -1]
+
     from sklearn.datasets import load_digits
 
     bundle = load_digits()
-    position = np.arange(len(bundle.target))
-    chosen = position % 3 == 0 if split == "test" else position % 3 != 0
-    small = torch.from_numpy(bundle.images[chosen])[:, None] * (255 / 16)
-    large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
-    return Pool(large.round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), bundle.target[chosen].astype(np.int64))
+    return bundle.images, bundle.target

@@ -1,30 +1,20 @@
-"""Directions in parameter space, one for each image: tensors, or sums of outer products where those take less room.
+"""Directions in parameter space, one for each image: tensors, or factored rows where those take less room.
 
-The gradient of a linear layer's weight is a sum of outer products over its tokens, and so is a combination of two gradients:
+The gradient of a linear layer's weight is a sum of outer products over its positions, and so is a combination of two gradients:
 for the hidden layer of a small CNN that is 1,728 numbers an image instead of 204,800.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from tda.gradients.factored_rows import FactoredRows
 
-@dataclass(frozen=True)
-class Outer:
-    """Directions of a linear layer's weight and bias, held as sums of outer products: deltas^T inputs, and the deltas' sum.
-
-    inputs (b, t, i), deltas (b, t, o): a gradient has as many terms t as the layer has tokens.
-    """
-
-    inputs: Tensor
-    deltas: Tensor
-    with_bias: bool
-
-
-Directions = dict[str, "Tensor | Outer"]
-"""Trained parameter name -> (b, *shape), a direction in parameter space for each image; or an Outer under a weight's name."""
+Directions = dict[str, "Tensor | FactoredRows"]
+"""Trained parameter name -> (b, *shape), a direction for each image; or a linear layer's rows, one an example with one group
+and one quantity, under the name of its weight, which stand for its bias too."""
 
 
 def rows_of(directions: Directions, rows: Tensor) -> Directions:
@@ -49,34 +39,34 @@ def inner(left: Directions, right: Directions) -> Tensor:
 
 def combined(left: Directions, left_factors: Tensor, right: Directions, right_factors: Tensor) -> Directions:
     """left_factors * left + right_factors * right, factors (b,)."""
-    found: Directions = {}
+    directions: Directions = {}
     for name, part in left.items():
         other = right[name]
-        if isinstance(part, Outer):
-            deltas = torch.cat([_scaled(part.deltas, left_factors), _scaled(other.deltas, right_factors)], dim=1)
-            found[name] = Outer(torch.cat([part.inputs, other.inputs], dim=1), deltas, part.with_bias)
+        if isinstance(part, FactoredRows):
+            # A sum of two sums of outer products is one over both positions.
+            deltas = torch.cat([_scaled(part.deltas, left_factors), _scaled(other.deltas, right_factors)], dim=3)
+            directions[name] = replace(part, inputs=torch.cat([part.inputs, other.inputs], dim=2), deltas=deltas)
         else:
-            found[name] = _scaled(part, left_factors) + _scaled(other, right_factors)
-    return found
+            directions[name] = _scaled(part, left_factors) + _scaled(other, right_factors)
+    return directions
 
 
 def _mapped(function: Callable[..., Tensor], *directions: Directions) -> Directions:
-    found: Directions = {}
+    changed: Directions = {}
     for name, first in directions[0].items():
         parts = [each[name] for each in directions]
-        if isinstance(first, Outer):
+        if isinstance(first, FactoredRows):
             inputs, deltas = (function(*(getattr(part, field) for part in parts)) for field in ("inputs", "deltas"))
-            found[name] = Outer(inputs, deltas, first.with_bias)
+            changed[name] = replace(first, inputs=inputs, deltas=deltas)
         else:
-            found[name] = function(*parts)
-    return found
+            changed[name] = function(*parts)
+    return changed
 
 
-def _inner(left: "Tensor | Outer", right: "Tensor | Outer") -> Tensor:
-    if isinstance(left, Outer):
-        weights = left.inputs @ right.inputs.mT + left.with_bias
-        return (weights * (left.deltas @ right.deltas.mT)).sum((1, 2))
-    return torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+def _inner(left: "Tensor | FactoredRows", right: "Tensor | FactoredRows") -> Tensor:
+    if isinstance(left, FactoredRows):
+        return left.paired(right)
+    return torch.linalg.vecdot(left.reshape(len(left), -1), right.reshape(len(right), -1))
 
 
 def _scaled(tensor: Tensor, factors: Tensor) -> Tensor:

@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from tda.features.directions import Directions, Outer
-from tda.gradients.layer_rows import Layer, layer_rows
+from tda.features.directions import Directions
+from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.forward_inspection import inspected, refuse_changing_outputs
+from tda.gradients.layer_rows import layer_rows
+from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import ModuleCall
+from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
+from tda.system.inputs import call
 
 _LINEAR_IN_PARAMETERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,
@@ -48,19 +53,24 @@ def pass_maker(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantit
     """How passes of this model are made: layer by layer where that is proved right on a probe, else image by image.
 
     image (1, c, h, w), label (1, ...): the probe. Passes run on a copy of the model in evaluation mode, so that makers of one
-    model can be at work in several threads.
+    model can be at work in several threads, and in float32 where the model is in 16 bits. Raises UserError if the output for
+    one and the same image changes from call to call.
     """
     names = list(trained_parameters(model))
     # Convolutions with a kernel for each image are fastest in torch's own memory format.
-    copied = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
+    copied = single_precision(deepcopy(model)).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     for module in copied.modules():
         # An activation that overwrites its input would destroy what the kept graph needs.
         if getattr(module, "inplace", False):
             module.inplace = False
+    image = in_single_precision(image)
+    forward = inspected(copied, lambda: call(copied, image))
+    refuse_changing_outputs(copied, image, forward)
     layers = _layers(copied, names)
-    if layers is not None and _account_is_right(copied, layers, names, image, label, quantity):
-        return lambda images, labels: _layered_pass(copied, layers, images, labels, quantity)
-    return lambda images, labels: _looped_pass(copied, names, images, labels, quantity)
+    # Where the data decide what is computed, one image proves nothing of the others.
+    if layers is not None and not forward.data_dependent and _account_is_right(copied, layers, names, image, label, quantity):
+        return lambda images, labels: _layered_pass(copied, layers, in_single_precision(images), labels, quantity)
+    return lambda images, labels: _looped_pass(copied, names, in_single_precision(images), labels, quantity)
 
 
 def _layers(model: nn.Module, names: list[str]) -> list[Layer] | None:
@@ -103,7 +113,8 @@ def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Ten
     for image, label in zip(images.split(1), labels.split(1), strict=True):
         leaf = image.detach().clone().requires_grad_()
         parameters = {name: model.get_parameter(name).detach().requires_grad_() for name in names}
-        total = quantity(functional_call(model, parameters, (leaf,)), label).sum()
+        with without_autocast(leaf.device):
+            total = quantity(call(model, leaf, parameters), label).sum()
         gradients = torch.autograd.grad(
             total, list(parameters.values()), create_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -114,11 +125,18 @@ def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Ten
         for position, (leaf, gradients) in enumerate(graphs):
             named = zip(names, gradients, strict=True)
             product = sum((gradient * directions[name][position]).sum() for name, gradient in named)
-            found.append(torch.autograd.grad(product, leaf, retain_graph=True)[0])
+            found.append(_gradient_of_image(product, leaf))
         return torch.cat(found)
 
     columns = zip(*(gradients for _, gradients in graphs), strict=True)
     return ImagePass({name: torch.stack(column).detach() for name, column in zip(names, columns, strict=True)}, along)
+
+
+def _gradient_of_image(product: Tensor, leaf: Tensor) -> Tensor:
+    """Zero where the product does not depend on the image, as where no trained parameter is used for it."""
+    if not product.requires_grad:
+        return torch.zeros_like(leaf)
+    return torch.autograd.grad(product, leaf, retain_graph=True, allow_unused=True, materialize_grads=True)[0]
 
 
 @dataclass
@@ -137,7 +155,8 @@ def _layered_pass(model: nn.Module, layers: list[Layer], images: Tensor, labels:
     with ExitStack() as stack:
         for layer in layers:
             stack.callback(layer.module.register_forward_hook(_recorder(calls, layer)).remove)
-        total = quantity(model(leaf), labels).sum()
+        with without_autocast(leaf.device):
+            total = quantity(call(model, leaf), labels).sum()
     deltas = torch.autograd.grad(total, [call.output for call in calls], create_graph=True, materialize_grads=True)
     calls = [replace(call, delta=delta) for call, delta in zip(calls, deltas, strict=True)]
 
@@ -153,29 +172,25 @@ def _recorder(calls: list[_Call], layer: Layer) -> Callable[[nn.Module, tuple, T
 
 
 def _formed_gradients(layers: list[Layer], calls: list[_Call], count: int) -> Directions:
-    found: Directions = {}
+    directions: Directions = {}
     for layer in layers:
-        own = [call for call in calls if call.layer is layer]
-        if _is_cheaper_as_outer(layer, own):
-            inputs = torch.cat([_tokens(call.inputs) for call in own], dim=1)
-            deltas = torch.cat([_tokens(call.delta) for call in own], dim=1)
-            found[layer.parameters["weight"]] = Outer(inputs.detach(), deltas.detach(), "bias" in layer.parameters)
-            continue
+        of_layer = [call for call in calls if call.layer is layer]
         recorded = [
-            ModuleCall((call.inputs,), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
-            for call in own
+            ModuleCall((call.inputs.detach(),), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
+            for call in of_layer
         ]
-        found |= layer_rows(layer, recorded, count).gradients()
-    return found
+        rows = layer_rows(replace(layer, factored=_is_cheaper_factored(layer, of_layer)), recorded, count)
+        directions |= {rows.weight: rows} if isinstance(rows, FactoredRows) else rows.gradients()
+    return directions
 
 
 def _output_along(call: _Call, directions: Directions) -> Tensor:
     """The layer's output (b, ...) for its inputs with each image's direction in the place of the parameters."""
     module, names = call.layer.module, call.layer.parameters
-    outer = directions.get(names.get("weight"))
-    if isinstance(outer, Outer):
-        weights = _tokens(call.inputs) @ outer.inputs.mT + outer.with_bias
-        return (weights @ outer.deltas).view_as(call.output)
+    rows = directions.get(names.get("weight"))
+    if isinstance(rows, FactoredRows):
+        weights = _tokens(call.inputs) @ rows.inputs[:, 0].mT + (rows.bias is not None)
+        return (weights @ rows.deltas[:, 0, 0]).view_as(call.output)
     own = {local: directions[name] for local, name in names.items()}
     if isinstance(module, nn.Linear):
         return _linear_along(call.inputs, **own)
@@ -199,7 +214,7 @@ def _tokens(values: Tensor) -> Tensor:
     return values.reshape(len(values), -1, values.shape[-1])
 
 
-def _is_cheaper_as_outer(layer: Layer, calls: list[_Call]) -> bool:
+def _is_cheaper_factored(layer: Layer, calls: list[_Call]) -> bool:
     """Whether a linear layer's gradient takes less room as a sum of outer products, of which a direction combines two."""
     if not isinstance(layer.module, nn.Linear) or "weight" not in layer.parameters or not calls:
         return False

@@ -28,8 +28,11 @@ def drawable(text: str) -> str:
 
 
 def shortened_file(name: str, longest: int) -> str:
-    """The end of a file's name, which tells the files of one folder apart, in at most `longest` letters."""
-    return drawable(name if len(name) <= longest else f"…{name[1 - longest :]}")
+    """A file's name in at most `longest` letters: without its first folders, or the end of it where that is still too long."""
+    if len(name) > longest:
+        folders = [place for place in range(len(name)) if name[place] == "/" and len(name) - place < longest]
+        name = f"…{name[folders[0] :] if folders else name[1 - longest :]}"
+    return drawable(name)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

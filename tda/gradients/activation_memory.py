@@ -3,15 +3,17 @@
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from tda.gradients.recorded_pass import evaluation
-from tda.system.inputs import Inputs, call, mapped
+from tda.gradients.evaluation_mode import evaluation
+from tda.gradients.single_precision import in_single_precision, single_precision
+from tda.system.inputs import Inputs, call, chosen
 
 ACTIVATION_BUDGET = 2**30
 """Bytes of activations that passes over many examples or vectors keep near."""
 
 
 def activation_bytes(model: nn.Module, inputs: Inputs) -> int:
-    """Bytes that a forward pass over one of the examples keeps for the backward pass, weights aside."""
+    """Bytes that a forward pass over one of the examples keeps for the backward pass, weights aside, in float32 at least."""
+    model = single_precision(model)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -24,7 +26,7 @@ def activation_bytes(model: nn.Module, inputs: Inputs) -> int:
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     # The pass is alive until all is counted, so that no storage is counted under another's address.
     with evaluation(model, trained), saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = call(model, mapped(inputs, lambda part: part[:1].clone()))
+        logits = call(model, in_single_precision(chosen(inputs, slice(0, 1))))
     del logits
     return sum(kept.values())
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tda.gradients.formed_rows import FormedRows, no_products, outputs_last
 
@@ -55,6 +56,11 @@ class FactoredRows:
             for left in _example_slices(len(self.inputs), pairs)
         )
         return torch.cat(list(strips))
+
+    def paired(self, other: "FactoredRows") -> Tensor:
+        """Inner product (rows,) of each row with the other block's row at its place, of linear layers and convolutions."""
+        input_products = self.inputs @ other.inputs.mT + (self.bias is not None)
+        return (input_products[:, None] * (self.deltas @ other.deltas.mT)).sum((2, 3, 4)).flatten()
 
     def squared_norms(self) -> Tensor:
         """Squared Euclidean norm of each row: (rows,)."""
@@ -106,19 +112,49 @@ class FactoredRows:
         return replace(self, deltas=self.deltas.movedim(1, -2).flatten(-2)[:, None])
 
     def concatenated(self, others: "list[FactoredRows]") -> "FactoredRows":
-        """These rows followed by those of the other blocks, which must have as many positions."""
-        inputs = torch.cat([self.inputs, *(other.inputs for other in others)])
-        return replace(self, inputs=inputs, deltas=torch.cat([self.deltas, *(other.deltas for other in others)]))
+        """These rows followed by those of the other blocks; fewer positions are filled up with some that count nothing."""
+        blocks = [self, *others]
+        longest = max(block.deltas.shape[3] for block in blocks)
+        blocks = [block._filled_up(longest - block.deltas.shape[3]) for block in blocks]
+        inputs, deltas = (torch.cat([getattr(block, part) for block in blocks]) for part in ("inputs", "deltas"))
+        return replace(self, inputs=inputs, deltas=deltas)
+
+    def of_example(self, gradients: dict[str, Tensor]) -> "FactoredRows":
+        """Rows in this form of a single example whose R gradients (R, *shape) are given by parameter name."""
+        weight = gradients[self.weight]
+        if self._holds_tokens:
+            tokens = weight.abs().sum(dim=(0, 2)).nonzero().flatten()
+            return replace(self, inputs=tokens[None, None], deltas=weight[:, tokens][None, :, None])
+        quantities, groups = len(weight), self.deltas.shape[2]
+        matrices = outputs_last(weight, groups).flatten(2, -2)
+        # As many positions as the matrix of inputs by quantities and outputs has directions.
+        left, sizes, right = torch.linalg.svd(matrices.permute(1, 2, 0, 3).flatten(2), full_matrices=False)
+        smallest = torch.finfo(sizes.dtype).eps * max(left.shape[1], right.shape[2]) * sizes.max()
+        positions = int((sizes > smallest).sum(dim=1).max())
+        inputs = left.mT[:, :positions]
+        deltas = (sizes[..., None] * right)[:, :positions].unflatten(2, (quantities, -1)).permute(2, 0, 1, 3)
+        if self.bias is not None:
+            # A position without inputs makes up for what the others add to the bias.
+            rest = gradients[self.bias].unflatten(1, (groups, 1, -1)) - deltas.sum(dim=2, keepdim=True)
+            inputs, deltas = functional.pad(inputs, (0, 0, 0, 1)), torch.cat([deltas, rest], dim=2)
+        return replace(self, inputs=inputs[None], deltas=deltas[None])
 
     def formed(self) -> FormedRows:
         """The same rows, formed."""
         if self._holds_tokens:
-            return FormedRows({self.weight: self._formed_token_weight()}, {self.weight: self.weight_shape})
+            return FormedRows({self.weight: self._formed_token_weight()}, {self.weight: self.weight_shape}, self.count)
         parts, shapes = {self.weight: formed_weight(self.inputs, self.deltas)}, {self.weight: self.weight_shape}
         if self.bias is not None:
             parts[self.bias] = formed_bias(self.deltas)
             shapes[self.bias] = self.weight_shape[:1]
-        return FormedRows(parts, shapes, groups=self.deltas.shape[2])
+        return FormedRows(parts, shapes, self.count, self.deltas.shape[2])
+
+    def _filled_up(self, positions: int) -> "FactoredRows":
+        if not positions:
+            return self
+        along = (0, positions) if self._holds_tokens else (0, 0, 0, positions)
+        inputs, deltas = functional.pad(self.inputs, along), functional.pad(self.deltas, (0, 0, 0, positions))
+        return replace(self, inputs=inputs, deltas=deltas)
 
     def _examples(self, examples: slice) -> "FactoredRows":
         return replace(self, inputs=self.inputs[examples], deltas=self.deltas[examples])
@@ -135,7 +171,7 @@ class FactoredRows:
         if self.bias is not None:
             parts[self.bias] = deltas.sum(dim=(0, 3)).flatten(1)
             shapes[self.bias] = self.weight_shape[:1]
-        return FormedRows(parts, shapes, groups=self.deltas.shape[2]).gradients()
+        return FormedRows(parts, shapes, len(weights), self.deltas.shape[2]).gradients()
 
     def _formed_token_weight(self) -> Tensor:
         count, quantities, _, positions, outputs = self.deltas.shape

@@ -16,18 +16,22 @@ _STRIP_ROWS = 128
 class FormedRows:
     """A layer's gradients, formed.
 
-    parts: parameter name -> (rows, numel); shapes: parameter name -> the parameter's shape. With groups, a weight of shape
-    (groups * out, in, *kernel) is flattened as (groups, *kernel, in, out), the order in which it is cheapest to form.
+    parts: parameter name -> (rows, numel), absent where every row is zero; shapes: parameter name -> the parameter's shape;
+    count: number of rows. With groups, a weight of shape (groups * out, in, *kernel) is flattened as (groups, *kernel, in,
+    out), the order in which it is cheapest to form. Inner products are the number 0 where no part is there.
     """
 
     parts: dict[str, Tensor]
     shapes: dict[str, torch.Size]
+    count: int
     groups: int | None = None
 
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return len(next(iter(self.parts.values())))
+    @staticmethod
+    def of_gradients(gradients: dict[str, Tensor], count: int, groups: int | None = None) -> "FormedRows":
+        """Rows of gradients by parameter name, (rows, *shape) each, in the order of flattening that goes with groups."""
+        shapes = {name: gradient.shape[1:] for name, gradient in gradients.items()}
+        rows = FormedRows({}, shapes, count, groups)
+        return replace(rows, parts={name: rows._flattened(gradient) for name, gradient in gradients.items()})
 
     def tensors(self) -> list[Tensor]:
         """Every tensor that is held."""
@@ -35,7 +39,7 @@ class FormedRows:
 
     def inner(self, other: "FormedRows") -> Tensor:
         """Inner products with another block's rows: (rows, other rows)."""
-        return sum(part @ other.parts[name].T for name, part in self.parts.items())
+        return sum(part @ other.parts[name].T for name, part in self.parts.items() if name in other.parts)
 
     def squared_norms(self) -> Tensor:
         """Squared Euclidean norm of each row: (rows,)."""
@@ -53,6 +57,8 @@ class FormedRows:
 
     def gram(self) -> Tensor:
         """Inner products among the rows (rows, rows): half the work of inner, for the matrix is symmetric."""
+        if not self.parts:
+            return 0
         products = next(iter(self.parts.values())).new_empty(self.count, self.count)
         step = max(_STRIP_ROWS, self.count // 8)
         for start in range(0, self.count, step):
@@ -67,16 +73,27 @@ class FormedRows:
 
     def chosen(self, positions: Tensor) -> "FormedRows":
         """The rows at the given positions (k,) int64."""
-        return replace(self, parts={name: part[positions] for name, part in self.parts.items()})
+        return replace(self, parts={name: part[positions] for name, part in self.parts.items()}, count=len(positions))
 
     def joined(self, quantities: int) -> "FormedRows":
         """One row an example: those of its quantities end to end."""
-        return replace(self, parts={name: part.reshape(len(part) // quantities, -1) for name, part in self.parts.items()})
+        count = self.count // quantities
+        return replace(self, parts={name: part.reshape(count, -1) for name, part in self.parts.items()}, count=count)
 
     def concatenated(self, others: "list[FormedRows]") -> "FormedRows":
         """These rows followed by those of the other blocks."""
-        parts = {name: torch.cat([part, *(other.parts[name] for other in others)]) for name, part in self.parts.items()}
-        return replace(self, parts=parts)
+        blocks, parts = [self, *others], {}
+        for name in self.shapes:
+            known = next((block.parts[name] for block in blocks if name in block.parts), None)
+            if known is not None:
+                width = known.shape[1]
+                each = [block.parts.get(name) for block in blocks]
+                zeros = (
+                    known.new_zeros(block.count, width) if part is None else part
+                    for block, part in zip(blocks, each, strict=True)
+                )
+                parts[name] = torch.cat(list(zeros))
+        return replace(self, parts=parts, count=sum(block.count for block in blocks))
 
     def _unflattened(self, name: str, part: Tensor) -> Tensor:
         shape = self.shapes[name]
@@ -88,7 +105,7 @@ class FormedRows:
     def _flattened(self, vectors: Tensor) -> Tensor:
         if self.groups is not None and vectors.dim() > 2:
             vectors = outputs_last(vectors, self.groups)
-        return vectors.flatten(1)
+        return vectors.reshape(len(vectors), -1)
 
 
 def outputs_last(weights: Tensor, groups: int) -> Tensor:

@@ -14,7 +14,8 @@ from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.gradient_plan import BLOCK_SIZE, GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.quantities import Quantity, cross_entropy_loss
-from tda.system.inputs import Inputs, chosen, count_of
+from tda.gradients.single_precision import without_autocast
+from tda.system.inputs import Inputs, chosen, count_of, device_of
 
 Examples = tuple[Inputs, Tensor]
 """Inputs and labels of n examples."""
@@ -57,23 +58,24 @@ def gradient_kernel(
 
     Raises UserError if a parameter is unknown or batch normalisation is in training mode.
     """
-    left_count = count_of(left[0])
-    plan = plan or plan_gradients(model, left[0], parameters, left_count, count_of(right[0]))
-    left_quantity = left_quantity or quantity
-    example_bytes = plan.block_rows(*_part(left, slice(0, 1)), left_quantity).size_in_bytes()
-    block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
-    held_at_once = max(1, memory_budget // (example_bytes + 1))
-    chunks = [slice(start, start + held_at_once) for start in range(0, left_count, held_at_once)]
-    cross, left_norms, grams = [], [], []
-    for held in (plan.rows(*_part(left, chunk), left_quantity, block_size) for chunk in chunks):
-        left_norms.append(held.squared_norms().sqrt())
-        products, right_norms = _products(held, plan.streamed(*right, quantity, block_size), progress)
-        cross.append(products)
-        if left_gram and len(chunks) == 1:
-            grams.append(held.gram())
-        elif left_gram:
-            grams.append(_products(held, plan.streamed(*left, left_quantity, block_size))[0])
-    return GradientKernel(torch.cat(cross), torch.cat(left_norms), right_norms, torch.cat(grams) if left_gram else None)
+    with without_autocast(device_of(left[0])):
+        left_count = count_of(left[0])
+        plan = plan or plan_gradients(model, left[0], parameters, left_count, count_of(right[0]))
+        left_quantity = left_quantity or quantity
+        example_bytes = plan.example_bytes(*left, left_quantity)
+        block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
+        held_at_once = max(1, memory_budget // (example_bytes + 1))
+        chunks = [slice(start, start + held_at_once) for start in range(0, left_count, held_at_once)]
+        cross, left_norms, grams = [], [], []
+        for held in (plan.rows(*_part(left, chunk), left_quantity, block_size) for chunk in chunks):
+            left_norms.append(held.squared_norms().sqrt())
+            products, right_norms = _products(held, plan.streamed(*right, quantity, block_size), progress)
+            cross.append(products)
+            if left_gram and len(chunks) == 1:
+                grams.append(held.gram())
+            elif left_gram:
+                grams.append(_products(held, plan.streamed(*left, left_quantity, block_size))[0])
+        return GradientKernel(torch.cat(cross), torch.cat(left_norms), right_norms, torch.cat(grams) if left_gram else None)
 
 
 def examples_at_once(plan: GradientPlan, inputs: Inputs, example_bytes: int, memory_budget: int = 2**30) -> int:

@@ -51,7 +51,8 @@ class GradientRows:
     def dense(self, names: Collection[str] | None = None) -> Tensor:
         """Flattened gradients (rows, p), parameters in the order of names, by default the model's order."""
         gradients = self.gradients()
-        return torch.cat([gradients[name].flatten(1) for name in (self.shapes if names is None else names)], dim=1)
+        chosen = self.shapes if names is None else names
+        return torch.cat([gradients[name].reshape(self.count, -1) for name in chosen], dim=1)
 
     def times(self, vectors: dict[str, Tensor]) -> Tensor:
         """Inner products with vectors given as parameter name -> (k, *shape): (k, rows); a name left out counts as zero."""

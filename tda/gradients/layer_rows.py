@@ -1,75 +1,83 @@
 """The gradient of each example with respect to one module's own parameters, from what went into it and its output gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from tda.gradients.example_dimensions import argument_dimensions, checked_dimensions
 from tda.gradients.factored_rows import FactoredRows, formed_bias
 from tda.gradients.formed_rows import FormedRows
-from tda.gradients.recorded_pass import ModuleCall, floating_tensors
+from tda.gradients.layers import Dimensions, Layer, NotPerExampleError
+from tda.gradients.module_gradients import module_gradients
+from tda.gradients.recorded_pass import ModuleCall
 
 _PAIR_OVERHEAD = 16
 """Memory traffic of one pair of positions in the pairwise form, in multiplications that take as long."""
 
 
-class NotPerExampleError(Exception):
-    """A module's inputs or outputs do not hold one entry per example, or were overwritten: its formula does not apply."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A module and those parameters whose gradients it accounts for.
-
-    parameters: name below the module -> name in the model; factored: whether to hold inputs and output gradients instead of
-    the gradients (linear layers, convolutions and embeddings with a selected weight only); per_example: what
-    per_example_tensors said of a probe's calls, None where these calls are the probe.
-    """
-
-    module: nn.Module
-    parameters: dict[str, str]
-    factored: bool = False
-    per_example: tuple[tuple[bool, ...], ...] | None = None
-
-
 def layer_rows(layer: Layer, calls: list[ModuleCall], example_count: int) -> FormedRows | FactoredRows:
-    """The rows of one layer from all calls of its module in one pass over example_count examples.
+    """The rows of one layer from the calls, at least one, of its module in one pass over example_count examples.
 
-    Raises NotPerExampleError if a call did not process one entry per example; whatever torch.func.vmap raises on a module
-    without a formula of its own.
+    Raises NotPerExampleError if a call did not process one entry per example; whatever a module without a formula of its own
+    raises when it is run again.
     """
-    if not calls:
-        raise NotPerExampleError
-    factors = _FACTORS.get(type(layer.module))
+    pairs = list(zip(calls, checked_dimensions(layer, calls, example_count), strict=True))
+    if _has_factors(layer):
+        factors = _FACTORS[type(layer.module)]
+        return _linear_rows(layer, [factors(layer.module, *_first_input_and_delta(layer, *pair)) for pair in pairs])
+    gradients = _norm_gradients if type(layer.module) in _NORMALIZED else module_gradients
+    summed = [gradients(layer, *pair) for pair in pairs]
+    parts = {name: sum(each[local] for each in summed).flatten(0, 1) for local, name in layer.parameters.items()}
+    return FormedRows.of_gradients(parts, len(next(iter(parts.values()))))
+
+
+def rows_of_one_example(layer: Layer, calls: list[ModuleCall]) -> FactoredRows:
+    """The rows of one factored layer from the calls, at least one, in a pass over a single example, whatever they processed.
+
+    Raises NotPerExampleError if what went in was overwritten.
+    """
+    entries = {nn.Linear: 1, nn.Embedding: 0, nn.Conv1d: 2, nn.Conv2d: 3}[type(layer.module)]
+    factors = []
     for call in calls:
-        tensors = list(call.outputs)
-        if factors is not None or type(layer.module) in _NORMALIZED:
-            tensors += call.arguments[:1]
-        if not call.input_is_intact() or any(tensor.dim() == 0 or len(tensor) != example_count for tensor in tensors):
+        if not call.arguments or not call.input_is_intact():
             raise NotPerExampleError
-    if factors is not None and _has_zero_padding(layer.module) and set(layer.parameters) <= {"weight", "bias"}:
-        return _linear_rows(layer, [factors(layer.module, *_first_input_and_delta(call)) for call in calls])
-    if type(layer.module) in _NORMALIZED:
-        summed = [_norm_gradients(layer, call) for call in calls]
+        inputs, deltas = call.arguments[0].detach(), torch.stack([call.delta(r) for r in range(len(call.deltas))])
+        if inputs.dim() == entries:
+            inputs, deltas = inputs[None], deltas[:, None]
+        inputs, deltas = _FACTORS[type(layer.module)](layer.module, inputs, deltas.movedim(0, 1))
+        # What the layer processed, be it pictures of a strip or tokens, are further positions.
+        folded = deltas.permute(1, 2, 0, 3, 4).flatten(2, 3)[None]
+        factors.append((inputs.transpose(0, 1).flatten(1, 2)[None], folded))
+    return _linear_rows(layer, factors)
+
+
+def unused_rows(layer: Layer, values: Tensor) -> FormedRows | FactoredRows:
+    """The rows, all zero, of a layer that a pass with quantities (n, R) did not call."""
+    shapes = {name: layer.module.get_parameter(local).shape for local, name in layer.parameters.items()}
+    if not layer.factored:
+        return FormedRows({}, shapes, values.numel(), groups_of(layer))
+    weight = shapes[layer.parameters["weight"]]
+    if isinstance(layer.module, nn.Embedding):
+        inputs, groups, outputs = torch.zeros(len(values), 1, 0, dtype=torch.int64, device=values.device), 1, weight[1]
     else:
-        flags = _known_per_example(layer.per_example, per_example_tensors(calls, example_count))
-        summed = [_module_gradients(layer, call, of_call) for call, of_call in zip(calls, flags, strict=True)]
-    parts = {name: sum(each[local] for each in summed).flatten(0, 1).flatten(1) for local, name in layer.parameters.items()}
-    return FormedRows(parts, {name: layer.module.get_parameter(local).shape for local, name in layer.parameters.items()})
+        groups = groups_of(layer)
+        inputs, outputs = values.new_zeros(len(values), groups, 0, weight[1:].numel()), weight[0] // groups
+    deltas = values.new_zeros(*values.shape, groups, 0, outputs)
+    return FactoredRows(inputs, deltas, layer.parameters["weight"], layer.parameters.get("bias"), weight)
 
 
-def per_example_tensors(calls: list[ModuleCall], example_count: int) -> tuple[tuple[bool, ...], ...]:
-    """Which of the tensors that went into each call are as long as there are examples.
+def groups_of(layer: Layer) -> int | None:
+    """The groups by which the layer's formed rows are flattened; None for the parameters' own order."""
+    if not is_linear(layer):
+        return None
+    return getattr(layer.module, "groups", 1)
 
-    In a probe of two these hold one entry per example. In a larger batch a table that all examples share, such as an
-    attention's mask (T, T) for texts of T tokens, may be just as long.
-    """
-    return tuple(tuple(bool(tensor.dim()) and len(tensor) == example_count for tensor in _tensors(call)) for call in calls)
+
+def has_formula(layer: Layer) -> bool:
+    """Whether the layer's gradients follow from what went in, without running its module again."""
+    return _has_factors(layer) or type(layer.module) in _NORMALIZED
 
 
 def is_linear(layer: Layer) -> bool:
@@ -90,12 +98,19 @@ def factored_is_cheaper(rows: FactoredRows, left_examples: int, right_examples: 
     return left * right * groups * positions**2 * per_pair < formed
 
 
-def _first_input_and_delta(call: ModuleCall) -> tuple[Tensor, Tensor]:
-    if not call.arguments:
+def _has_factors(layer: Layer) -> bool:
+    return type(layer.module) in _FACTORS and _has_zero_padding(layer.module) and set(layer.parameters) <= {"weight", "bias"}
+
+
+def _first_input_and_delta(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> tuple[Tensor, Tensor]:
+    """What went in (n, ...) and the gradients of what came out (n, R, ...)."""
+    inputs_at, outputs_at = argument_dimensions(dimensions, call)
+    if (inputs_at, outputs_at) != (0, 0) and type(layer.module) not in _ANY_ORDER:
         raise NotPerExampleError
-    deltas = [call.delta(r) for r in range(len(call.deltas))]
+    deltas = [call.delta(r).movedim(outputs_at, 0) for r in range(len(call.deltas))]
     # A single quantity needs no copy, and keeps the memory format.
-    return call.arguments[0].detach(), deltas[0].unsqueeze(1) if len(deltas) == 1 else torch.stack(deltas, dim=1)
+    deltas = deltas[0].unsqueeze(1) if len(deltas) == 1 else torch.stack(deltas, dim=1)
+    return call.arguments[0].detach().movedim(inputs_at, 0), deltas
 
 
 def _linear_rows(layer: Layer, factors: list[tuple[Tensor, Tensor]]) -> FormedRows | FactoredRows:
@@ -106,7 +121,7 @@ def _linear_rows(layer: Layer, factors: list[tuple[Tensor, Tensor]]) -> FormedRo
         deltas = torch.cat([call_deltas for _, call_deltas in factors], dim=3)
     names = layer.parameters
     if "weight" not in names:
-        return FormedRows({names["bias"]: formed_bias(deltas)}, {names["bias"]: layer.module.bias.shape})
+        return FormedRows.of_gradients({names["bias"]: formed_bias(deltas)}, deltas.shape[0] * deltas.shape[1])
     rows = FactoredRows(inputs, deltas, names["weight"], names.get("bias"), layer.module.weight.shape)
     return rows if layer.factored else rows.formed()
 
@@ -174,8 +189,8 @@ def _has_zero_padding(module: nn.Module) -> bool:
     return getattr(module, "padding_mode", "zeros") == "zeros"
 
 
-def _norm_gradients(layer: Layer, call: ModuleCall) -> dict[str, Tensor]:
-    inputs, deltas = _first_input_and_delta(call)
+def _norm_gradients(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> dict[str, Tensor]:
+    inputs, deltas = _first_input_and_delta(layer, call, dimensions)
     shape = layer.module.get_parameter(next(iter(layer.parameters))).shape
     # Layer norms act on the last dimensions, the others on the channels, which follow the examples.
     last = isinstance(layer.module, nn.LayerNorm | nn.RMSNorm)
@@ -185,45 +200,6 @@ def _norm_gradients(layer: Layer, call: ModuleCall) -> dict[str, Tensor]:
         scaled = deltas * _NORMALIZED[type(layer.module)](layer.module, inputs).unsqueeze(1) if local == "weight" else deltas
         gradients[local] = scaled.sum(dim=summed) if summed else scaled
     return gradients
-
-
-def _known_per_example(probed: tuple[tuple[bool, ...], ...] | None, now: tuple[tuple[bool, ...], ...]) -> list[list[bool]]:
-    """The tensors that hold one entry per example by the probe as by the calls themselves."""
-    if probed is None:
-        probed = now
-    if [len(flags) for flags in probed] != [len(flags) for flags in now]:
-        raise NotPerExampleError
-    return [[a and b for a, b in zip(*pair, strict=True)] for pair in zip(probed, now, strict=True)]
-
-
-def _tensors(call: ModuleCall) -> list[Tensor]:
-    """The tensors among a call's arguments, in order."""
-    return [leaf for leaf in tree_flatten((call.arguments, call.keywords))[0] if isinstance(leaf, Tensor)]
-
-
-def _module_gradients(layer: Layer, call: ModuleCall, per_example: list[bool]) -> dict[str, Tensor]:
-    """Gradients (n, R, *shape) of any module, by running it again on each example."""
-    leaves, structure = tree_flatten((call.arguments, call.keywords))
-    tensors = {i: leaf.detach() for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
-    in_dims = {i: 0 if flag else None for i, flag in zip(tensors, per_example, strict=True)}
-    parameters = {local: layer.module.get_parameter(local).detach() for local in layer.parameters}
-
-    def gradients(tensors: dict[int, Tensor], deltas: list[Tensor]) -> dict[str, Tensor]:
-        def outputs(parameters: dict[str, Tensor]) -> list[Tensor]:
-            batched = [
-                (tensors[i][None] if in_dims[i] == 0 else tensors[i]) if i in tensors else leaf for i, leaf in enumerate(leaves)
-            ]
-            arguments, keywords = tree_unflatten(batched, structure)
-            return floating_tensors(functional_call(layer.module, parameters, arguments, keywords))
-
-        _, pullback = vjp(outputs, parameters)
-        return pullback([delta[None] for delta in deltas])[0]
-
-    per_example = vmap(gradients, in_dims=(in_dims, 0))
-    # Fused attention has no rule for vmap.
-    with sdpa_kernel(SDPBackend.MATH):
-        each = [per_example(tensors, [call.delta(r, i) for i in range(len(call.outputs))]) for r in range(len(call.deltas))]
-    return {local: torch.stack([gradient[local] for gradient in each], dim=1) for local in layer.parameters}
 
 
 _FACTORS: dict[type, Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
@@ -241,3 +217,6 @@ _NORMALIZED: dict[type, Callable[[nn.Module, Tensor], Tensor]] = {
     (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d),
     lambda module, inputs: functional.batch_norm(inputs, module.running_mean, module.running_var, eps=module.eps),
 )
+
+_ANY_ORDER = (nn.Linear, nn.Embedding, nn.LayerNorm, nn.RMSNorm)
+"""Layers that act on the last dimensions alone, so that the examples may lie along any other."""

@@ -76,14 +76,13 @@ class Projection:
                 self._add_sketched(projected, layer)
             else:
                 for name, gradient in layer.gradients().items():
-                    self._add_dense(projected, name, gradient.flatten(1))
+                    self._add_dense(projected, name, gradient.reshape(len(gradient), -1))
         return projected
 
     def project_gradients(self, gradients: dict[str, Tensor]) -> Tensor:
         """Projected gradients (n, d) of gradients by parameter name, (n, *shape) each."""
-        parts = {name: gradient.flatten(1) for name, gradient in gradients.items()}
-        first = next(iter(parts.values()))
-        layer = FormedRows(parts, {name: gradient.shape[1:] for name, gradient in gradients.items()})
+        first = next(iter(gradients.values()))
+        layer = FormedRows.of_gradients(gradients, len(first))
         return self.project(GradientRows([layer], first.new_zeros(len(first), 1), layer.shapes))
 
     def matrix(self, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
@@ -111,6 +110,8 @@ class Projection:
 
     def _add_sketched(self, projected: Tensor, layer: FormedRows | FactoredRows) -> None:
         if isinstance(layer, FactoredRows):
+            if not layer.deltas.numel():
+                return
             if not layer.inputs.is_floating_point():
                 self._add_tokens(projected, layer)
                 return

@@ -1,16 +1,18 @@
 """One forward and backward pass that collects what goes into chosen modules and the gradients of what comes out.
 
-No parameter's gradient is computed on the way, nor the gradient of the first chosen module's input.
+No gradient of those modules' own parameters is computed on the way, nor the gradient of the first chosen module's input. Where
+the model uses such a parameter outside its module's calls, or a further parameter that is watched, the pass says so.
 """
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.quantities import Quantity
 from tda.system.inputs import Inputs, call, count_of, device_of
 
@@ -30,6 +32,10 @@ class ModuleCall:
     versions: list[int]
     deltas: list[dict[int, Tensor]] = field(default_factory=list)
 
+    def inputs(self) -> list[Tensor]:
+        """The tensors that went in, of arguments and keywords in order."""
+        return _tensors((self.arguments, self.keywords))
+
     def input_is_intact(self) -> bool:
         """Whether no later operation has overwritten the tensors that went in."""
         return self.versions == _versions(self.arguments, self.keywords)
@@ -38,6 +44,19 @@ class ModuleCall:
         """Gradient of one quantity with respect to one output, zero where there is no effect."""
         found = self.deltas[quantity].get(output)
         return torch.zeros_like(self.outputs[output]) if found is None else found
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a pass over n examples collects.
+
+    calls: of each chosen module, in order; values: the quantities (n, R), detached; outside: parameter name -> gradient of each
+    quantity, summed over the examples, for watched parameters that the pass used outside of the calls that account for them.
+    """
+
+    calls: dict[nn.Module, list[ModuleCall]]
+    values: Tensor
+    outside: dict[str, list[Tensor]]
 
 
 class _GraphRoot(torch.autograd.Function):
@@ -56,57 +75,76 @@ class _GraphRoot(torch.autograd.Function):
 
 
 def record_calls(
-    model: nn.Module, modules: Collection[nn.Module], inputs: Inputs, labels: Tensor, quantity: Quantity
-) -> tuple[dict[nn.Module, list[ModuleCall]], Tensor]:
+    model: nn.Module,
+    modules: Mapping[nn.Module, Collection[nn.Parameter]],
+    inputs: Inputs,
+    labels: Tensor,
+    quantity: Quantity,
+    watched: Collection[str] = (),
+) -> Recording:
     """Run the model in evaluation mode over n examples' inputs and labels and record every call of the modules.
 
-    Returns the calls of each module in order, and the quantities (n, R), detached.
+    modules: each with the parameters that its calls account for; watched: names of parameters.
     """
     calls = {module: [] for module in modules}
     anchor = torch.zeros((), device=device_of(inputs), requires_grad=True)
     with ExitStack() as stack:
-        stack.enter_context(evaluation(model, differentiable=()))
-        for module in calls:
-            handle = module.register_forward_hook(_recorder(calls[module], anchor), with_kwargs=True)
-            stack.callback(handle.remove)
+        stack.enter_context(evaluation(model, differentiable=watched))
+        for module, own in modules.items():
+            before = module.register_forward_pre_hook(_switch_off(own), prepend=True)
+            after = module.register_forward_hook(_recorder(calls[module], own, anchor), with_kwargs=True)
+            stack.callback(before.remove)
+            stack.callback(after.remove)
         values = quantity(call(model, inputs), labels)
         values = values.reshape(count_of(inputs), -1)
+        names = list(watched)
+        parameters = [model.get_parameter(name) for name in names]
+        outside: dict[str, list[Tensor]] = {}
         for r in range(values.shape[1]):
             for module_call in (module_call for recorded in calls.values() for module_call in recorded):
                 module_call.deltas.append({})
             if values.requires_grad:
-                torch.autograd.grad(values[:, r].sum(), anchor, retain_graph=r + 1 < values.shape[1], allow_unused=True)
-    return calls, values.detach()
-
-
-@contextmanager
-def evaluation(model: nn.Module, differentiable: Collection[str]) -> Iterator[None]:
-    """Put the model in evaluation mode with gradients for the named parameters only, and restore it afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(name, parameter, parameter.requires_grad) for name, parameter in model.named_parameters()]
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    try:
-        # The fused encoder layer would pass its children by.
-        torch.backends.mha.set_fastpath_enabled(False)
-        model.eval()
-        for name, parameter, _ in flags:
-            parameter.requires_grad_(name in differentiable)
-        with torch.enable_grad():
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast_path)
-        for module, mode in modes:
-            module.training = mode
-        for _, parameter, flag in flags:
-            parameter.requires_grad_(flag)
+                last = r + 1 == values.shape[1]
+                total = values[:, r].sum()
+                _, *found = torch.autograd.grad(total, [anchor, *parameters], retain_graph=not last, allow_unused=True)
+                _collect(outside, r, names, parameters, found)
+    return Recording(calls, values.detach(), outside)
 
 
 def floating_tensors(output: object) -> list[Tensor]:
     """The floating-point tensors in a module's output, in order."""
-    return [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return [leaf for leaf in _tensors(output) if leaf.is_floating_point()]
 
 
-def _recorder(calls: list[ModuleCall], anchor: Tensor) -> Callable[[nn.Module, tuple, dict, object], object]:
+def _collect(
+    outside: dict[str, list[Tensor]],
+    quantity: int,
+    names: list[str],
+    parameters: list[nn.Parameter],
+    found: list[Tensor | None],
+) -> None:
+    for name, parameter, gradient in zip(names, parameters, found, strict=True):
+        if gradient is not None or name in outside:
+            missing = quantity - len(outside.setdefault(name, []))
+            gradient = torch.zeros_like(parameter) if gradient is None else gradient.detach().to_dense()
+            outside[name] += [torch.zeros_like(parameter) for _ in range(missing)] + [gradient]
+
+
+def _switch_off(parameters: Collection[nn.Parameter]) -> Callable[[nn.Module, tuple], None]:
+    """A hook after which a module's own use of the parameters leaves no trace in the graph."""
+
+    def hook(module: nn.Module, arguments: tuple) -> None:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+
+    return hook
+
+
+def _recorder(
+    calls: list[ModuleCall], parameters: Collection[nn.Parameter], anchor: Tensor
+) -> Callable[[nn.Module, tuple, dict, object], object]:
+    watched = [parameter for parameter in parameters if parameter.requires_grad]
+
     def hook(module: nn.Module, arguments: tuple, keywords: dict, output: object) -> object:
         leaves, structure = tree_flatten(output)
         leaves = [_graph_root_if_needed(leaf, anchor) for leaf in leaves]
@@ -116,6 +154,8 @@ def _recorder(calls: list[ModuleCall], anchor: Tensor) -> Callable[[nn.Module, t
             if tensor.requires_grad:
                 tensor.register_hook(_delta_keeper(call, index))
         calls.append(call)
+        for parameter in watched:
+            parameter.requires_grad_()
         return tree_unflatten(leaves, structure)
 
     return hook
@@ -134,5 +174,9 @@ def _graph_root_if_needed(leaf: object, anchor: Tensor) -> object:
     return leaf
 
 
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
+
+
 def _versions(arguments: tuple, keywords: dict) -> list[int]:
-    return [leaf._version for leaf in tree_flatten((arguments, keywords))[0] if isinstance(leaf, Tensor)]
+    return [leaf._version for leaf in _tensors((arguments, keywords))]

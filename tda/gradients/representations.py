@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.recorded_pass import evaluation, floating_tensors
+from tda.gradients.evaluation_mode import evaluation
+from tda.gradients.recorded_pass import floating_tensors
+from tda.gradients.single_precision import in_single_precision, single_precision
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, batches_of, call, chosen
 
@@ -14,8 +16,9 @@ def penultimate_representations(model: nn.Module, inputs: Inputs) -> Tensor:
     """What goes into the model's classifier for each example: n inputs -> (n, d), the model in evaluation mode.
 
     The classifier is the innermost module with parameters whose output is the logits or, where only the whole model puts out
-    the logits, the linear layer called last. Raises UserError if there is neither.
+    the logits, the linear layer called last. A model in 16 bits is computed in float32. Raises UserError if there is neither.
     """
+    model, inputs = single_precision(model), in_single_precision(inputs)
     classifier = classifier_of(model, chosen(inputs, slice(0, 1)))
     found: list[Tensor] = []
     handle = classifier.register_forward_hook(

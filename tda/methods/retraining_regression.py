@@ -14,7 +14,7 @@ from tda.data.splits import Split
 from tda.methods.registry import Attribution, Scorer, register
 from tda.statistics.retraining_effect import mean_with_minus_without
 from tda.system.errors import UserError
-from tda.training.members import Member
+from tda.training.members import Member, load_member
 from tda.training.retrainings import RetrainingStore
 from tda.training.study import Study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
@@ -26,7 +26,8 @@ _NEEDS = "retrainings on fitting subsets (run_subset_retraining.py --purpose fit
 
 
 def _check_retrainings(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
-    num_subsets = settings["num_subsets"]
+    # The study as its members know it, with the base that they were fine-tuned from.
+    study, num_subsets = load_member(study, seed_ids[0], study.plan.kept_epochs[-1]).study, settings["num_subsets"]
     draw = SubsetDraw("fitting", settings["alpha"], num_subsets * (max(seed_ids) + 1), 1)
     load_subset_outputs(RetrainingStore(study), draw, first_subset=num_subsets * min(seed_ids))
 
@@ -37,15 +38,36 @@ def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
     def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
         settings = dict(settings)
         alpha, num_subsets = settings.pop("alpha"), settings.pop("num_subsets")
-        seed_id = members[0].seed_id
-        store = RetrainingStore(members[0].study)
+        seed_id, study = members[0].seed_id, members[0].study
+        _positions_in(study.inputs(study.train), train, "training")
+        columns = torch.tensor(_positions_in(study.inputs(study.test), test, "test"))
         draw = SubsetDraw("fitting", alpha, num_subsets * (seed_id + 1), 1)
-        found = load_subset_outputs(store, draw, first_subset=num_subsets * seed_id)
-        scores = score_block(found.masks.numpy(), found.margins[0].numpy(), **settings)
+        found = load_subset_outputs(RetrainingStore(study), draw, first_subset=num_subsets * seed_id)
+        scores = score_block(found.masks.numpy(), found.margins[0].index_select(1, columns).numpy(), **settings)
         for _ in members:
             yield Attribution(torch.from_numpy(scores), {"subsets": num_subsets})
 
     return score
+
+
+def _positions_in(whole: Split, part: Split, noun: str) -> list[int]:
+    """Where a split's examples stand in the study's; raises UserError for any that no retraining saw.
+
+    A retraining is of all training examples, in their order, and its margins are those of the study's test examples.
+    """
+    known = {identity: position for position, identity in enumerate(_identities(whole))}
+    found = [known.get(identity) for identity in _identities(part)]
+    if None in found or (noun == "training" and found != list(range(len(whole)))):
+        raise UserError(
+            f"the retrainings on random subsets know other {noun} examples than these; fit datamodels and empirical influence "
+            "to the experiment's own splits"
+        )
+    return found
+
+
+def _identities(split: Split) -> list[str]:
+    """What tells each example from every other: a hash of its inputs, label and index."""
+    return [split[position : position + 1].fingerprint for position in range(len(split))]
 
 
 @register(

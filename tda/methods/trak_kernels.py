@@ -77,5 +77,5 @@ def weighted_regression(gram: Tensor, cross: Tensor, ridge: float, weights: Tens
 
 
 def _joined(plan: GradientPlan, split: Split) -> GradientRows:
-    size = plan.block_rows(*next(split.batches(1)), all_logits).size_in_bytes()
+    size = plan.example_bytes(split.inputs, split.labels, all_logits)
     return plan.rows(split.inputs, split.labels, all_logits, examples_at_once(plan, split.inputs, size)).joined()

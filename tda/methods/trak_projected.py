@@ -47,6 +47,6 @@ def trak_projected(
 
 def _features(plan: GradientPlan, split: Split, quantity: Quantity, projection: Projection) -> Tensor:
     """Projected gradients (n, dimension) float64."""
-    example_bytes = plan.block_rows(*next(split.batches(1)), quantity).size_in_bytes()
+    example_bytes = plan.example_bytes(split.inputs, split.labels, quantity)
     size = examples_at_once(plan, split.inputs, example_bytes)
     return torch.cat([projection.project(rows) for rows in plan.streamed(split.inputs, split.labels, quantity, size)]).double()

@@ -101,6 +101,13 @@ def score_identity(experiment: Experiment, method: str, scores: Scores | None = 
     return sha256(*parts)
 
 
+def are_outdated(checkpoints: Checkpoints, method: str) -> bool:
+    """Whether a score file of a method is of a checkpoint in whose place there is another."""
+    paths = score_paths(checkpoints.experiment.results, method)
+    known = {member: path for member, path in paths.items() if member in checkpoints.infos}
+    return any(read_score_info(path).get("checkpoint") != checkpoints.hash_of(member) for member, path in known.items())
+
+
 def remove_outdated(folder: Path, keep: Iterable[int], pattern: str) -> None:
     """Delete a seed's files of epochs that no longer count; pattern: their names, with * for the epoch."""
     beginning, _, end = pattern.partition("*")

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-from tda.settings.of_experiment import OfExperiment
+from tda.settings.of_experiment import OfScores
 
 
 @dataclass(kw_only=True)
-class CorrelationAnalysis(OfExperiment):
+class CorrelationAnalysis(OfScores):
     """Which experiment's methods are compared, over how many checkpoints."""
 
-    num_seeds: int | None = None
-    """Only so many of random_seeds.pt, the first ones; without it all that are trained, of which none may lack its scores."""
     device: str = "auto"
     """Accepted as by every script; this one computes on the CPU."""
     force: bool = False

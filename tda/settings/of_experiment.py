@@ -35,3 +35,11 @@ class OfSeeds(OfExperiment):
     """Only this seed of random_seeds.pt, counted from 0; without it all."""
     num_seeds: int | None = None
     """Only so many of random_seeds.pt, the first ones; without it all."""
+
+
+@dataclass(kw_only=True)
+class OfScores(OfExperiment):
+    """A script that reads the scores of an ensemble."""
+
+    num_seeds: int | None = None
+    """Only so many of random_seeds.pt, the first ones; without it all that are trained, of which none may lack its scores."""

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
-from tda.settings.of_experiment import OfExperiment
+from tda.settings.of_experiment import OfScores
 
 
 @dataclass(kw_only=True)
-class RemovalEvaluation(OfExperiment):
+class RemovalEvaluation(OfScores):
     """How much is removed, for which test examples, by which methods."""
 
-    num_seeds: int | None = None
-    """Only so many of random_seeds.pt, the first ones; without it all that are trained, of which none may lack its scores."""
     shares: tuple[float, ...]
     """Shares of the training set to remove, most helpful first."""
     num_test: int

@@ -4,7 +4,7 @@ import pandas as pd
 
 from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import chosen_experiment, records_of
-from tda.scores.fresh_scores import score_identity
+from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identity
 from tda.scores.score_files import methods_on_disk
 from tda.settings import ShowSummary
 from tda.system.errors import UserError
@@ -30,8 +30,13 @@ def _require_current(experiment: Experiment) -> None:
     folder = experiment.results
     (record,) = records_of(folder, "p-values") or [{}]
     current = sha256((folder.path / "summary.csv").read_bytes()) == record.get("files", {}).get("summary.csv")
-    made_from = record.get("made_from", {})
-    if not current or made_from != {name: score_identity(experiment, name) for name in methods_on_disk(folder)}:
+    methods, checkpoints = methods_on_disk(folder), read_checkpoints(experiment)
+    if any(are_outdated(checkpoints, method) for method in methods):
+        raise UserError(
+            f"{folder.path / 'tda_scores'} holds scores of checkpoints that are no longer there; run the scoring scripts again "
+            f"and then run_compute_pvalues.py --experiment {folder.name}"
+        )
+    if not current or record.get("made_from", {}) != {method: score_identity(experiment, method) for method in methods}:
         raise UserError(
             f"{folder.path / 'summary.csv'} is not of the scores that are there now; run run_compute_pvalues.py --experiment "
             f"{folder.name} again"

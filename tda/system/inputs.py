@@ -4,11 +4,13 @@ Inputs are a tensor (n, ...), or a flat dict of tensors by the names of the mode
 images; token ids with a mask; an image with a text.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from tda.system.errors import UserError
 
 Inputs = Tensor | dict[str, Tensor]
 
@@ -58,19 +60,45 @@ def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 def call(model: nn.Module, inputs: Inputs, weights: dict[str, Tensor] | tuple[dict[str, Tensor], ...] | None = None) -> Tensor:
     """The model's logits (n, ...) for the inputs: model(tensor), or model(**dict).
 
-    weights: parameters, and perhaps buffers, by name that take the place of the model's own. A model may return logits, hold
-    them as `.logits` as those of transformers do, or return them first of several things.
+    weights: parameters, and perhaps buffers, by name that take the place of the model's own. The model is given a copy of the
+    inputs, which it may overwrite. Raises UserError as logits_of does.
     """
-    arguments, keywords = ((), inputs) if isinstance(inputs, dict) else ((inputs,), {})
+    given = copied(inputs)
+    arguments, keywords = ((), given) if isinstance(given, dict) else ((given,), {})
     if weights is None:
         return logits_of(model(*arguments, **keywords))
     return logits_of(functional_call(model, weights, arguments, keywords))
 
 
+def copied(inputs: Inputs) -> Inputs:
+    """The inputs in memory of their own, laid out alike: what a model writes to, others must not read."""
+    return mapped(inputs, torch.clone)
+
+
 def logits_of(output: object) -> Tensor:
-    """The logits in what a model returns."""
+    """The logits in what a model returns: a tensor, the first of several, `logits`, or the only ones by another name.
+
+    A loss, a single number, is passed over. Raises UserError where there are none, or several by other names.
+    """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, tuple | list):
-        return output[0]
-    return output["logits"] if isinstance(output, dict) and "logits" in output else output.logits
+        return _only([part for part in output if _may_be_logits(part)][:1], output)
+    if isinstance(output, Mapping) and "logits" not in output:
+        return _only([part for part in output.values() if _may_be_logits(part)], output)
+    logits = output["logits"] if isinstance(output, Mapping) else getattr(output, "logits", None)
+    return _only([logits] if isinstance(logits, Tensor) else [], output)
+
+
+def _may_be_logits(part: object) -> bool:
+    return isinstance(part, Tensor) and part.dim() > 0 and part.is_floating_point()
+
+
+def _only(tensors: list[Tensor], output: object) -> Tensor:
+    if len(tensors) == 1:
+        return tensors[0]
+    held = f" with {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+    raise UserError(
+        f"the model returns a {type(output).__name__}{held}, in which the logits cannot be told; "
+        "return a tensor, or a dict or an object with `logits`"
+    )

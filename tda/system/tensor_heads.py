@@ -12,6 +12,8 @@ ENTRY = "tda"
 """The one entry of a file's metadata, a JSON object."""
 
 _LONGEST_HEAD = 2**27
+_LENGTH_SIZE = 8
+"""Bytes of a file's first number, the length of its head."""
 
 
 class DamagedFileError(UserError):
@@ -21,18 +23,17 @@ class DamagedFileError(UserError):
 def read_info(path: Path) -> dict:
     """What a file says of itself and the "sha256" that its tensors should have, they themselves unread.
 
-    Raises DamagedFileError if its head is not whole, and UserError if it is missing or may not be read.
+    Raises DamagedFileError if its head is not whole or its length another, and UserError if it is missing or may not be read.
     """
     with explained(path), open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        length = int.from_bytes(file.read(_LENGTH_SIZE), "little")
         if length > _LONGEST_HEAD:
             raise ValueError
         head = json.loads(file.read(length))
-        info = json.loads(head.pop("__metadata__")[ENTRY])
+        info = json.loads(head["__metadata__"][ENTRY])
         _ = info["sha256"]
-        # A file that was cut off is told by its size.
-        end = max((tensor["data_offsets"][1] for tensor in head.values()), default=0)
-        if file.seek(0, 2) != 8 + length + end:
+        ends = [tensor["data_offsets"][1] for name, tensor in head.items() if name != "__metadata__"]
+        if path.stat().st_size != _LENGTH_SIZE + length + max(ends, default=0):
             raise ValueError
     return info
 

@@ -1,10 +1,13 @@
 """What a model says of a split: losses, margins and predictions."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from tda.data.splits import Split
 from tda.gradients.objectives import Objective
+from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.system.inputs import call
 from tda.training.fused_evaluation import forward_of
 from tda.training.runs import Evaluation
@@ -13,11 +16,12 @@ EVALUATION_BATCH = 64
 
 
 def evaluate(model: nn.Module, objective: Objective, split: Split) -> Evaluation:
-    """Losses, margins and predictions of one model on a split, dropout off."""
+    """Losses, margins and predictions of one model on a split, dropout off; a model in 16 bits as a copy in float32."""
     model.eval()
+    model, split = _precise(model, split)
     forward = forward_of(model, split.inputs)
     losses, margins, predictions = [], [], []
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(split.device):
         for inputs, labels in split.batches(EVALUATION_BATCH):
             logits = forward(inputs)
             losses.append(objective.loss(logits, labels))
@@ -27,6 +31,11 @@ def evaluate(model: nn.Module, objective: Objective, split: Split) -> Evaluation
 
 
 def logits_of_split(model: nn.Module, split: Split) -> Tensor:
-    """Logits (n, ...) of every example, without gradients, the model in the mode that it is in."""
-    with torch.no_grad():
+    """Logits (n, ...) of every example, without gradients, the model in the mode that it is in, in float32 at least."""
+    model, split = _precise(model, split)
+    with torch.no_grad(), without_autocast(split.device):
         return torch.cat([call(model, inputs) for inputs, _ in split.batches(EVALUATION_BATCH)])
+
+
+def _precise(model: nn.Module, split: Split) -> tuple[nn.Module, Split]:
+    return single_precision(model), replace(split, inputs=in_single_precision(split.inputs))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tda.system.inputs import Inputs, call
+from tda.system.inputs import Inputs, call, copied
 
 Forward = Callable[[Inputs], Tensor]
 
@@ -24,6 +24,8 @@ def forward_of(model: nn.Module, example: Inputs) -> Forward:
     steps = _fused(_leaves(model))
 
     def forward(inputs: Tensor) -> Tensor:
+        # The first step may overwrite what it is given.
+        inputs = copied(inputs)
         for step in steps:
             inputs = step(inputs)
         return inputs

@@ -1,7 +1,5 @@
 """What a program hands to a TRAKer, checked."""
 
-import copy
-import logging
 import operator
 from collections.abc import Iterable
 
@@ -9,12 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tda.gradients.selected_parameters import refuse_opaque
+from tda.gradients.single_precision import single_precision
 from tda.system.errors import UserError
 from tda.trak.refusals import AssertedError
-
-_LOGGER = logging.getLogger("tda.trak")
-
-_WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
 
 
 def whole_number(value: object, name: str, least: int = 0) -> int:
@@ -35,18 +31,10 @@ def usable_model(model: object, device: torch.device) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"model is {type(model).__name__}; give a torch.nn.Module")
-    if type(model).__name__ in _WRAPPERS:
-        raise UserError(
-            f"the model is wrapped in {type(model).__name__}; give the module inside, model.module, and its state dict"
-        )
-    if isinstance(model, torch.jit.ScriptModule):
-        raise UserError("the model is a ScriptModule, which hides its layers; give the torch.nn.Module that it was made of")
+    refuse_opaque(model)
     if next(model.parameters(), None) is None:
         raise UserError("the model has no parameters, so that nothing can be attributed to training examples")
-    if any(part.is_floating_point() and part.element_size() < 4 for part in model.state_dict().values()):
-        _LOGGER.info("the model has 16-bit parameters; a copy in float32 computes")
-        model = copy.deepcopy(model).float()
-    return model.to(device).eval()
+    return single_precision(model).to(device).eval()
 
 
 def parameter_names(names: Iterable[str] | None) -> list[str] | None:
@@ -88,9 +76,11 @@ class Positions:
             )
         if len(np.unique(positions)) < size:
             raise UserError("inds holds a position twice; give each example its own")
-        if inds is None:
-            self._next += size
         return positions
+
+    def advance(self, count: int) -> None:
+        """So many examples were taken: the next batch in order follows them."""
+        self._next += count
 
 
 def _whole_numbers(inds: Iterable[int]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Arrays on disk as memory maps, in the .npy format."""
 
+import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from tda.system.errors import UserError
-from tda.system.files import write_atomically
+from tda.system.files import reading, write_atomically
 
 
 def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[tuple[slice, np.ndarray]] = ()) -> None:
@@ -15,6 +17,7 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Ite
 
     def write(temporary: Path) -> None:
         array = open_memmap(temporary, "w+", dtype=dtype, shape=shape)
+        _reserve(temporary)
         for rows, values in blocks:
             array[rows] = values
         array.flush()
@@ -23,10 +26,27 @@ def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Ite
 
 
 def read_array(path: Path, mode: str = "r") -> np.memmap:
-    """Memory map of a .npy file; raises UserError if it cannot be read."""
+    """Memory map of a .npy file; raises UserError if it is missing, may not be read or is no whole array."""
     try:
-        # Opened for writing, a file that was cut off would be filled up with zeros.
-        array = np.load(path, mmap_mode="r")
+        with reading(path):
+            # Opened for writing, a file that was cut off would be filled up with zeros.
+            array = np.load(path, mmap_mode="r")
         return array if mode == "r" else np.load(path, mmap_mode=mode)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; delete its folder and compute it again") from error
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path} cannot be read as an array; delete its folder and compute it again") from error
+
+
+def _reserve(path: Path) -> None:
+    """Take the disk space of a file now: where it runs out later, writing through a memory map ends the process."""
+    size = path.stat().st_size
+    if not size or not hasattr(os, "posix_fallocate"):
+        return
+    with open(path, "r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            # Some file systems cannot.
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tda.gradients.single_precision import LOW_PRECISION
 from tda.system.errors import UserError
 
 Batch = list[Tensor] | dict[str, Tensor]
@@ -54,7 +55,7 @@ def label_name(batch: dict[str, Tensor]) -> str | None:
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device, its 16-bit floating parts in float32, in which models compute."""
-    return mapped(batch, lambda part: part.detach().to(device, torch.float32 if _is_short(part) else part.dtype))
+    return mapped(batch, lambda part: part.detach().to(device, torch.float32 if part.dtype in LOW_PRECISION else part.dtype))
 
 
 def mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
@@ -62,10 +63,6 @@ def mapped(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
     if isinstance(batch, dict):
         return {name: function(part) for name, part in batch.items()}
     return [function(part) for part in batch]
-
-
-def _is_short(part: Tensor) -> bool:
-    return part.dtype in (torch.float16, torch.bfloat16)
 
 
 def _tensor(part: object, name: str) -> Tensor:

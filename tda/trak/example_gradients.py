@@ -5,7 +5,7 @@ as a whole: all examples at once where torch.func.vmap can do that and is right,
 """
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.gradient_kernel import BLOCK_SIZE
-from tda.gradients.gradient_plan import GradientPlan, plan_gradients, refuse_batch_statistics, selected_shapes
-from tda.gradients.recorded_pass import evaluation
+from tda.gradients.gradient_plan import GradientPlan, plan_gradients
+from tda.gradients.selected_parameters import floating_parameters, refuse_batch_statistics, selected_shapes
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen, parts_of
 from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
-from tda.trak.batches import Batch, mapped
+from tda.trak.batches import Batch
 from tda.trak.projectors import FormedProjection, RowProjection
 
 _LOGGER = logging.getLogger("tda.trak")
@@ -63,12 +64,13 @@ class LayerGradients:
         return _out_to_loss(self.model, self.task, batch)
 
     def _inspected(self, inputs: Inputs) -> int:
-        """The last dimension of the model's logits; raises UserError where they, or their gradients, do not suit the task."""
+        """The last dimension of the model's logits; raises UserError where they, or their gradients, do not suit the task.
+
+        An example that reaches none of the chosen parameters, but others, has gradient zero.
+        """
         refuse_batch_statistics(self.model)
-        with evaluation(self.model, differentiable=selected_shapes(self.model, self.parameters)):
+        with evaluation(self.model, differentiable=floating_parameters(self.model)):
             logits = call(self.model, inputs)
-        if not isinstance(logits, Tensor):
-            raise UserError(f"the model returns {type(logits).__name__} where its logits should be; let it return logits")
         self.task.require_logits(logits.shape)
         if not logits.requires_grad:
             raise UserError(_NO_GRADIENT)
@@ -78,8 +80,9 @@ class LayerGradients:
         # It depends on the inputs' shapes alone, so that a resumed run computes in the same blocks.
         shapes = (is_formed, *(part.shape for part in parts_of(inputs)))
         if shapes not in self._block_sizes:
-            rows = self._plan.block_rows(inputs, labels, self.task.quantity)
-            example_bytes = 2 * 4 * sum(map(torch.Size.numel, rows.shapes.values())) if is_formed else rows.size_in_bytes()
+            example_bytes = self._plan.example_bytes(inputs, labels, self.task.quantity)
+            if is_formed:
+                example_bytes = 2 * 4 * sum(map(torch.Size.numel, self._plan.shapes.values()))
             self._block_sizes[shapes] = max(1, min(BLOCK_SIZE, _MEMORY_BUDGET // (2 * example_bytes + 1)))
         return self._block_sizes[shapes]
 
@@ -106,7 +109,7 @@ class FunctionalGradients:
 
     def blocks(self, batch: list[Tensor]) -> Iterator[dict[str, Tensor]]:
         """Gradients by parameter name, (n, *shape) each, a block of examples after another."""
-        shapes = selected_shapes(self.model, self.parameters)
+        shapes, batch = selected_shapes(self.model, self.parameters), _copied(batch)
         if self.vectorized is None:
             refuse_batch_statistics(self.model)
             self.vectorized = self._vectorization_is_right([part[:2] for part in batch], list(shapes))
@@ -121,7 +124,7 @@ class FunctionalGradients:
     def _computed(self, block: list[Tensor], names: list[str]) -> dict[str, Tensor]:
         if self.vectorized:
             try:
-                return self._vectorized(mapped(block, Tensor.clone), names)
+                return self._vectorized(_copied(block), names)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -152,8 +155,7 @@ class FunctionalGradients:
         return {name: torch.stack(column) for name, column in zip(names, zip(*each, strict=True), strict=True)}
 
     def _vectorization_is_right(self, probe: list[Tensor], names: list[str]) -> bool:
-        # A model may write to what it is given.
-        first, second, third = (mapped(probe, Tensor.clone) for _ in range(3))
+        first, second, third = (_copied(probe) for _ in range(3))
         expected = self._looped(first, names)
         if not self._is_differentiable:
             raise UserError(_NO_GRADIENT)
@@ -191,7 +193,7 @@ class BatchedGradients:
 
     def blocks(self, batch: list[Tensor]) -> Iterator[dict[str, Tensor]]:
         """Gradients by parameter name, (n, *shape) each, a block of examples after another."""
-        names = list(selected_shapes(self.model, self.parameters))
+        names, batch = list(selected_shapes(self.model, self.parameters)), _copied(batch)
         refuse_batch_statistics(self.model)
         with evaluation(self.model, differentiable=names), _explained():
             parameters = [self.model.get_parameter(name) for name in names]
@@ -210,19 +212,41 @@ class BatchedGradients:
     def out_to_loss(self, batch: list[Tensor]) -> Tensor:
         """Q's diagonal, as the task gives it."""
         with evaluation(self.model, differentiable=self.parameters or selected_shapes(self.model, None)):
-            return self.task.get_out_to_loss_grad(self.model, None, None, batch)
+            return self.task.get_out_to_loss_grad(self.model, None, None, _copied(batch))
 
 
 def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:
-    # A program may take Q by autograd; no named task does.
-    with evaluation(model, differentiable) if differentiable else torch.no_grad():
-        return task.get_out_to_loss_grad(model, dict(model.named_parameters()), dict(model.named_buffers()), batch)
+    weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    if not differentiable:
+        with torch.no_grad():
+            return task.get_out_to_loss_grad(model, weights, buffers, batch)
+    # A program may take Q by autograd.
+    with evaluation(model, differentiable):
+        return task.get_out_to_loss_grad(model, weights, buffers, _copied(batch))
 
 
-def _gradients(output: Tensor, parameters: list[Tensor], **options: bool) -> tuple[Tensor, ...]:
-    if not output.requires_grad:
-        return tuple(torch.zeros_like(parameter) for parameter in parameters)
-    return torch.autograd.grad(output, parameters, allow_unused=True, materialize_grads=True, **options)
+def _copied(batch: Sequence[Tensor]) -> list[Tensor]:
+    """A task of a program's own, or its model, may write to what it is given."""
+    return [part.clone() for part in batch]
+
+
+def _gradients(output: Tensor, parameters: list[nn.Parameter], retain_graph: bool = False) -> list[Tensor]:
+    """The gradients of one number, zero where a parameter has no part in it."""
+    kept = [parameter.grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.grad = None
+        if output.requires_grad:
+            # Unlike autograd.grad, it reaches parameters through a checkpoint that computes its activations again.
+            output.backward(retain_graph=retain_graph)
+        return [torch.zeros_like(parameter) if parameter.grad is None else _dense(parameter.grad) for parameter in parameters]
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def _single(output: object) -> Tensor:

@@ -95,18 +95,18 @@ class IterativeGradientComputer(FunctionalGradientComputer):
 class ComputedGradients:
     """Rows by a program's own gradient computer."""
 
-    def __init__(self, computer: AbstractGradientComputer, task: AbstractModelOutput) -> None:
+    def __init__(self, computer: AbstractGradientComputer) -> None:
         """computer: of the model whose weights are loaded."""
-        self.computer, self.task = computer, task
+        self.computer = computer
 
     def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
-        gradients = self.computer.compute_per_sample_grad(batch=arranged(self.task, batch))
+        gradients = self.computer.compute_per_sample_grad(batch=[part.clone() for part in batch])
         return projection.project_gradients(gradients if isinstance(gradients, dict) else {"": gradients})
 
     def out_to_loss(self, batch: Batch) -> Tensor:
         """Q's diagonal, as the computer gives it."""
-        return self.computer.compute_loss_grad(arranged(self.task, batch))
+        return self.computer.compute_loss_grad([part.clone() for part in batch])
 
 
 ExampleGradients = LayerGradients | FunctionalGradients | BatchedGradients | ComputedGradients
@@ -135,7 +135,7 @@ def gradients_of(
         count = sum(model.get_parameter(name).numel() for name in parameters)
         own = computer(model=model, task=task, grad_dim=count, dtype=dtype, device=device, grad_wrt=parameters)
         own.load_model_params(model)
-        return ComputedGradients(own, task)
+        return ComputedGradients(own)
     if isinstance(task, LogitsModelOutput) and task.goes_layer_by_layer:
         return LayerGradients(model, task, parameters)
     kind = BatchedGradients if computer is IterativeGradientComputer else FunctionalGradients

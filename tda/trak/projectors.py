@@ -149,8 +149,9 @@ class CudaProjector(BasicProjector):
         dtype: torch.dtype = torch.float32,
         **kwargs: object,
     ) -> None:
-        """max_batch_size: without effect."""
+        """max_batch_size: without effect, as has the attribute num_sms."""
         super().__init__(grad_dim, proj_dim, seed, proj_type, device, dtype=dtype)
+        self.max_batch_size, self.num_sms = max_batch_size, 1
 
 
 class ChunkedCudaProjector:

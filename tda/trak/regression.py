@@ -24,11 +24,13 @@ def checked_ridge(ridge: float | None, squared_norms: Tensor) -> float:
 def solve_with_ridge(matrix: Tensor, right_sides: Tensor, ridge: float) -> tuple[Tensor, float]:
     """(matrix + ridge)^-1 right_sides, and its largest relative residual; matrix (m, m), right_sides (m, k), float64.
 
-    Raises UserError if the matrix cannot be inverted with this ridge.
+    Raises UserError if the matrix cannot be inverted with this ridge, or only thanks to rounding.
     """
     system = matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     triangle, failed = torch.linalg.cholesky_ex(system)
-    if failed:
+    pivots = triangle.diagonal().square()
+    # Two equal examples make the matrix singular, but rounding may leave the last pivot a little above 0.
+    if failed or not pivots.min() > len(matrix) * torch.finfo(torch.float64).eps * pivots.max():
         raise UserError(f"TRAK's regression cannot be solved with a ridge of {ridge:.3g}; raise it, or leave it to the default")
     solved = torch.cholesky_solve(right_sides, triangle)
     sizes = right_sides.norm(dim=0).clamp(min=torch.finfo(matrix.dtype).tiny)

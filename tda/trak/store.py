@@ -197,10 +197,8 @@ def open_rows(
     if not marks.exists():
         raise UserError(f"{folder} holds no {noun}; run them first")
     names = ["gradients", "identities", "marks"] + ["out_to_loss"] * with_out_to_loss
-    arrays = {name: read_array(folder / f"{name}.npy", "r+") for name in names if (folder / f"{name}.npy").exists()}
-    missing = [name for name in names if name not in arrays and name != "gradients"]
-    if missing:
-        raise UserError(f"{folder / missing[0]}.npy is missing; delete its folder and compute it again")
+    kept = [name for name in names if name != "gradients" or (folder / "gradients.npy").exists()]
+    arrays = {name: read_array(folder / f"{name}.npy", "r+") for name in kept}
     rows = ExampleRows(folder, noun, dimension, dtype, *map(arrays.get, ("gradients", "out_to_loss", "identities", "marks")))
     lengths = {len(array) for name, array in arrays.items() if name != "marks"} | {rows.count}
     if lengths != {count or rows.count}:

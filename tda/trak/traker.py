@@ -6,20 +6,22 @@ training example, f of the target is higher, and where f is a margin its loss lo
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.gradient_plan import selected_shapes
 from tda.gradients.projections import Projection
+from tda.gradients.selected_parameters import selected_shapes
+from tda.gradients.single_precision import without_autocast
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
 from tda.trak.abstract_output import AbstractModelOutput, arranged
 from tda.trak.arguments import Positions, parameter_names, usable_model, whole_number
-from tda.trak.batches import batch_of, count_of, mapped, on_device
+from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.finalizing import Finalizer
 from tda.trak.folder import SaveFolder
 from tda.trak.gradient_computers import AbstractGradientComputer, ComputedGradients, gradients_of, require_gradient_computer
@@ -132,7 +134,8 @@ class TRAKer:
 
         Raises UserError if a model's training examples are not all featurized.
         """
-        self._finalizer.finalize_features(_whole_ids(model_ids), del_grads)
+        with self._undisturbed():
+            self._finalizer.finalize_features(_whole_ids(model_ids), del_grads)
 
     def start_scoring_checkpoint(self, exp_name: str, checkpoint: dict[str, Tensor], model_id: int, num_targets: int) -> None:
         """Load a state dict and open the rows of an experiment's targets, of which those that are there are kept.
@@ -166,7 +169,8 @@ class TRAKer:
         scores, with its own Q, are kept too: scores_of_model reads them. Raises UserError if something is missing, or the
         models' rows are of different examples.
         """
-        self.scores = self._finalizer.finalize_scores(exp_name, _whole_ids(model_ids), allow_skip)
+        with self._undisturbed():
+            self.scores = self._finalizer.finalize_scores(exp_name, _whole_ids(model_ids), allow_skip)
         return self.scores
 
     def scores_of_model(self, exp_name: str, model_id: int) -> np.memmap:
@@ -175,6 +179,12 @@ class TRAKer:
         Raises UserError if it has not, or the rows behind them are others by now.
         """
         return self._finalizer.scores_of_model(exp_name, whole_number(model_id, "model_id"))
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        """Compute as always, whatever mode a program is in."""
+        with torch.inference_mode(False), without_autocast(self.device):
+            yield
 
     def _settings(self) -> dict[str, object]:
         kind = getattr(self.projector, "proj_type", "own")
@@ -226,19 +236,22 @@ class TRAKer:
         positions = self._positions.of(count_of(given), inds, num_samples)
         if not self._has_begun:
             self._begin()
-        if not len(positions):
-            return
+        if len(positions):
+            self._keep(given, positions)
+        if inds is None:
+            self._positions.advance(len(positions))
+
+    def _keep(self, given: Batch, positions: np.ndarray) -> None:
         # A batch that is partly there is computed as a whole, so that its bytes do not depend on where a run was killed.
         identities = example_identities(given)
         if not self._rows.lacks(positions, identities):
             return
-        with torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
-            # A model may write to what it is given.
+        with self._undisturbed():
             batch = arranged(self.task, on_device(given, self.device))
-            gradients = self._gradients.projected(mapped(batch, Tensor.clone), self._projection)
+            gradients = self._gradients.projected(batch, self._projection)
             out_to_loss = None
             if self._rows.out_to_loss is not None:
-                out_to_loss = _one_each(self._gradients.out_to_loss(mapped(batch, Tensor.clone)), len(positions))
+                out_to_loss = _one_each(self._gradients.out_to_loss(batch), len(positions))
         self._rows.write(positions, identities, gradients, out_to_loss)
 
 

@@ -34,7 +34,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def digits(split: str, per_class: int) -> dict[str, list[np.ndarray]]:
     pool = bundled_digits(split)
-    return {name: list(pool.images[pool.labels == label][:per_class, :, :, 0]) for label, name in enumerate(NAMES)}
+    return {name: list(pool.examples[pool.labels == label][:per_class, :, :, 0]) for label, name in enumerate(NAMES)}
 
 
 def write_images(root: Path, per_class: int = 12) -> Path:
@@ -51,9 +51,9 @@ def write_images(root: Path, per_class: int = 12) -> Path:
 def check(pool: Pool, split: str) -> None:
     """Every image is there under its class, bit for bit; the classes that the task leaves out come last."""
     expected = digits(split, 12)
-    assert len(pool.images) == len(pool.labels) == 48
+    assert len(pool.examples) == len(pool.labels) == 48
     for label, name in enumerate(NAMES):
-        found = pool.images[np.flatnonzero(pool.labels == label)]
+        found = pool.examples[np.flatnonzero(pool.labels == label)]
         assert found.dtype == np.uint8 and found.shape == (12, 28, 28, 1)
         np.testing.assert_array_equal(found[..., 0], expected[name])
 
@@ -84,9 +84,9 @@ def test_images_are_brought_to_the_entry_s_size_and_channels(root: Path):
         for name in NAMES:
             (folder / split / name).mkdir(parents=True)
             Image.new("RGB", (50, 40), (10, 200, 30)).save(folder / split / name / "a.png")
-    coloured = replace(SOURCE, channels=3, image_size=16).pool("train").images[[0, 3]]
+    coloured = replace(SOURCE, channels=3, image_size=16).pool("train").examples[[0, 3]]
     assert coloured.shape == (2, 16, 16, 3) and (coloured == np.array([10, 200, 30])).all()
-    assert SOURCE.pool("train").images[[0]].shape == (1, 28, 28, 1)
+    assert SOURCE.pool("train").examples[[0]].shape == (1, 28, 28, 1)
 
 
 def test_registered_task_runs_through_the_steps(root: Path):
@@ -125,7 +125,7 @@ def test_what_is_missing_or_damaged_is_named(root: Path, prepare: Callable, sour
     prepare(write_images(root))
     with pytest.raises(UserError, match=words):
         pool = source.pool("train")
-        pool.images[np.arange(len(pool.images))]
+        pool.examples[np.arange(len(pool.examples))]
 
 
 def test_folder_without_a_split_is_refused(root: Path):

@@ -48,7 +48,7 @@ def test_larger_draw_contains_the_smaller_one_and_the_seed_matters():
 
 
 def test_size_larger_than_the_class_is_refused():
-    with pytest.raises(UserError, match="class 0 of digits3 has 10 examples in this part, fewer than the 11 asked for"):
+    with pytest.raises(UserError, match="class 0 of digits3 has 10 examples in the train part, fewer than the 11 asked for"):
         draw_subset(DIGITS, small_pool(), 11, draw_seed=0)
 
 
@@ -113,7 +113,7 @@ def test_indices_of_the_wrong_split_are_refused(root: Path):
     """A published list for CIFAR-10 indexes the other part: balanced there, not here."""
     path = subset_file("digits3", "train", 50)
     path.write_text(subset_file("digits3", "test", 50).read_text())
-    with pytest.raises(UserError, match="do its indices belong to another part or data set"):
+    with pytest.raises(UserError, match="its indices would fit test_50pc.txt"):
         read_subset(DIGITS, "train", 50, DIGITS.load("train"))
 
 

@@ -13,9 +13,9 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from tda.data.splits import Split
 from tda.data.tasks import task_named
-from tda.features.directions import Outer
 from tda.features.image_passes import pass_maker
 from tda.features.influence_maps import Pairs, Smoothing, gradients_of, influence_maps
+from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.quantities import cross_entropy_loss
 
 
@@ -158,7 +158,7 @@ def test_a_residual_network_with_overwriting_activations_is_taken_layer_by_layer
     before = [module.inplace for module in model.modules() if isinstance(module, nn.ReLU)]
     found = pass_maker(model, train.inputs[:1], train.labels[:1], cross_entropy_loss)(train.inputs, train.labels)
     # Image by image, the head would not be held as an outer product.
-    assert isinstance(found.gradients["fc.weight"], Outer)
+    assert isinstance(found.gradients["fc.weight"], FactoredRows)
     for k in range(3):
         own = {name: part[k].flatten() for name, part in found.gradients.items() if isinstance(part, Tensor)}
         loss = functional.cross_entropy(model(train.inputs[k : k + 1]), train.labels[k : k + 1])
@@ -171,7 +171,8 @@ def test_a_gradient_of_zero_has_a_map_of_zero():
     model, train = cnn().double().eval(), examples(1)
     vectors = {name: torch.zeros(1, *parameter.shape).double() for name, parameter in model.named_parameters()}
     del vectors["5.bias"]
-    vectors["5.weight"] = Outer(torch.zeros(1, 1, 16).double(), torch.zeros(1, 1, 3).double(), with_bias=True)
+    inputs, deltas = torch.zeros(1, 1, 1, 16).double(), torch.zeros(1, 1, 1, 1, 3).double()
+    vectors["5.weight"] = FactoredRows(inputs, deltas, "5.weight", "5.bias", torch.Size([3, 16]))
     assert not influence_maps(model, train, vectors, Pairs(torch.tensor([0]), torch.tensor([0])), True).any()
 
 

@@ -8,7 +8,8 @@ from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import joined_rows
-from tda.gradients.layer_rows import Layer, layer_rows
+from tda.gradients.layer_rows import layer_rows
+from tda.gradients.layers import Layer
 from tda.gradients.recorded_pass import record_calls
 
 COUNT = 5
@@ -104,8 +105,8 @@ def prepared(build) -> Readout:
 
 def rows_of(model: Readout, inputs: Tensor, labels: Tensor, names: list[str], factored: bool) -> FormedRows | FactoredRows:
     layer = Layer(model.layer, {name.removeprefix("layer."): name for name in names}, factored)
-    calls, _ = record_calls(model, [model.layer], inputs, labels, quantities)
-    return layer_rows(layer, calls[model.layer], len(inputs))
+    recording = record_calls(model, {model.layer: list(model.layer.parameters())}, inputs, labels, quantities)
+    return layer_rows(layer, recording.calls[model.layer], len(inputs))
 
 
 def assert_rows_match(rows: FormedRows | FactoredRows, expected: Tensor, names: list[str]) -> None:

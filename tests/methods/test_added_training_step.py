@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import losses, score
-from torch.nn import functional
+from tiny_model import examples_of, loss_of_one, losses, score
 
 from tda.data.splits import Split
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
+from tda.system.inputs import call
 from tda.training.members import Member
 
 EVERY_FAMILY = True
@@ -18,7 +18,7 @@ EVERY_FAMILY = True
 
 def plain_scores(member: Member, train: Split, test: Split, state_of_checkpoint: bool) -> torch.Tensor:
     """The loss before minus the loss after one step on each training example alone."""
-    rows = []
+    rows, examples = [], examples_of(train)
     for example in range(len(train)):
         model = copy.deepcopy(member.model)
         parameters = trained_parameters(model)
@@ -30,7 +30,8 @@ def plain_scores(member: Member, train: Split, test: Split, state_of_checkpoint:
                 for position, (name, _) in enumerate(parameters.items())
             }
             optimizer.load_state_dict({"state": remembered, "param_groups": optimizer.state_dict()["param_groups"]})
-        functional.cross_entropy(model(train.inputs[example : example + 1]), train.labels[example : example + 1]).backward()
+        inputs, label = examples[example]
+        loss_of_one(call(model, inputs), label).backward()
         optimizer.step()
         rows.append(losses(member.model, test) - losses(model, test))
     return torch.stack(rows)
@@ -74,7 +75,7 @@ def test_unknown_optimizer_state_is_refused(ensemble: Ensemble):
 
 def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
-    test = ensemble.test
-    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
-    (first,), (second,) = (score("ats", ensemble.members(15), ensemble.train, split) for split in (test, permuted))
+    (first,), (second,) = (
+        score("ats", ensemble.members(15), ensemble.train, split) for split in (ensemble.test, ensemble.test[order])
+    )
     torch.testing.assert_close(first[:, order], second, rtol=1e-5, atol=1e-6)

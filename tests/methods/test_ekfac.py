@@ -1,12 +1,12 @@
 """EK-FAC against its definition with explicit Kronecker products, loops and float64 autograd."""
 
 import copy
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
-from conftest import CPU, Ensemble
-from tiny_model import naive_gradients, score
+from conftest import Ensemble
+from tiny_model import counted_places, examples_of, loss_of_one, naive_gradients, score
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,69 +16,101 @@ from tda.gradients import gradient_kernel
 from tda.gradients.gradient_plan import plan_gradients
 from tda.methods import ekfac as module
 from tda.methods.registry import load_method
+from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
+from tda.system.inputs import call
 from tda.training.members import Member
 
 EVERY_FAMILY = True
 
 
-def per_class_gradients(layer: nn.Module, model: nn.Module, image: Tensor, label: int | None) -> list[tuple[float, Tensor]]:
-    """(weight, gradient (O, K + 1) of one layer) for the label, or for every label with its probability."""
-    logits = model(image[None])[0]
-    probabilities = logits.softmax(0).detach()
-    labels = range(len(logits)) if label is None else [label]
-    found = []
-    for chosen in labels:
-        loss = functional.cross_entropy(logits[None], torch.tensor([chosen]))
-        gradients = torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
-        joined = torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)
-        found.append((1.0 if label is not None else float(probabilities[chosen]), joined))
-    return found
+def covered_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layers that have factors: linear layers and convolutions that are trained."""
+    kinds = nn.Linear | nn.Conv2d
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds) and layer.weight.requires_grad}
 
 
-def covariances(layer: nn.Module, model: nn.Module, split: Split, empirical: bool) -> tuple[Tensor, Tensor]:
-    """Sums over examples, labels and positions of a a^T, with 1 for the bias, and d d^T."""
-    kept = {}
-    first = layer.register_forward_hook(lambda _, arguments, output: kept.update(a=arguments[0], z=output))
-    left, right = 0, 0
-    for image, label in zip(split.inputs, split.labels, strict=True):
-        logits = model(image[None])
-        inputs = kept["a"].detach()
+def covered_gradients(model: nn.Module, split: Split) -> Tensor:
+    """Loss gradients (n, p) of those layers' parameters."""
+    gradients = naive_gradients(model, split)
+    parameters = trained_parameters(model)
+    pieces = dict(zip(parameters, gradients.split([part.numel() for part in parameters.values()], dim=1), strict=True))
+    layers = covered_layers(model)
+    return torch.cat([piece for name, piece in pieces.items() if name.rpartition(".")[0] in layers], dim=1)
+
+
+def weighted_losses(logits: Tensor, label: Tensor, empirical: bool) -> list[tuple[float, Tensor]]:
+    """(weight, loss) of an example: its own, or one for every label that each of its places could have, by probability."""
+    if empirical:
+        return [(1.0, loss_of_one(logits, label))]
+    places = [found for found, _ in counted_places(logits, label)]
+    return [
+        (float(found.detach().softmax(0)[other]) / len(places), functional.cross_entropy(found, torch.tensor(other)))
+        for found in places
+        for other in range(len(found))
+    ]
+
+
+@dataclass
+class Collected:
+    """One layer's sums over examples, labels and positions of a a^T, with 1 for the bias, and d d^T; gradients (O, K + 1)."""
+
+    inputs: Tensor | float = 0.0
+    outputs: Tensor | float = 0.0
+    gradients: list[tuple[float, Tensor]] = field(default_factory=list)
+
+    def add_inputs(self, layer: nn.Module, inputs: Tensor) -> None:
+        """The inputs of one example."""
         if isinstance(layer, nn.Conv2d):
             inputs = functional.unfold(inputs, layer.kernel_size, stride=layer.stride)[0].T
         inputs = inputs.reshape(-1, inputs.shape[-1])
         if layer.bias is not None:
             inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
-        left = left + inputs.T @ inputs
-        probabilities = logits[0].softmax(0).detach()
-        for chosen in [int(label)] if empirical else range(len(probabilities)):
-            loss = functional.cross_entropy(logits, torch.tensor([chosen]))
-            (delta,) = torch.autograd.grad(loss, kept["z"], retain_graph=True)
-            delta = delta[0].reshape(len(layer.weight), -1) if isinstance(layer, nn.Conv2d) else delta.flatten(0, -2).T
-            right = right + (1.0 if empirical else probabilities[chosen]) * delta @ delta.T
-    first.remove()
-    return left, right
+        self.inputs = self.inputs + inputs.T @ inputs
+
+    def add_loss(self, weight: float, layer: nn.Module, delta: Tensor, gradients: list[Tensor]) -> None:
+        """The derivatives of one example's weighted loss by the layer's outputs and parameters."""
+        delta = delta[0].reshape(len(layer.weight), -1) if isinstance(layer, nn.Conv2d) else delta.flatten(0, -2).T
+        self.outputs = self.outputs + weight * delta @ delta.T
+        self.gradients.append((weight, torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)))
+
+
+def collected(model: nn.Module, split: Split, empirical: bool) -> list[Collected]:
+    """What autograd says of every covered layer, one example and label at a time."""
+    layers, kept = list(covered_layers(model).values()), {}
+    handles = [
+        layer.register_forward_hook(lambda layer, arguments, output: kept.update({layer: (arguments[0].detach(), output)}))
+        for layer in layers
+    ]
+    found = [Collected() for _ in layers]
+    for example, label in examples_of(split):
+        logits = call(model, example)
+        wanted = [tensor for layer in layers for tensor in (kept[layer][1], *layer.parameters())]
+        for of_layer, layer in zip(found, layers, strict=True):
+            of_layer.add_inputs(layer, kept[layer][0])
+        for weight, loss in weighted_losses(logits, label, empirical):
+            pieces = iter(torch.autograd.grad(loss, wanted, retain_graph=True))
+            for of_layer, layer in zip(found, layers, strict=True):
+                of_layer.add_loss(weight, layer, next(pieces), [next(pieces) for _ in layer.parameters()])
+    for handle in handles:
+        handle.remove()
+    return found
 
 
 def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, damping: float | None) -> Tensor:
     total = torch.zeros(len(train), len(test), dtype=torch.float64)
-    empirical = matrix == "empirical_fisher"
-    for layer in [part for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d) and part.weight.requires_grad]:
-        left, right = covariances(layer, model, train, empirical)
-        input_vectors, output_vectors = torch.linalg.eigh(left)[1], torch.linalg.eigh(right)[1]
-        values = torch.zeros(len(output_vectors), len(input_vectors), dtype=torch.float64)
-        for image, label in zip(train.inputs, train.labels, strict=True):
-            for weight, gradient in per_class_gradients(layer, model, image, int(label) if empirical else None):
-                values += weight * (output_vectors.T @ gradient @ input_vectors).square() / len(train)
+    of_loss = [collected(model, split, empirical=True) for split in (train, test)]
+    fitted = of_loss[0] if matrix == "empirical_fisher" else collected(model, train, empirical=False)
+    for factors, *sides in zip(fitted, *of_loss, strict=True):
+        input_vectors, output_vectors = torch.linalg.eigh(factors.inputs)[1], torch.linalg.eigh(factors.outputs)[1]
+        squares = [weight * (output_vectors.T @ gradient @ input_vectors).square() for weight, gradient in factors.gradients]
+        values = torch.stack(squares).sum(dim=0) / len(train)
         added = 0.1 * values.mean() if damping is None else damping
-        rotated = []
-        for split in (train, test):
-            each = [
-                per_class_gradients(layer, model, image, int(label))[0][1]
-                for image, label in zip(split.inputs, split.labels, strict=True)
-            ]
-            rotated.append(torch.stack([(output_vectors.T @ gradient @ input_vectors).flatten() for gradient in each]))
-        total += rotated[0] / (values.flatten() + added) @ rotated[1].T
+        left, right = (
+            torch.stack([(output_vectors.T @ gradient @ input_vectors).flatten() for _, gradient in side.gradients])
+            for side in sides
+        )
+        total += left / (values.flatten() + added) @ right.T
     return total
 
 
@@ -86,38 +118,47 @@ def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, dampin
 @pytest.mark.parametrize("damping", [None, 0.02])
 def test_matches_the_definition(tiny, monkeypatch, matrix: str, damping: float | None):
     train, test, members = tiny
-    expected = naive_ekfac(members[-1].model, train, test, matrix, damping)
+    model = members[-1].model
+    expected = naive_ekfac(model, train, test, matrix, damping)
+    layers = covered_layers(model)
+    left_out = [name for name in trained_parameters(model) if name.rpartition(".")[0] not in layers]
     for block, held in ((64, 2**28), (4, 2**28), (4, 1)):
         monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", block)
         monkeypatch.setattr(module, "_HELD_NUMBERS", held)
         (found,) = load_method("ekfac").score(members[-1:], train, test, {"matrix": matrix, "damping": damping})
         torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
-        assert found.report["parameters_left_out"] == []
+        assert found.report["parameters_left_out"] == left_out
 
 
-def test_large_damping_gives_grad_dot(tiny):
+def test_large_damping_gives_grad_dot_of_the_covered_layers(tiny):
     train, test, members = tiny
     (found,) = score("ekfac", members[:1], train, test, damping=1e6)
-    expected = naive_gradients(members[0].model, train) @ naive_gradients(members[0].model, test).T
+    expected = covered_gradients(members[0].model, train) @ covered_gradients(members[0].model, test).T
     torch.testing.assert_close(found * 1e6, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+
+
+def test_only_embeddings_and_norms_of_a_text_model_are_left_out(tiny):
+    train, test, members = tiny
+    (found,) = load_method("ekfac").score(members[:1], train, test, load_method("ekfac").settings)
+    words = ["trunk.words.weight", "trunk.places.weight", "trunk.norm.weight", "trunk.norm.bias"]
+    assert found.report["parameters_left_out"] == (words if isinstance(train.inputs, dict) else [])
 
 
 def test_float32_on_a_real_member_matches_float64(ensemble: Ensemble):
     (member,) = ensemble.members(15)
     (found,) = score("ekfac", [member], ensemble.train, ensemble.test)
-    exact = replace(member, cache={})
-    exact.__dict__["model"] = copy.deepcopy(member.model).double()
-    train, test = (replace(split, images=split.inputs.double()) for split in (ensemble.train, ensemble.test))
-    (expected,) = score("ekfac", [exact], train, test)
+    exact = member_of(copy.deepcopy(member.model).double(), member)
+    (expected,) = score("ekfac", [exact], ensemble.train.cast(torch.float64), ensemble.test.cast(torch.float64))
     assert float((found.double() - expected).norm() / expected.norm()) < 1e-3
 
 
 def member_of(model: nn.Module, member: Member) -> Member:
-    changed = replace(member, cache={}, device=CPU)
+    changed = replace(member, cache={})
     changed.__dict__["model"] = model
     return changed
 
 
+@pytest.mark.cnn_alone
 def test_other_layers_are_left_out_and_named(tiny):
     train, test, members = tiny
     torch.manual_seed(0)
@@ -125,16 +166,7 @@ def test_other_layers_are_left_out_and_named(tiny):
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64, 3)).double()
     (found,) = load_method("ekfac").score([member_of(model, members[0])], train, test, {"matrix": "fisher", "damping": 1e6})
     assert found.report["parameters_left_out"] == ["1.weight", "1.bias"]
-    covered = [name for name in dict(model.named_parameters()) if not name.startswith("1.")]
-    gradients = []
-    for split in (train, test):
-        rows = []
-        for image, label in zip(split.inputs, split.labels, strict=True):
-            loss = functional.cross_entropy(model(image[None]), label[None])
-            each = torch.autograd.grad(loss, [model.get_parameter(name) for name in covered])
-            rows.append(torch.cat([gradient.flatten() for gradient in each]))
-        gradients.append(torch.stack(rows))
-    expected = gradients[0] @ gradients[1].T
+    expected = covered_gradients(model, train) @ covered_gradients(model, test).T
     torch.testing.assert_close(found.scores * 1e6, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 

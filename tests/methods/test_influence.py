@@ -6,8 +6,8 @@ from conftest import Ensemble
 from tiny_model import explicit_gauss_newton, explicit_hessian, naive_gradients, score
 
 from tda.data.splits import Split
-from tda.gradients import gradient_kernel
-from tda.gradients.quantities import curvature_roots
+from tda.gradients import gradient_plan
+from tda.gradients.gradient_plan import GradientPlan
 from tda.methods import influence as module
 from tda.methods.registry import load_method
 from tda.system.errors import UserError
@@ -39,7 +39,7 @@ def test_gauss_newton_dual_matches_the_closed_form(tiny, damping: float):
 def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str, more_training_examples: bool):
     train, test, members = tiny
     if more_training_examples:
-        test = Split(test.inputs[:4], test.labels[:4], test.indices[:4])
+        test = test[:4]
     monkeypatch.setattr(module, "DUAL_LIMIT", 0)
     monkeypatch.setattr(module, "PRIMAL_LIMIT", 0)
     settings = load_method("if").settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
@@ -64,18 +64,13 @@ def test_few_parameters_are_solved_in_their_own_space(tiny, monkeypatch):
 @pytest.mark.parametrize("limit", [5, 1000])
 def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypatch, limit: int):
     train, test, members = tiny
-    model = members[0].model
+    model, objective = members[0].model, members[0].objective
     monkeypatch.setattr(module, "DUAL_LIMIT", limit)
     (attribution,) = load_method("if").score(
         members[:1], train, test, load_method("if").settings | {"matrix": "heaviest_rows", "damping": 0.05}
     )
-    gradients = []
-    for image, label in zip(train.inputs, train.labels, strict=True):
-        for quantity in curvature_roots(model(image[None]), label[None])[0]:
-            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            found = torch.autograd.grad(quantity, trained, retain_graph=True)
-            gradients.append(torch.cat([gradient.flatten() for gradient in found]))
-    rows = torch.stack(gradients).double()
+    rows = naive_gradients(model, train, lambda logits, label: objective.curvature_roots(logits, label[None]))
+    torch.testing.assert_close(rows.T @ rows / len(train), explicit_gauss_newton(model, train))
     longest = rows.norm(dim=1).argsort(descending=True)[:limit]
     curvature = rows[longest].T @ rows[longest] / len(train)
     inverse = torch.linalg.inv(curvature + 0.05 * torch.eye(len(curvature), dtype=curvature.dtype))
@@ -114,23 +109,33 @@ def test_large_damping_gives_grad_dot(ensemble: Ensemble):
     torch.testing.assert_close(influence * 1e6, dot, rtol=1e-3, atol=1e-4 * float(dot.abs().max()))
 
 
-def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch):
-    members = ensemble.members(15)
-    for limit in (module.DUAL_LIMIT, 0):
-        monkeypatch.setattr(module, "DUAL_LIMIT", limit)
-        monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", 128)
-        (whole,) = score("if", members, ensemble.train, ensemble.test)
-        monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", 5)
-        monkeypatch.setattr("tda.curvature.inverses._BLOCK", 4)
-        (blocks,) = score("if", members, ensemble.train, ensemble.test)
-        torch.testing.assert_close(whole, blocks, rtol=1e-2, atol=1e-3 * float(whole.abs().max()))
+@pytest.mark.parametrize("limit", [module.DUAL_LIMIT, 0], ids=["dual", "iterative"])
+def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch, limit: int):
+    members, sizes = ensemble.members(15), []
+    monkeypatch.setattr(module, "DUAL_LIMIT", limit)
+    block_rows = GradientPlan.block_rows
+
+    def counting(plan, inputs, labels, quantity):
+        sizes.append(len(labels))
+        return block_rows(plan, inputs, labels, quantity)
+
+    monkeypatch.setattr(GradientPlan, "block_rows", counting)
+    (whole,) = score("if", members, ensemble.train, ensemble.test)
+    assert max(sizes) == 21
+    sizes.clear()
+    monkeypatch.setattr(gradient_plan, "BLOCK_SIZE", 5)
+    monkeypatch.setattr("tda.curvature.inverses._BLOCK", 4)
+    (blocks,) = score("if", members, ensemble.train, ensemble.test)
+    # The curvature's rows in blocks of 5 and the rest of the 6 training examples, the loss's gradients in blocks of 4.
+    assert {5, 1} <= set(sizes) <= {5, 4, 2, 1} if limit else max(sizes) == 4
+    torch.testing.assert_close(whole, blocks, rtol=1e-2, atol=1e-3 * float(whole.abs().max()))
 
 
 def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
-    test = ensemble.test
-    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
-    (first,), (second,) = (score("if", ensemble.members(15), ensemble.train, split) for split in (test, permuted))
+    (first,), (second,) = (
+        score("if", ensemble.members(15), ensemble.train, split) for split in (ensemble.test, ensemble.test[order])
+    )
     torch.testing.assert_close(first[:, order], second, rtol=1e-4, atol=1e-6 * float(first.abs().max()))
 
 

@@ -12,7 +12,6 @@ from tiny_model import losses, plain_training, score, shuffled_batches
 
 from tda.methods import leave_one_out as module
 from tda.methods.leave_one_out import loss_changes
-from tda.models.families import FAMILIES, new_model
 from tda.system.random_streams import stream
 
 EVERY_FAMILY = True
@@ -24,7 +23,7 @@ def test_scores_are_those_of_a_plain_retraining_loop(tiny):
     batches = shuffled_batches(stream(SEEDS[0], "batch order"), settings, len(train))
 
     def retrained(removed: int | None) -> torch.Tensor:
-        models = plain_training(new_model(FAMILIES["tiny"], members[0].task, SEEDS[0]), settings, train, batches, removed)
+        models = plain_training(members[0].study.new_model(SEEDS[0]), settings, train, batches, removed)
         steps = [epoch * settings.steps_per_epoch(len(train)) for epoch in (4, 5, 6)]
         return torch.stack([losses(models[step - 1], test) for step in steps])
 
@@ -52,7 +51,7 @@ def test_removing_nothing_scores_exactly_zero(ensemble: Ensemble, monkeypatch: p
 def test_baseline_is_the_stored_member(ensemble: Ensemble):
     """The retraining starts and runs as the ensemble's training did: with every example it would end at the checkpoint."""
     member = ensemble.members(15)[0]
-    model = new_model(member.family, member.task, member.seed)
+    model = member.study.new_model(member.seed)
     batches = shuffled_batches(stream(member.seed, "batch order"), member.plan, len(ensemble.train))
     last = plain_training(model, member.plan, ensemble.train, batches)[-1]
     torch.testing.assert_close(losses(last, ensemble.test), losses(member.model, ensemble.test), rtol=2e-3, atol=1e-4)
@@ -62,13 +61,12 @@ def test_permuting_test_examples_permutes_columns(ensemble: Ensemble):
     member = ensemble.members(15)[0]
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
     test = ensemble.test
-    permuted = type(test)(test.inputs[order], test.labels[order], test.indices[order])
-    first, second = (loss_changes(member, ensemble.train, split, [1]) for split in (test, permuted))
+    first, second = (loss_changes(member, ensemble.train, split, [1]) for split in (test, test[order]))
     torch.testing.assert_close(first[:, :, order], second, rtol=1e-5, atol=1e-7)
 
 
 def part_folder(ensemble: Ensemble) -> Path:
-    return ensemble.experiment.seed_folder(0) / "loo_parts"
+    return ensemble.study.experiment.seed_folder(0) / "loo_parts"
 
 
 def test_parts_change_nothing_and_are_removed(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
@@ -109,8 +107,7 @@ def test_parts_of_other_work_are_not_used(ensemble: Ensemble, monkeypatch: pytes
     next(generator)
     generator.close()
     assert part_folder(ensemble).exists()
-    few = type(ensemble.test)(*(values[:5] for values in (ensemble.test.inputs, ensemble.test.labels, ensemble.test.indices)))
-    (found,) = score("loo", [member], ensemble.train, few)
+    (found,) = score("loo", [member], ensemble.train, ensemble.test[:5])
     assert found.shape == (6, 5)
 
 
@@ -140,4 +137,4 @@ def test_two_runs_with_parts_at_once_do_not_disturb_each_other(ensemble: Ensembl
     slow.join()
     assert kept, "a part that another process was writing is gone"
     assert torch.equal(found[0], whole) and torch.equal(fast, whole)
-    assert not list(ensemble.experiment.seed_folder(0).glob("loo_parts/*")) and not part_folder(ensemble).exists()
+    assert not list(ensemble.study.experiment.seed_folder(0).glob("loo_parts/*")) and not part_folder(ensemble).exists()

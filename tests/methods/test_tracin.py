@@ -5,7 +5,6 @@ import torch
 from conftest import Ensemble
 from tiny_model import naive_gradients, score
 
-from tda.data.splits import Split
 from tda.gradients import gradient_kernel
 
 EVERY_FAMILY = True
@@ -32,7 +31,5 @@ def test_block_size_and_order_do_not_matter(ensemble: Ensemble, monkeypatch, met
     (whole,) = score(method, ensemble.members(15), ensemble.train, ensemble.test)
     monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", 4)
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
-    test = ensemble.test
-    permuted = Split(test.inputs[order], test.labels[order], test.indices[order])
-    (blocks,) = score(method, ensemble.members(15), ensemble.train, permuted)
+    (blocks,) = score(method, ensemble.members(15), ensemble.train, ensemble.test[order])
     torch.testing.assert_close(whole[:, order], blocks, rtol=1e-4, atol=1e-5 * float(whole.abs().max()))

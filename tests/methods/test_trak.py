@@ -3,10 +3,9 @@
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import score
-from torch import Tensor, nn
+from tiny_model import margin_of_one, naive_gradients, score, surprise_of_one, values
+from torch import Tensor
 
-from tda.data.splits import Split
 from tda.gradients import gradient_kernel
 from tda.gradients.projections import KINDS, Projection
 from tda.methods.registry import load_method
@@ -17,32 +16,21 @@ from tda.system.random_streams import stream_seed
 EVERY_FAMILY = True
 
 
-def margins_and_gradients(model: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
-    """p (n,) of the label and gradients (n, p) of log(p / (1 - p)), one example at a time."""
-    parameters = list(trained_parameters(model).values())
-    probabilities, rows = [], []
-    for image, label in zip(split.inputs, split.labels, strict=True):
-        p = model(image[None])[0].softmax(0)[label]
-        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad((p / (1 - p)).log(), parameters)]))
-        probabilities.append(p.detach())
-    return torch.stack(probabilities), torch.stack(rows)
-
-
-def explicit(left: Tensor, right: Tensor, p: Tensor, ridge: float | None) -> Tensor:
-    """Phi_test (Phi^T Phi + ridge)^-1 Phi^T Q, transposed, with matrices of the features' own size."""
+def explicit(left: Tensor, right: Tensor, surprise: Tensor, ridge: float | None) -> Tensor:
+    """Phi_test (Phi^T Phi + ridge)^-1 Phi^T Q, transposed, with matrices of the features' own size; Q is 1 - p."""
     ridge = left.square().sum(dim=1).mean() if ridge is None else ridge
     inverse = torch.linalg.inv(left.T @ left + ridge * torch.eye(left.shape[1], dtype=left.dtype))
-    return (right @ inverse @ left.T * (1 - p)).T
+    return (right @ inverse @ left.T * surprise).T
 
 
 @pytest.mark.parametrize("ridge", [None, 0.3])
 def test_exact_form_matches_the_regression_over_all_parameters(tiny, ridge: float | None):
     train, test, members = tiny
     for member, found in zip(members, load_method("trak").score(members, train, test, {"ridge": ridge}), strict=True):
-        p, left = margins_and_gradients(member.model, train)
-        _, right = margins_and_gradients(member.model, test)
-        torch.testing.assert_close(found.scores, explicit(left, right, p, ridge), rtol=1e-6, atol=1e-10)
-        torch.testing.assert_close(found.report["train_factor"], (1 - p).tolist(), rtol=1e-9, atol=0)
+        left, right = (naive_gradients(member.model, split, margin_of_one) for split in (train, test))
+        surprise = values(member.model, train, surprise_of_one)
+        torch.testing.assert_close(found.scores, explicit(left, right, surprise, ridge), rtol=1e-6, atol=1e-10)
+        torch.testing.assert_close(found.report["train_factor"], surprise.tolist(), rtol=1e-9, atol=0)
         assert found.report["largest_relative_residual"] < 1e-10
 
 
@@ -57,9 +45,9 @@ def test_projected_form_matches_the_regression_over_projected_features(tiny, kin
     projection = Projection(dimension, stream_seed(member.seed, f"projection 3 after epoch {member.epoch}"), kind)
     shapes = {name: parameter.shape for name, parameter in trained_parameters(member.model).items()}
     matrix = torch.cat(list(projection.matrix(shapes).values()), dim=1)
-    p, left = margins_and_gradients(member.model, train)
-    _, right = margins_and_gradients(member.model, test)
-    torch.testing.assert_close(found, explicit(left @ matrix.T, right @ matrix.T, p, None), rtol=1e-5, atol=1e-8)
+    left, right = (naive_gradients(member.model, split, margin_of_one) @ matrix.T for split in (train, test))
+    expected = explicit(left, right, values(member.model, train, surprise_of_one), None)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 
 def test_members_draw_projections_of_their_own_and_keep_them(ensemble: Ensemble):
@@ -91,11 +79,13 @@ def test_block_size_does_not_matter(ensemble: Ensemble, monkeypatch):
 
 def test_ridge_is_checked(ensemble: Ensemble):
     members = ensemble.members(15)
-    with pytest.raises(UserError, match="must not be negative"):
-        score("trak", members, ensemble.train, ensemble.test, ridge=-1.0)
-    twice = torch.tensor([0, 0, 1, 2, 3, 4, 5])
-    train = ensemble.train
-    repeated = Split(train.inputs[twice], train.labels[twice], train.indices[twice])
-    with pytest.raises(UserError, match="ridge of 0; raise it"):
-        score("trak_projected", members, repeated, ensemble.test, ridge=0.0, dimension=4)
-        score("trak", members, repeated, ensemble.test, ridge=0.0)
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(UserError, match="ridge is (-1.0|nan); it must be at least 0, or None"):
+            score("trak", members, ensemble.train, ensemble.test, ridge=wrong)
+    repeated = ensemble.train[[0, 0, 1, 2, 3, 4, 5]]
+    # In 4 dimensions the system is that of the features, to which a repeated example does no harm.
+    (found,) = score("trak_projected", members, repeated, ensemble.test, ridge=0.0, dimension=4)
+    assert torch.isfinite(found).all()
+    for method, settings in (("trak", {}), ("trak_projected", {"dimension": 8})):
+        with pytest.raises(UserError, match="ridge of 0; raise it"):
+            score(method, members, repeated, ensemble.test, ridge=0.0, **settings)

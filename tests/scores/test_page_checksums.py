@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tda.scores.score_files import load_score_file, save_scores
+from tda.scores.score_files import load_score_file, read_score_info, save_scores
 from tda.system.errors import UserError
 
 METADATA = {"method": "loo", "seed_id": 0, "epoch": 1, "experiment": "a", "data": {}, "settings": {}}
@@ -46,10 +46,12 @@ def test_score_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", refuse)
-        with pytest.raises(UserError, match="cannot read .*attribution_epoch_1.parquet: permission is denied") as caught:
-            load_score_file(path)
-        assert "delete" not in str(caught.value)
+        for read in (load_score_file, read_score_info):
+            with pytest.raises(UserError, match="cannot read .*attribution_epoch_1.parquet: permission is denied") as caught:
+                read(path)
+            assert "delete" not in str(caught.value)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match="it is a pipe"):
-        load_score_file(path)
+    for read in (load_score_file, read_score_info):
+        with pytest.raises(UserError, match="it is a pipe"):
+            read(path)

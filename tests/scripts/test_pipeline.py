@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import (
     EXPERIMENT,
     assert_refused,
     contents,
     make_root,
+    run_here,
     run_script,
     script_module,
     start_script,
@@ -25,30 +25,18 @@ from conftest import (
 )
 
 from tda.experiments.manifest import read_manifest
+from tda.methods.catalogue import catalogue
 from tda.scores.score_files import load_scores
 
-METHODS_OF = {
-    "loo": ["loo"],
-    "ats": ["ats"],
-    "if": ["if", "if_lissa"],
-    "gd_and_gc": ["grad_dot", "grad_cos"],
-    "tracin": ["tracin"],
-    "gas": ["gas"],
-    "repsim": ["repsim", "repdot"],
-    "if_arnoldi": ["if_arnoldi"],
-    "ekfac": ["ekfac"],
-    "trak": ["trak", "trak_projected"],
-}
-METHODS = sorted(method for methods in METHODS_OF.values() for method in methods)
-SCORING = [f"tda_cnn_scripts/run_cnn_{name}.py" for name in METHODS_OF]
-ANALYSIS = ["run_compute_pvalues.py", "run_correlation_analysis.py"]
-STEPS = ["run_cnn_training.py", *SCORING, *ANALYSIS]
+METHODS = sorted(name for name, entry in catalogue().items() if entry.description.in_all and not entry.description.needs)
+SCORING, LOO, GRADIENTS = "run_tda.py", "tda_cnn_scripts/run_cnn_loo.py", "tda_cnn_scripts/run_cnn_gd_and_gc.py"
+STEPS = ["run_cnn_training.py", SCORING, "run_compute_pvalues.py", "run_correlation_analysis.py"]
 # The manifest holds times and is therefore never the same twice.
 PRODUCTS = ("data/**/*", "models/**/*", "results/**/*.parquet", "results/*/*.csv", "results/*/*.png", "results/*/*.pdf")
 
 
-def arguments_of(script: str) -> list[object]:
-    return ["--experiment", EXPERIMENT.name] if script in ANALYSIS else ["--num_per_class", EXPERIMENT.num_per_class]
+def methods_of(script: str) -> list[str]:
+    return METHODS if script == SCORING else list(script_module(script).SETTINGS.methods)
 
 
 def run_all(scripts: list[str], root: Path) -> dict[str, float]:
@@ -56,7 +44,7 @@ def run_all(scripts: list[str], root: Path) -> dict[str, float]:
     seconds = {}
     for script in scripts:
         start = time.perf_counter()
-        done = run_script(script, *arguments_of(script), root=root)
+        done = run_script(script, "--num_per_class", EXPERIMENT.num_per_class, root=root)
         assert done.returncode == 0, done.stderr
         seconds[script] = time.perf_counter() - start
         assert done.stdout.count("\n") == 1
@@ -92,10 +80,9 @@ def outputs_of(script: str, root: Path) -> list[Path]:
         "run_compute_pvalues.py": [results.glob(name) for name in ("*values*", "pvalue_*", "summary.csv", "attributions*")],
         "run_correlation_analysis.py": [results.glob("correlation_*")],
     }
-    for name, methods in METHODS_OF.items():
-        patterns[f"tda_cnn_scripts/run_cnn_{name}.py"] = [
-            results.glob(pattern) for method in methods for pattern in (f"tda_scores/{method}", f"ensemble_scores_{method}.*")
-        ]
+    if script not in patterns:
+        names = [name for method in methods_of(script) for name in (f"tda_scores/{method}", f"ensemble_scores_{method}.*")]
+        patterns[script] = [results.glob(name) for name in names]
     return [path for found in patterns[script] for path in found]
 
 
@@ -137,10 +124,10 @@ def test_published_influence_at_its_settings_is_grad_dot_times_a_constant(study:
 def test_manifest_names_every_step(study: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TDA_ROOT", str(study[0]))
     steps = read_manifest(EXPERIMENT.results)["steps"]
-    titles = [f"scoring {' and '.join(methods)}" for methods in METHODS_OF.values()]
-    assert set(steps) == {"training", *titles, "p-values", "correlations"}
-    for entry in steps.values():
-        assert entry["seeds"] == [11, 22, 33] and entry["wall_seconds"] >= 0 and entry["peak_memory_mib"] > 50
+    assert set(steps) == {"training", *(f"scoring {method}" for method in METHODS), "p-values", "correlations"}
+    for name, entry in steps.items():
+        assert entry["seeds"] == ([] if name == "correlations" else [11, 22, 33])
+        assert entry["wall_seconds"] >= 0 and entry["peak_memory_mib"] > 50
         assert entry["versions"]["torch"] and len(entry["input_sha256"]["train"]) == 64
     assert steps["training"]["arguments"]["num_per_class"] == 2
 
@@ -154,22 +141,15 @@ def test_second_run_rewrites_nothing_and_gives_the_same_tables(
     # An ensemble's own scores are made of its members' anew, like the tables.
     kept = [path for pattern in PRODUCTS[:3] for path in root.glob(pattern) if path.is_file() and "ensemble" not in path.name]
     times = {path: path.stat().st_mtime_ns for path in kept}
-    lines = []
-    for script in STEPS:
-        # The scoring scripts' setting of the processor, which a process of its own would not see.
-        torch.set_flush_denormal(False)
-        module = script_module(script)
-        settings = {"experiment": EXPERIMENT.name} if script in ANALYSIS else {"num_per_class": 2, "device": "cpu"}
-        main = module.train_experiment if script == "run_cnn_training.py" else module.main
-        lines.append(main(module.Settings(**settings)))
+    lines = [run_here(script, num_per_class=EXPERIMENT.num_per_class) for script in STEPS]
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     assert contents(root, *PRODUCTS) == before
-    assert "trained 0 seeds, kept 3" in lines[0] and "wrote 0 score files, kept 15" in lines[1]
+    assert "trained 0 seeds, kept 3" in lines[0] and f"wrote 0 score files, kept {15 * len(METHODS)}" in lines[1]
 
 
 def kill_when(script: str, root: Path, is_time: Callable[[], bool]) -> bool:
     """Start a step, kill it when it is time, and tell whether it was still at work."""
-    process = start_script(script, *arguments_of(script), root=root)
+    process = start_script(script, "--num_per_class", EXPERIMENT.num_per_class, root=root)
     try:
         while process.poll() is None and not is_time():
             time.sleep(0.002)
@@ -190,7 +170,7 @@ def assert_same_as_undisturbed(root: Path, reference: Path) -> None:
     assert temporary_files(root) == []
 
 
-@pytest.mark.parametrize(("script", "kills"), [(STEPS[0], 1), (SCORING[0], 2), (SCORING[3], 1)])
+@pytest.mark.parametrize(("script", "kills"), [(STEPS[0], 1), (LOO, 2), (GRADIENTS, 1)])
 def test_killed_step_ends_like_an_undisturbed_one(script: str, kills: int, study: tuple[Path, dict], tmp_path: Path):
     root = copy_of(study[0], tmp_path, without=[script])
     for enough in random.sample(range(1, 10), kills):
@@ -233,7 +213,7 @@ def starts(script: str, root: Path, *seed_ids: int) -> list[Callable[[], subproc
     return [partial(start_script, *arguments, seed_id, root=root) for seed_id in seed_ids]
 
 
-@pytest.mark.parametrize("script", [STEPS[0], SCORING[3]])
+@pytest.mark.parametrize("script", [STEPS[0], GRADIENTS])
 def test_processes_at_once_write_the_same_bytes(script: str, study: tuple[Path, dict], tmp_path: Path):
     reference, _ = study
     root = copy_of(reference, tmp_path, without=[script])
@@ -247,7 +227,7 @@ def test_refusals_are_one_sentence_and_status_2(study: tuple[Path, dict], tmp_pa
     refused = [
         ("run_subset_generation.py", ["--task", "digits4"], ["digits4", "digits3"]),
         ("run_cnn_training.py", ["--num_per_class", 7], ["train_7pc.txt", "run_subset_generation.py"]),
-        ("tda_cnn_scripts/run_cnn_gd_and_gc.py", ["--num_per_class", 2, "--seed_id", 3], ["seed_id 3", "0 to 2"]),
+        (GRADIENTS, ["--num_per_class", 2, "--seed_id", 3], ["seed_id 3", "0 to 2"]),
         ("run_compute_pvalues.py", ["--experiment", "cnn_digits3_9pc"], ["cnn_digits3_9pc"]),
     ]
     running = [(start_script(script, *arguments, root=root), words) for script, arguments, words in refused]
@@ -258,7 +238,7 @@ def test_refusals_are_one_sentence_and_status_2(study: tuple[Path, dict], tmp_pa
 
 
 def test_limit_on_file_size_leaves_finished_files_intact(study: tuple[Path, dict], tmp_path: Path):
-    root = copy_of(study[0], tmp_path, without=["tda_cnn_scripts/run_cnn_gd_and_gc.py"])
+    root = copy_of(study[0], tmp_path, without=[GRADIENTS])
     before = contents(root, *PRODUCTS)
 
     def limit() -> None:
@@ -267,7 +247,7 @@ def test_limit_on_file_size_leaves_finished_files_intact(study: tuple[Path, dict
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
-    done = run_script("tda_cnn_scripts/run_cnn_gd_and_gc.py", "--num_per_class", 2, root=root, preexec_fn=limit)
+    done = run_script(GRADIENTS, "--num_per_class", 2, root=root, preexec_fn=limit)
     assert_refused(done, "cannot write", "file size")
     assert contents(root, *PRODUCTS) == before and temporary_files(root) == []
 

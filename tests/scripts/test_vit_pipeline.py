@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import safetensors.torch
-import torch
-from conftest import EXPERIMENT, Ensemble, assert_refused, contents, run_script, script_module, temporary_files
+from conftest import EXPERIMENT, Ensemble, assert_refused, contents, run_here, run_script, temporary_files
 
 METHODS = ["ats", "grad_cos", "grad_dot", "if", "if_lissa", "loo"]
 SCORING = [f"tda_vit_scripts/run_vit_{name}.py" for name in ("loo", "ats", "if", "gd_and_gc")]
@@ -16,18 +15,10 @@ PRODUCTS = ("models/**/*.safetensors", "results/**/*.parquet")
 pytestmark = pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
 
 
-def run_here(script: str, **settings) -> str:
-    """Run a script in this process, on the CPU."""
-    torch.set_flush_denormal(False)
-    module = script_module(script)
-    main = getattr(module, "main", None) or getattr(module, "train_experiment", None) or module.keep_s_test
-    return main(module.Settings(**settings))
-
-
 def test_study_from_fine_tuning_to_correlations(ensemble: Ensemble):
-    results = ensemble.experiment.results
-    assert "trained 0 seeds, kept 3" in run_here("run_vit_finetuning.py", num_per_class=2, device="cpu")
-    written = [run_here(script, num_per_class=2, device="cpu") for script in SCORING]
+    results = ensemble.study.results
+    assert "trained 0 seeds, kept 3" in run_here("run_vit_finetuning.py", num_per_class=2)
+    written = [run_here(script, num_per_class=2) for script in SCORING]
     assert ["wrote 15" in line for line in written] == [True, True, False, False]
     for script in ("run_compute_pvalues.py", "run_correlation_analysis.py"):
         run_here(script, experiment=results.name)
@@ -38,10 +29,10 @@ def test_study_from_fine_tuning_to_correlations(ensemble: Ensemble):
     assert list(matrix.index) == METHODS
     assert len(pd.read_csv(results.path / "summary.csv")) == len(METHODS) * 5
     before = contents(ensemble.root, *PRODUCTS)
-    assert all("wrote 0 score files" in run_here(script, num_per_class=2, device="cpu") for script in SCORING)
+    assert all("wrote 0 score files" in run_here(script, num_per_class=2) for script in SCORING)
     shutil.rmtree(results.score_folder("grad_dot") / "1")
-    shutil.rmtree(ensemble.experiment.seed_folder(1))
-    assert "trained 1 seeds, kept 2" in run_here("run_vit_finetuning.py", num_per_class=2, device="cpu")
+    shutil.rmtree(ensemble.study.experiment.seed_folder(1))
+    assert "trained 1 seeds, kept 2" in run_here("run_vit_finetuning.py", num_per_class=2)
     done = run_script(SCORING[3], "--num_per_class", 2, "--seed_id", 1, root=ensemble.root)
     assert done.returncode == 0, done.stderr
     assert contents(ensemble.root, *PRODUCTS) == before and temporary_files(ensemble.root) == []
@@ -49,11 +40,11 @@ def test_study_from_fine_tuning_to_correlations(ensemble: Ensemble):
 
 def test_kept_s_test_scores_new_examples(ensemble: Ensemble):
     indices = ensemble.root / "new.txt"
-    indices.write_text("\n".join(map(str, ensemble.data.indices.tolist())))
-    done = run_here("tda_vit_scripts/run_vit_s_test.py", num_per_class=2, seed_id=0, device="cpu", new_indices=str(indices))
+    indices.write_text("\n".join(map(str, ensemble.study.train.indices.tolist())))
+    done = run_here("tda_vit_scripts/run_vit_s_test.py", num_per_class=2, seed_id=0, new_indices=str(indices))
     assert "wrote 1 s_test files" in done
-    run_here("tda_vit_scripts/run_vit_if.py", num_per_class=2, seed_id=0, device="cpu")
-    results = ensemble.experiment.results
+    run_here("tda_vit_scripts/run_vit_if.py", num_per_class=2, seed_id=0)
+    results = ensemble.study.results
     new = pd.read_parquet(results.new_example_file("if", 0, 15)).set_index("train_idx")
     own = pd.read_parquet(results.score_file("if", 0, 15)).set_index("train_idx")
     np.testing.assert_allclose(new, own, rtol=2e-2, atol=2e-3 * own.abs().max(axis=None))

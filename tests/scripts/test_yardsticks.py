@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import script_module
+from conftest import run_here
 
 from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
@@ -14,32 +14,22 @@ CHOSEN = {"model": "lr", "task": "digits3", "num_per_class": 20}
 EXPERIMENT = Experiment(**CHOSEN)
 
 
-def run(script: str, **settings) -> str:
-    """A script's main with its defaults otherwise; run_script's callee, without a process of its own."""
-    module = script_module(script)
-    main = {"run_mlp_training.py": "train_experiment", "run_subset_retraining.py": "retrain_subsets"}.get(script, "main")
-    main = {"run_damping_choice.py": "choose_damping", "run_removal_evaluation.py": "evaluate_removal"}.get(script, main)
-    return getattr(module, main)(module.Settings(**settings))
-
-
 @pytest.fixture
 def judged(root: Path) -> pd.DataFrame:
     write_subset(task_named("digits3"), "train", 20, draw_seed=0, force=False)
-    run("run_mlp_training.py", **CHOSEN)
-    run("run_subset_retraining.py", **CHOSEN, num_subsets=30, num_seeds=4)
-    run("run_subset_retraining.py", **CHOSEN, purpose="fitting", num_subsets=300, num_seeds=1)
-    run("run_damping_choice.py", **CHOSEN, method="if", setting="damping", candidates="0.01,10", num_subsets=30)
-    for script, settings in {
-        "gd_and_gc": {},
-        "if": {"damping": 0.01, "published": False},
-        "trak": {},
-        "trajectory": {"methods": "kernel_trajectory,if_trajectory"},
-        "datamodels": {"num_subsets": 100},
-    }.items():
-        run(f"tda_cnn_scripts/run_cnn_{script}.py", **CHOSEN, **settings)
-    run("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=30, num_seeds=4)
-    removal = {"shares": "0.1", "num_test": 6, "num_seeds": 1, "methods": "kernel_trajectory"}
-    run("run_removal_evaluation.py", experiment=EXPERIMENT.name, **removal)
+    run_here("run_mlp_training.py", **CHOSEN)
+    run_here("run_subset_retraining.py", **CHOSEN, num_subsets=30, num_retrainings=4)
+    run_here("run_subset_retraining.py", **CHOSEN, purpose="fitting", num_subsets=300, num_retrainings=1)
+    damping = {"method": "if", "setting": "damping", "candidates": (0.01, 10.0), "num_subsets": 30}
+    run_here("run_damping_choice.py", **CHOSEN, **damping)
+    subsets = {"num_subsets": 100}
+    methods = {"if": {"damping": 0.01}, "datamodels": subsets, "empirical_influence": subsets}
+    for name in ("grad_dot", "grad_cos", "trak", "trak_projected", "kernel_trajectory", "if_trajectory"):
+        methods[name] = {}
+    run_here("run_tda.py", **CHOSEN, methods=methods)
+    run_here("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=30, num_retrainings=4)
+    removal = {"shares": (0.1,), "num_test": 6, "num_retrainings": 1, "methods": ("kernel_trajectory",)}
+    run_here("run_removal_evaluation.py", experiment=EXPERIMENT.name, **removal)
     return pd.read_csv(EXPERIMENT.results.path / "lds.csv").set_index(["method", "members"])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import CHECKOUT, assert_refused
 
 from tda.system.errors import UserError
 from tda.system.files import reading, reading_folder
@@ -85,3 +86,10 @@ def test_windows_is_named_as_unsupported_in_one_sentence():
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert last.endswith("UserError: Windows is not supported, since it lacks the locks of Linux and macOS; use WSL there")
+
+
+def test_script_on_windows_ends_in_that_sentence():
+    program = "import runpy, sys; sys.modules['fcntl'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    script = CHECKOUT / "run_subset_generation.py"
+    done = subprocess.run([sys.executable, "-c", program, script], capture_output=True, text=True)
+    assert_refused(done, "Windows is not supported")

@@ -38,7 +38,7 @@ def readers() -> list[Callable[[Path], object]]:
 def refused(path: Path, words: str, kind: type[UserError] = DamagedFileError, read: Callable = read_tensors) -> None:
     with pytest.raises(UserError, match=words) as caught:
         read(path)
-    assert type(caught.value) is kind and str(caught.value).startswith(str(path))
+    assert type(caught.value) is kind and str(path) in str(caught.value)
 
 
 def test_tensors_and_information_come_back_bit_for_bit(tmp_path: Path):
@@ -136,7 +136,7 @@ def test_file_that_may_not_be_read_is_neither_damaged_nor_missing(tmp_path: Path
         if user == 0:
             # The superuser may read everything.
             os.seteuid(65534)
-        refused(path, "cannot read .*: permission is denied", UserError, read)
+        refused(path, "cannot read .*file: permission is denied", UserError, read)
     finally:
         os.seteuid(user)
 

@@ -1,0 +1,206 @@
+"""Which module accounts for which parameter of a model, proved on a few examples.
+
+A parameter belongs to the module that holds it, if what goes in and comes out holds one entry for each example and the formula
+gives what differentiating single examples gives. Else it goes to the module above, which is then run again on each example: an
+attention whose output projection is read without being called, a block of experts that get tokens of their own, an encoder
+whose positions are the same for all. What only the model itself could account for is left to the whole model.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from tda.gradients.example_dimensions import example_dimensions
+from tda.gradients.factored_rows import FactoredRows
+from tda.gradients.forward_inspection import ForwardPass, inspected
+from tda.gradients.layer_rows import factored_is_cheaper, has_formula, layer_rows
+from tda.gradients.layers import Layer, NotPerExampleError
+from tda.gradients.module_gradients import running_again
+from tda.gradients.quantities import Quantity
+from tda.gradients.recorded_pass import Recording, record_calls
+from tda.system.inputs import Inputs, chosen, count_of
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Examples on which accounts are proved.
+
+    expected: parameter name -> gradients (n, *shape) of the quantity by differentiating single examples, for parameters that
+    some example reaches; forward: what the model's forward pass does.
+    """
+
+    model: nn.Module
+    inputs: Inputs
+    labels: Tensor
+    quantity: Quantity
+    expected: dict[str, Tensor]
+    forward: ForwardPass
+
+    def recorded(self, layers: list[Layer], names: list[str]) -> tuple[Recording, Recording]:
+        """A pass over all examples and one over the first alone."""
+        modules = accounting(self.model, layers)
+        first = chosen(self.inputs, slice(0, 1))
+        return (
+            record_calls(self.model, modules, self.inputs, self.labels, self.quantity, names),
+            record_calls(self.model, modules, first, self.labels[:1], self.quantity, names),
+        )
+
+
+@dataclass
+class Accounts:
+    """layers: with the parameters that they were proved right for; refused: parameter name -> why no module accounts for it."""
+
+    layers: list[Layer] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def accounting(model: nn.Module, layers: list[Layer]) -> dict[nn.Module, list[nn.Parameter]]:
+    """The layers' modules, each with the parameters that its calls account for."""
+    modules: dict[nn.Module, list[nn.Parameter]] = {}
+    for layer in layers:
+        modules.setdefault(layer.module, []).extend(layer.module.get_parameter(local) for local in layer.parameters)
+    return modules
+
+
+def find_accounts(probe: Probe, names: list[str], left_examples: int, right_examples: int) -> Accounts:
+    """Give each named parameter to a module that is proved to account for it.
+
+    left_examples, right_examples: between how many examples inner products will be taken, for the choice of forms.
+    """
+    accounts, first_reasons = Accounts(), {}
+    parents = {child: parent for parent in probe.model.modules() for child in parent.children()}
+    pending = _owners(probe.model, names, accounts)
+    while pending:
+        layers = _layers(probe.model, pending)
+        recordings = probe.recorded(layers, list(pending))
+        climbing = {}
+        for layer in layers:
+            for proved in _proved(probe, layer, *recordings, climbing):
+                accounts.layers.append(_in_cheaper_form(probe, proved, recordings[0], left_examples, right_examples))
+        pending = {}
+        for name, (module, reason) in climbing.items():
+            # What kept the parameter from the module that holds it says more than what keeps it from one far above.
+            first_reasons.setdefault(name, reason)
+            parent = parents.get(module)
+            if parent is None or parent is probe.model:
+                accounts.refused[name] = first_reasons[name]
+            else:
+                pending[name] = parent
+    order = {name: place for place, name in enumerate(names)}
+    accounts.layers = sorted(_merged(accounts.layers, order), key=lambda layer: min(map(order.get, layer.parameters.values())))
+    return accounts
+
+
+def wrong_names(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> list[str]:
+    """Parameters whose gradients differ from those expected; a parameter that is not expected to have any must have zero."""
+    # A gradient that is zero but for rounding, such as that of an attention's key bias, can only be judged by the others.
+    total = sum(torch.linalg.vector_norm(gradient).square() for gradient in expected.values()) ** 0.5
+    wrong = []
+    for name, gradient in found.items():
+        target = expected.get(name)
+        error = torch.linalg.vector_norm(gradient if target is None else gradient - target)
+        size = 0 if target is None else torch.linalg.vector_norm(target)
+        if not error <= tolerance * size + 10 * torch.finfo(gradient.dtype).eps * total:
+            wrong.append(name)
+    return wrong
+
+
+def _owners(model: nn.Module, names: list[str], accounts: Accounts) -> dict[str, nn.Module]:
+    """The module that holds each parameter; what several hold, or the model itself does, is refused."""
+    holders: dict[nn.Parameter, list[nn.Module]] = {}
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(parameter, []).append(module)
+    owners = {}
+    for name in names:
+        first, *others = holders[model.get_parameter(name)]
+        if others:
+            accounts.refused[name] = "several modules hold it"
+        elif first is model:
+            accounts.refused[name] = "no module but the model itself holds it"
+        else:
+            owners[name] = first
+    return owners
+
+
+def _layers(model: nn.Module, pending: dict[str, nn.Module]) -> list[Layer]:
+    layers = []
+    for module in dict.fromkeys(pending.values()):
+        local_names = {parameter: local for local, parameter in module.named_parameters()}
+        own = [name for name, holder in pending.items() if holder is module]
+        layers.append(Layer(module, {local_names[model.get_parameter(name)]: name for name in own}))
+    return layers
+
+
+def _proved(
+    probe: Probe, layer: Layer, together: Recording, alone: Recording, climbing: dict[str, tuple[nn.Module, str]]
+) -> list[Layer]:
+    """The layer, or several ways of it, with the parameters that it is right for; the others are added to `climbing`."""
+    module = layer.module
+    reason = "its module is not called"
+    rest, found = layer, []
+    if together.calls[module]:
+        outside = {local: name for local, name in layer.parameters.items() if name in together.outside or name in alone.outside}
+        climbing |= {name: (module, "it is used outside of its module") for name in outside.values()}
+        rest = replace(layer, parameters={local: name for local, name in layer.parameters.items() if local not in outside})
+        try:
+            dimensions = example_dimensions(together.calls[module], alone.calls[module], count_of(probe.inputs))
+        except NotPerExampleError as error:
+            reason = f"its module {error}"
+        else:
+            reason = "its module's account of it is wrong"
+            for vectorized in _ways(probe, layer, together):
+                right, rest = _split(probe, replace(rest, dimensions=dimensions, vectorized=vectorized), together)
+                found += [right] if right.parameters else []
+    climbing |= {name: (module, reason) for name in rest.parameters.values()}
+    return found
+
+
+def _ways(probe: Probe, layer: Layer, recording: Recording) -> tuple[bool, ...]:
+    """Whether to try the layer's module for all examples at once, for one after another, or first so and then so."""
+    if has_formula(layer):
+        return (True,)
+    call = recording.calls[layer.module][0]
+    run = running_again(layer, call)
+    # What reads values cannot run for all examples at once; some of torch's operators do not even fail well then.
+    if probe.forward.reads and inspected(layer.module, lambda: run({}, [tensor.clone() for tensor in call.inputs()])).reads:
+        return (False,)
+    return (True, False)
+
+
+def _split(probe: Probe, layer: Layer, recording: Recording) -> tuple[Layer, Layer]:
+    """The layer with the parameters that come out as expected, and with the others."""
+    wrong = list(layer.parameters.values())
+    if wrong:
+        try:
+            found = layer_rows(layer, recording.calls[layer.module], count_of(probe.inputs)).gradients()
+        except torch.OutOfMemoryError:
+            raise
+        except (NotPerExampleError, RuntimeError, ValueError, TypeError):
+            pass
+        else:
+            wrong = wrong_names(found, probe.expected, probe.forward.gradient_tolerance)
+    right = {local: name for local, name in layer.parameters.items() if name not in wrong}
+    return replace(layer, parameters=right), replace(
+        layer, parameters={local: name for local, name in layer.parameters.items() if name in wrong}
+    )
+
+
+def _in_cheaper_form(probe: Probe, layer: Layer, recording: Recording, left_examples: int, right_examples: int) -> Layer:
+    factored = replace(layer, factored=True)
+    rows = layer_rows(factored, recording.calls[layer.module], count_of(probe.inputs)) if has_formula(layer) else None
+    cheaper = isinstance(rows, FactoredRows) and factored_is_cheaper(rows, left_examples, right_examples)
+    return factored if cheaper else layer
+
+
+def _merged(layers: list[Layer], order: dict[str, int]) -> list[Layer]:
+    """The layers, with those of one module that are computed in the same way as one."""
+    merged: dict[tuple, Layer] = {}
+    for layer in layers:
+        way = (layer.module, layer.factored, layer.dimensions, layer.vectorized)
+        if way in merged and not has_formula(layer):
+            parameters = merged[way].parameters | layer.parameters
+            layer = replace(layer, parameters=dict(sorted(parameters.items(), key=lambda pair: order[pair[1]])))
+        merged[way] = layer
+    return list(merged.values())

@@ -1,0 +1,181 @@
+"""What a model's forward pass does that decides how its gradients may be taken: seen in one pass over few examples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tda.gradients.evaluation_mode import evaluation
+from tda.system.errors import UserError
+from tda.system.inputs import Inputs, call, chosen, count_of, parts_of
+
+_READING_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+_REORDERING = (
+    "sort", "msort", "topk", "kthvalue", "index", "index_select", "gather", "take", "index_put", "index_put_", "index_add",
+    "index_add_", "index_copy", "index_copy_", "scatter", "scatter_", "scatter_add", "scatter_add_", "masked_scatter",
+    "_pack_padded_sequence",
+)  # fmt: skip
+"""Operators that put entries where the data say."""
+
+_READING_METHODS = (Tensor.tolist, Tensor.numpy, Tensor.__array__)
+
+_REPETITIONS = 8
+"""Calls of a model that draws random numbers, to see whether they matter."""
+
+_TENSOR_FLOAT_EPSILON = 2.0**-10
+"""Relative precision of matrix products on a GPU in the format that torch may take for float32."""
+
+
+@dataclass(frozen=True)
+class ForwardPass:
+    """What was seen.
+
+    reads: whether Python or a result's shape may depend on values, so that other data may take another course; reorders:
+    whether entries are put where the data say; draws: whether random numbers are drawn; epsilon: relative precision of the
+    least precise numbers on the way.
+    """
+
+    reads: bool
+    reorders: bool
+    draws: bool
+    epsilon: float
+
+    @property
+    def data_dependent(self) -> bool:
+        """Whether the data decide what is done to a batch."""
+        return self.reads or self.reorders
+
+    @property
+    def gradient_tolerance(self) -> float:
+        """Largest relative difference between two ways to the same gradient: 1e-3 in float32."""
+        return 3 * self.epsilon**0.5
+
+    @property
+    def output_tolerance(self) -> float:
+        """Largest difference between two ways to the same output, relative to the largest output: 3e-4 in float32."""
+        return self.epsilon**0.5
+
+
+def inspected(model: nn.Module, run: Callable[[], object]) -> ForwardPass:
+    """Watch a forward pass of the model, or of a module of it."""
+    methods, operators = _Methods(), _Operators()
+    with evaluation(model, differentiable=()), torch.no_grad():
+        try:
+            with methods, operators:
+                run()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # What cannot be watched, such as compiled code, may do anything; if the model itself fails, it will again.
+            return ForwardPass(True, True, True, operators.epsilon)
+    return ForwardPass(methods.reads or operators.reads, operators.reorders, operators.draws, operators.epsilon)
+
+
+def refuse_changing_outputs(model: nn.Module, inputs: Inputs, forward: ForwardPass) -> None:
+    """Raise UserError where an example's output depends on chance or on the other examples of its batch.
+
+    inputs: of two examples or more, of which the first differs from another.
+    """
+    tolerance, last = forward.output_tolerance, count_of(inputs) - 1
+    with evaluation(model, differentiable=()), torch.no_grad():
+        together, alone = call(model, inputs), _output_alone(model, inputs, 0)
+        again = [call(model, inputs) for _ in range(_REPETITIONS if forward.draws else 1)]
+        if any(_differ(each, together, tolerance) for each in again):
+            raise UserError(
+                "the model's output for the same examples changes from call to call, although the model is in evaluation mode; "
+                "a dropout that is always on would do that: switch off what is random"
+            )
+        others = _output_alone(model, inputs, last)
+        if _differ(together[:1], alone, tolerance) or _differ(together[last:], others, tolerance):
+            raise company_error()
+
+
+def _output_alone(model: nn.Module, inputs: Inputs, position: int) -> Tensor:
+    try:
+        return call(model, chosen(inputs, slice(position, position + 1)))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"the model cannot process a single example ({reason}), so that no example has a gradient of its own; a "
+            "normalisation over the batch would do that, or squeeze() on a batch of one"
+        ) from error
+
+
+def company_error() -> UserError:
+    """The refusal of a model that mixes the examples of a batch."""
+    return UserError(
+        "the model's output for an example depends on the other examples of its batch, so that no example has a gradient of "
+        "its own; a normalisation over the batch would do that: take fixed statistics, or normalise each example alone"
+    )
+
+
+def distinct_pair(inputs: Inputs) -> tuple[int, int] | None:
+    """Positions of two examples that differ, the first and one of the last; None where 16 spread examples are all alike."""
+    for position in reversed(spread(count_of(inputs), 16)):
+        if any(not torch.equal(part[0], part[position]) for part in parts_of(inputs)):
+            return 0, position
+    return None
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most so many positions among `count`, evenly spaced, the first and the last among them."""
+    places = min(count, most)
+    return [place * (count - 1) // max(1, places - 1) for place in range(places)]
+
+
+def _differ(left: Tensor, right: Tensor, tolerance: float) -> bool:
+    if left.shape != right.shape:
+        return True
+    scale = float(right.abs().max()) if right.numel() else 0.0
+    # Comparisons with what is no number are false: that is not what is asked here.
+    return bool((left - right).abs().max() > tolerance * scale) if right.numel() else False
+
+
+class _Methods(TorchFunctionMode):
+    """Notes where values leave torch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = False
+
+    def __torch_function__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        self.reads = self.reads or function in _READING_METHODS
+        return function(*args, **(kwargs or {}))
+
+
+class _Operators(TorchDispatchMode):
+    """Notes operators that read, reorder or draw, and the precision of what they put out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = self.reorders = self.draws = False
+        self.epsilon = torch.finfo(torch.float64).eps
+
+    def __torch_dispatch__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
+        result = function(*args, **(kwargs or {}))
+        name = function.overloadpacket.__name__
+        if name == "index":
+            # Only a mask gives a result whose shape the data decide.
+            self.reads = self.reads or any(
+                isinstance(leaf, Tensor) and leaf.dtype == torch.bool for leaf in tree_leaves(args[1])
+            )
+        else:
+            self.reads = self.reads or bool(_READING_TAGS & set(function.tags))
+        self.reorders = self.reorders or name in _REORDERING
+        self.draws = self.draws or torch.Tag.nondeterministic_seeded in function.tags
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                self.epsilon = max(self.epsilon, _epsilon(leaf))
+        return result
+
+
+def _epsilon(tensor: Tensor) -> float:
+    rounded = tensor.is_cuda and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+    return max(torch.finfo(tensor.dtype).eps, _TENSOR_FLOAT_EPSILON if rounded and tensor.dtype == torch.float32 else 0)

@@ -1,0 +1,28 @@
+"""The digits are scikit-learn's own, with and without its loader."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from tda.data.bundled_digits import bundled_digits
+
+
+def test_digits_are_the_bundle_s_enlarged():
+    bundle = load_digits()
+    for split, positions in (("test", range(0, 1797, 3)), ("train", [k for k in range(1797) if k % 3])):
+        pool = bundled_digits(split)
+        assert pool.labels.dtype == np.int64 and pool.labels.tolist() == bundle.target[list(positions)].tolist()
+        small = torch.from_numpy(bundle.images[list(positions)] * 255 / 16)[:, None]
+        large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
+        np.testing.assert_array_equal(pool.examples[..., 0], large[:, 0].round().numpy())
+
+
+def test_another_layout_of_the_package_changes_nothing(monkeypatch: pytest.MonkeyPatch):
+    expected = bundled_digits("test")
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    found = bundled_digits("test")
+    np.testing.assert_array_equal(found.examples, expected.examples)
+    np.testing.assert_array_equal(found.labels, expected.labels)

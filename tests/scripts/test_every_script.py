@@ -1,0 +1,139 @@
+"""Every script once, through its own main guard and with arguments of a user's, on a task of twelve test examples."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import CHECKOUT, SEEDS, shrink_embedded_base
+from test_scripts import SCRIPTS
+
+TASK = """
+from dataclasses import replace
+
+from tda.data.tasks import task_named
+
+TASK = replace(task_named("digits3"), name="few_digits", epochs=6, test_per_class=4)
+"""
+CHOSEN = "--task few_digits --num_per_class 2 --device cpu"
+FITTING = "--purpose fitting --num_subsets 12 --num_retrainings 1"
+OWN_ARGUMENTS = {
+    "datamodels": "--datamodels.num_subsets 4 --empirical_influence.num_subsets 4",
+    "trajectory": "--kernel_trajectory.early_epochs 1 --trak_trajectory.early_epochs 1",
+    "s_test": "--damping 0.1 --num_checkpoints 2",
+}
+SCORING = ("gd_and_gc", "if", "ats", "loo", "tracin", "gas", "repsim", "if_arnoldi", "ekfac", "trak", *OWN_ARGUMENTS)
+
+
+def scoring(family: str, chosen: str) -> list[str]:
+    return [f"tda_{family}_scripts/run_{family}_{name}.py {chosen} {OWN_ARGUMENTS.get(name, '')}" for name in SCORING]
+
+
+NAMED = "--experiment cnn_few_digits_2pc"
+STUDIES = {
+    "cnn": [
+        "run_subset_generation.py --task few_digits --num_per_class 2",
+        f"run_cnn_training.py {CHOSEN} --early_epochs 1",
+        f"run_subset_retraining.py {CHOSEN} --model cnn {FITTING}",
+        *scoring("cnn", CHOSEN),
+        f"run_tda.py {CHOSEN} {OWN_ARGUMENTS['datamodels']} {OWN_ARGUMENTS['trajectory']}",
+        f"run_compute_pvalues.py {NAMED}",
+        f"run_correlation_analysis.py {NAMED} --num_checkpoints 2",
+        f"run_show_summary.py {NAMED}",
+        f"run_subset_retraining.py {NAMED} --num_subsets 4 --num_retrainings 2",
+        f"run_lds_evaluation.py {NAMED} --num_subsets 4 --num_retrainings 2",
+        f"run_damping_choice.py {NAMED} --method trak --setting ridge --candidates 1,10 --num_subsets 12",
+        f"run_removal_evaluation.py {NAMED} --shares 0.34 --num_test 2 --num_retrainings 1 --methods trak",
+        f"run_mislabel_detection.py {CHOSEN} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
+        f"run_feature_attribution.py {CHOSEN} --tests spread --num_test 1 --num_train 1 --smoothing_copies 0",
+        f"run_map_truth_test.py {CHOSEN} --num_test 2 --num_train 1",
+        f"run_shortcut_study.py {CHOSEN} --num_test 1 --num_train 1 --scores grad_dot --smoothing_copies 1 --patch_size 14",
+    ],
+    "vit": [
+        f"run_vit_finetuning.py {CHOSEN} --seed_id 0 --early_epochs 1",
+        f"run_subset_retraining.py {CHOSEN} --model vit {FITTING}",
+        *scoring("vit", f"{CHOSEN} --seed_id 0"),
+    ],
+    "others": [f"run_mlp_training.py {CHOSEN} --model lr --seed_id 0"],
+}
+
+
+@pytest.fixture
+def root_of_few_digits(root: Path) -> Path:
+    (root / "tasks").mkdir()
+    (root / "tasks" / "few_digits.py").write_text(TASK)
+    return root
+
+
+def run_main(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
+    """Execute a script's file as the main program of this process; returns its closing line."""
+    script, *arguments = command.split()
+    monkeypatch.setattr(sys, "argv", [str(CHECKOUT / script), *arguments])
+    torch.set_flush_denormal(False)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        pytest.fail(f"{command} ended with {end.code}: {capsys.readouterr().err}")
+    return capsys.readouterr().out
+
+
+def test_no_script_is_left_out():
+    assert {command.split()[0] for commands in STUDIES.values() for command in commands} == set(SCRIPTS)
+
+
+@pytest.mark.parametrize("family", STUDIES)
+def test_scripts_one_after_another(
+    family: str, root_of_few_digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    shrink_embedded_base(monkeypatch)
+    lines = {}
+    if family != "cnn":
+        run_main(STUDIES["cnn"][0], monkeypatch, capsys)
+    for command in STUDIES[family]:
+        lines[command] = run_main(command, monkeypatch, capsys)
+        assert lines[command].strip() and (lines[command].count("\n") == 1 or "show_summary" in command)
+    results = root_of_few_digits / "results" / f"{family}_few_digits_2pc"
+    if family == "others":
+        return
+    scores = [path for path in results.glob("tda_scores/*/*/attribution_epoch_*.parquet")]
+    seeds = len(SEEDS) if family == "cnn" else 1
+    methods = {path.parent.parent.name for path in scores}
+    assert len(methods) == 18 and len(scores) == 18 * seeds * 5
+    assert all(pd.read_parquet(path).shape == (6, 13) for path in scores)
+    assert len(list(results.glob("s_test/if/*/*.safetensors"))) == 2 * seeds
+
+
+def test_run_tda_by_all_brings_what_has_its_needs_and_names_the_rest(
+    root_of_few_digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    first, training = STUDIES["cnn"][0], f"run_cnn_training.py {CHOSEN}"
+    every = f"run_tda.py {CHOSEN} --seed_id 1"
+    for command in (first, training):
+        run_main(command, monkeypatch, capsys)
+    line = run_main(every, monkeypatch, capsys)
+    scored = {path.name for path in (root_of_few_digits / "results").glob("*/tda_scores/*")}
+    assert scored == {
+        *("ats", "ekfac", "gas", "grad_cos", "grad_dot", "if", "if_arnoldi", "if_lissa", "loo"),
+        *("repdot", "repsim", "tracin", "trak", "trak_projected"),
+    }
+    assert "left out datamodels and empirical_influence, for want of retrainings on fitting subsets" in line
+    assert "left out trak_trajectory and kernel_trajectory and if_trajectory, for want of checkpoints of early epochs" in line
+    run_main(f"{training} --early_epochs 1 --seed_id 1", monkeypatch, capsys)
+    line = run_main(f"{every} --trak_trajectory.early_epochs 1", monkeypatch, capsys)
+    assert "wrote 5 score files, kept 70 that were finished" in line
+    assert "left out kernel_trajectory and if_trajectory, for want of checkpoints of early epochs" in line
+
+
+def test_a_method_that_is_named_is_not_left_out(
+    root_of_few_digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    for command in STUDIES["cnn"][:2]:
+        run_main(command, monkeypatch, capsys)
+    monkeypatch.setattr(sys, "argv", ["", *f"{CHOSEN} --methods datamodels,grad_dot".split()])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(CHECKOUT / "run_tda.py"), run_name="__main__")
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "run_subset_retraining.py" in said and "--purpose fitting" in said
+    assert not list((root_of_few_digits / "results").rglob("*.parquet"))

@@ -1,0 +1,450 @@
+"""The names of the package trak, their signatures and what its documents say of them, kept from rotting.
+
+A program written for trak, its imports and its device changed, finds what it asks for. Facts alone are taken from trak.
+"""
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from trak_programs import DIMENSION, TARGETS, TRAIN, ImageOutput, image_data, image_model, scores_of, states
+
+import tda.trak
+from tda.gradients.projections import Projection
+from tda.system.errors import UserError
+from tda.trak import TRAKer, modelout_functions, test_install
+from tda.trak.gradient_computers import AbstractGradientComputer, FunctionalGradientComputer, IterativeGradientComputer
+from tda.trak.projectors import (
+    AbstractProjector,
+    BasicProjector,
+    BasicSingleBlockProjector,
+    ChunkedCudaProjector,
+    CudaProjector,
+    NoOpProjector,
+    ProjectionType,
+)
+from tda.trak.refusals import ModelIDException
+from tda.trak.savers import MmapSaver
+from tda.trak.score_computers import AbstractScoreComputer, BasicScoreComputer, BasicSingleBlockScoreComputer
+from tda.trak.utils import get_num_params, get_parameter_chunk_sizes, parameters_to_vector, vectorize
+
+TRAINED, SCORED = image_data(TRAIN), image_data(TARGETS, seed=1)
+PARAMETERS = sum(parameter.numel() for parameter in image_model().parameters())
+
+NAMES = {
+    "": "TRAKer test_install __version__ VERSION",
+    ".traker": "TRAKer",
+    ".modelout_functions": "AbstractModelOutput ImageClassificationModelOutput CLIPModelOutput TextClassificationModelOutput "
+    "IterativeImageClassificationModelOutput TASK_TO_MODELOUT",
+    ".projectors": "ProjectionType AbstractProjector NoOpProjector BasicSingleBlockProjector BasicProjector CudaProjector "
+    "ChunkedCudaProjector",
+    ".gradient_computers": "AbstractGradientComputer FunctionalGradientComputer IterativeGradientComputer",
+    ".score_computers": "AbstractScoreComputer BasicSingleBlockScoreComputer BasicScoreComputer",
+    ".savers": "AbstractSaver MmapSaver ModelIDException",
+    ".utils": "test_install parameters_to_vector get_num_params is_not_buffer vectorize get_output_memory get_free_memory "
+    "get_matrix_mult_standard get_matrix_mult_blockwise get_matrix_mult get_parameter_chunk_sizes",
+}
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_every_name_is_there(module: str):
+    found = import_module(f"tda.trak{module}")
+    assert [name for name in NAMES[module].split() if not hasattr(found, name)] == []
+
+
+ARGUMENTS = {
+    TRAKer: "model task train_set_size save_dir load_from_save_dir device gradient_computer projector saver score_computer "
+    "proj_dim logging_level use_half_precision proj_max_batch_size projector_seed grad_wrt lambda_reg",
+    TRAKer.load_checkpoint: "checkpoint model_id _allow_featurizing_already_registered",
+    TRAKer.featurize: "batch inds num_samples",
+    TRAKer.finalize_features: "model_ids del_grads",
+    TRAKer.start_scoring_checkpoint: "exp_name checkpoint model_id num_targets",
+    TRAKer.score: "batch inds num_samples",
+    TRAKer.finalize_scores: "exp_name model_ids allow_skip",
+    BasicProjector: "grad_dim proj_dim seed proj_type device block_size dtype model_id",
+    BasicSingleBlockProjector: "grad_dim proj_dim seed proj_type device dtype model_id",
+    CudaProjector: "grad_dim proj_dim seed proj_type device max_batch_size",
+    ChunkedCudaProjector: "projector_per_chunk max_chunk_size params_per_chunk feat_bs device dtype",
+    NoOpProjector: "grad_dim proj_dim seed proj_type device",
+    FunctionalGradientComputer: "model task grad_dim dtype device grad_wrt",
+    BasicScoreComputer: "dtype device CUDA_MAX_DIM_SIZE logging_level lambda_reg",
+    modelout_functions.ImageClassificationModelOutput: "temperature",
+    modelout_functions.CLIPModelOutput: "temperature simulated_batch_size",
+    modelout_functions.CLIPModelOutput.get_embeddings: "model loader batch_size embedding_dim size preprocess_fn_img "
+    "preprocess_fn_txt",
+}
+
+
+@pytest.mark.parametrize("function", ARGUMENTS)
+def test_every_argument_is_at_its_place(function: object):
+    found = [name for name in inspect.signature(function).parameters if name != "self"]
+    expected = ARGUMENTS[function].split()
+    assert found[: len(expected)] == expected
+
+
+def made(folder: Path, **options: object) -> TRAKer:
+    given = {"task": "image_classification", "train_set_size": TRAIN, "device": "cpu", "proj_dim": DIMENSION} | options
+    return TRAKer(image_model(), save_dir=folder, **given)
+
+
+def rows(folder: Path, data: object = TRAINED, model_id: int = 0, **options: object) -> np.ndarray:
+    """Rows of a checkpoint's training examples."""
+    traker = made(folder, **options)
+    traker.load_checkpoint(states()[0], model_id)
+    traker.featurize(data[:], num_samples=TRAIN)
+    return np.load(folder / str(model_id) / "gradients.npy")
+
+
+def gradients(data: object = TRAINED) -> Tensor:
+    """Gradients (n, p) of the checkpoint's outputs, by autograd."""
+    model = image_model().eval()
+    weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    outputs = [ImageOutput.get_output(model, weights, buffers, *example) for example in data]
+    each = [torch.autograd.grad(output, list(weights.values())) for output in outputs]
+    return torch.stack([torch.cat([part.flatten() for part in parts]) for parts in each])
+
+
+def by_name(flat: Tensor) -> dict[str, Tensor]:
+    shapes = {name: parameter.shape for name, parameter in image_model().named_parameters()}
+    parts = flat.split([shape.numel() for shape in shapes.values()], dim=1)
+    return {name: part.reshape(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+@pytest.mark.parametrize("kind", ["normal", ProjectionType.rademacher, "sparse"])
+@pytest.mark.parametrize("projector", [BasicProjector, BasicSingleBlockProjector, CudaProjector])
+def test_projectors_give_a_traker_its_rows(projector: type, kind: str, tmp_path: Path):
+    own = projector(grad_dim=PARAMETERS, proj_dim=DIMENSION, seed=3, proj_type=kind, device="cpu", dtype=torch.float64)
+    for model_id in (0, 2):
+        expected = own.project(by_name(gradients()), model_id) / DIMENSION**0.5
+        np.testing.assert_allclose(rows(tmp_path, model_id=model_id, projector=own), expected, rtol=1e-9, atol=1e-9)
+        same = rows(tmp_path / "ours", model_id=model_id, projector=Projection(DIMENSION, 3, getattr(kind, "value", kind)))
+        np.testing.assert_allclose(same, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", list(ProjectionType))
+def test_projectors_keep_inner_products_times_the_dimension(kind: ProjectionType):
+    flat = torch.randn(3, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    dimension, products = 64, []
+    for seed in range(200):
+        projected = BasicProjector(500, dimension, seed, kind, "cpu", dtype=torch.float64).project(flat, model_id=0)
+        products.append(projected @ projected.T / dimension)
+    mean, spread = torch.stack(products).mean(0), torch.stack(products).std(0)
+    assert ((mean - flat @ flat.T).abs() < 4 * spread / 200**0.5).all()
+    assert float(projected.pow(2).mean()) == pytest.approx(500, rel=0.3)
+
+
+def test_projectors_draw_anew_for_each_model_and_the_same_again():
+    flat = torch.ones(2, 30)
+    projector = BasicProjector(30, 16, 0, "normal", "cpu")
+    first, second = projector.project(flat, model_id=0), projector.project(flat, model_id=1)
+    assert not torch.allclose(first, second)
+    projector.free_memory()
+    torch.testing.assert_close(projector.project(flat, model_id=0), first)
+    torch.testing.assert_close(BasicProjector(30, 16, 0, "normal", "cpu").project(flat, model_id=0), first)
+    assert projector.project(flat.half(), model_id=0).dtype == torch.float32
+    with pytest.raises(AssertionError, match="grad_dim=30"):
+        projector.project(torch.ones(2, 29), model_id=0)
+    with pytest.raises(KeyError, match="unknown proj_type 'other'"):
+        BasicProjector(30, 16, 0, "other", "cpu")
+
+
+def test_chunks_of_parameters_add_up(tmp_path: Path):
+    sizes = [parameter.numel() for parameter in image_model().parameters()]
+    chunks = [sum(sizes[:3]), sum(sizes[3:])]
+    parts = [CudaProjector(size, DIMENSION, seed, "rademacher", "cpu", dtype=torch.float64) for seed, size in enumerate(chunks)]
+    projector = ChunkedCudaProjector(parts, max(chunks), chunks, 32, "cpu", torch.float64)
+    flat = gradients()
+    expected = sum(part.project(columns, 0) for part, columns in zip(parts, flat.split(chunks, dim=1), strict=True))
+    np.testing.assert_allclose(rows(tmp_path, projector=projector), expected, rtol=1e-9, atol=1e-9)
+    with pytest.raises(AssertionError, match="the chunks"):
+        projector.project({"a": flat[:, :-1]}, 0)
+
+
+@pytest.mark.parametrize("task", ["image_classification", ImageOutput()])
+def test_whole_gradients_without_projection(task: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tda.trak.example_gradients._MEMORY_BUDGET", 5000)
+    found = rows(tmp_path, task=task, projector=NoOpProjector(), proj_dim=0)
+    np.testing.assert_allclose(found, gradients(), rtol=1e-9, atol=1e-12)
+
+
+class FirstNumbers(AbstractProjector):
+    """A projector of a program's own: some numbers of each gradient, others for each model."""
+
+    def __init__(self) -> None:
+        super().__init__(grad_dim=PARAMETERS, proj_dim=5, seed=0, proj_type="first", device="cpu")
+
+    def project(self, grads: dict[str, Tensor] | Tensor, model_id: int) -> Tensor:
+        """Five numbers from the place model_id on."""
+        flat = vectorize(grads) if isinstance(grads, dict) else grads
+        return flat[:, model_id : model_id + 5]
+
+
+@pytest.mark.parametrize("task", ["image_classification", ImageOutput()])
+def test_a_projector_of_ones_own(task: object, tmp_path: Path):
+    np.testing.assert_allclose(rows(tmp_path, task=task, model_id=2, projector=FirstNumbers()), gradients()[:, 2:7], rtol=1e-9)
+    wrong = FirstNumbers()
+    wrong.proj_dim = 4
+    with pytest.raises(UserError, match=r"project of FirstNumbers gave \(20, 5\), not \(20, 4\)"):
+        rows(tmp_path / "wrong", projector=wrong)
+    with pytest.raises(UserError, match="a method project"):
+        rows(tmp_path / "none", projector=object())
+    for dimension in (0, None):
+        with pytest.raises(UserError, match="give at least 1, or projector=NoOp"):
+            rows(tmp_path / "zero", proj_dim=dimension)
+
+
+class BatchedOutput(ImageOutput):
+    """f of a whole batch, of the model as it is."""
+
+    @staticmethod
+    def get_output(model: nn.Module, weights: None, buffers: None, images: Tensor, labels: Tensor) -> Tensor:
+        """Margins (n,)."""
+        logits = model(images)
+        others = logits.masked_fill(nn.functional.one_hot(labels, 3).bool(), -torch.inf)
+        return logits[torch.arange(len(labels)), labels] - others.logsumexp(dim=1)
+
+    def get_out_to_loss_grad(self, model: nn.Module, weights: None, buffers: None, batch: list[Tensor]) -> Tensor:
+        """1 - p."""
+        return 1 - model(batch[0]).softmax(1)[torch.arange(len(batch[1])), batch[1]]
+
+
+ITERATIVE = {
+    "named": {"task": "image_classification"},
+    "iterative": {"task": "iterative_image_classification"},
+    "own": {"task": BatchedOutput()},
+}
+
+
+@pytest.mark.parametrize("case", ITERATIVE)
+def test_the_iterative_gradient_computer(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tda.trak.example_gradients._MEMORY_BUDGET", 8 * PARAMETERS * 7)
+    options = {"projector": NoOpProjector(), "proj_dim": 0, "gradient_computer": IterativeGradientComputer} | ITERATIVE[case]
+    np.testing.assert_allclose(rows(tmp_path, **options), gradients(), rtol=1e-9, atol=1e-12)
+
+
+class Doubling(FunctionalGradientComputer):
+    """A gradient computer of a program's own, by inheritance: a Q of its own."""
+
+    def compute_loss_grad(self, batch: list[Tensor]) -> Tensor:
+        """2 (1 - p)."""
+        return 2 * super().compute_loss_grad(batch)
+
+
+class Plain(AbstractGradientComputer):
+    """A gradient computer of a program's own, from scratch."""
+
+    def __init__(self, model: nn.Module, task: object, grad_dim: int, dtype: object, device: object, grad_wrt: object) -> None:
+        super().__init__(model, task, grad_dim, dtype, device)
+        self.loaded = 0
+
+    def load_model_params(self, model: nn.Module) -> None:
+        """Count the checkpoints."""
+        self.model = model
+        self.loaded += 1
+
+    def compute_per_sample_grad(self, batch: list[Tensor]) -> Tensor:
+        """Gradients (n, p), times how many checkpoints were loaded."""
+        weights, buffers = dict(self.model.named_parameters()), dict(self.model.named_buffers())
+        each = []
+        for example in zip(*batch, strict=True):
+            output = self.modelout_fn.get_output(self.model, weights, buffers, *example)
+            each.append(parameters_to_vector(torch.autograd.grad(output, list(weights.values()))))
+        return self.loaded * torch.stack(each)
+
+    def compute_loss_grad(self, batch: list[Tensor]) -> Tensor:
+        """1 for each."""
+        return torch.ones(len(batch[0]), 1)
+
+
+def test_a_gradient_computer_of_ones_own(tmp_path: Path):
+    expected = rows(tmp_path / "named")
+    found = rows(tmp_path / "inherited", gradient_computer=Doubling)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+    q = [np.load(tmp_path / name / "0" / "out_to_loss.npy") for name in ("inherited", "named")]
+    np.testing.assert_allclose(q[0], 2 * q[1])
+    traker = made(tmp_path / "own", gradient_computer=Plain, projector=NoOpProjector())
+    for model_id in range(2):
+        traker.load_checkpoint(states()[0], model_id)
+        traker.featurize(TRAINED[:], num_samples=TRAIN)
+        found = np.load(tmp_path / "own" / str(model_id) / "gradients.npy")
+        np.testing.assert_allclose(found, (1 + model_id) * gradients(), rtol=1e-9)
+    assert np.load(tmp_path / "own" / "0" / "out_to_loss.npy").tolist() == [1] * TRAIN
+    for given in (object(), object, "functional"):
+        with pytest.raises(UserError, match="subclass of AbstractGradientComputer"):
+            made(tmp_path / "none", gradient_computer=given)
+
+
+def test_gradient_computers_on_their_own():
+    model = image_model().eval()
+    for computer, task in ((FunctionalGradientComputer, ImageOutput()), (IterativeGradientComputer, BatchedOutput())):
+        own = computer(model, task, PARAMETERS, torch.float64, "cpu")
+        found = own.compute_per_sample_grad(TRAINED[:])
+        found = vectorize(found) if isinstance(found, dict) else found
+        torch.testing.assert_close(found, gradients())
+        chosen = computer(model, task, grad_wrt=["4.bias"]).compute_per_sample_grad(TRAINED[:])
+        torch.testing.assert_close(chosen["4.bias"] if isinstance(chosen, dict) else chosen, gradients()[:, -3:])
+
+
+class Scaling(AbstractScoreComputer):
+    """A score computer of a program's own: no inverse at all, and scores doubled."""
+
+    def __init__(self, dtype: torch.dtype, device: object, logging_level: int, lambda_reg: float | None) -> None:
+        super().__init__(dtype, device)
+
+    def get_xtx(self, grads: Tensor) -> Tensor:
+        """Nothing."""
+        return torch.eye(grads.shape[1], dtype=grads.dtype)
+
+    def get_x_xtx_inv(self, grads: Tensor, xtx: Tensor) -> Tensor:
+        """The rows."""
+        return grads @ xtx
+
+    def get_scores(self, features: Tensor, target_grads: Tensor, accumulator: Tensor) -> None:
+        """Doubled inner products."""
+        accumulator += 2 * features @ target_grads.T
+
+
+def test_a_score_computer_of_ones_own(tmp_path: Path):
+    options = {"save_dir": tmp_path / "own", "score_computer": Scaling, "projector": NoOpProjector()}
+    found = scores_of(image_model(), states(1), TRAINED, SCORED, **options)
+    q = torch.tensor(np.load(tmp_path / "own" / "0" / "out_to_loss.npy"))
+    torch.testing.assert_close(found, 2 * gradients() @ gradients(SCORED).T * q[:, None])
+    for given in (object(), object):
+        with pytest.raises(UserError, match="subclass of AbstractScoreComputer"):
+            made(tmp_path / "none", score_computer=given)
+
+
+@pytest.mark.parametrize("ridge", [None, 0.3])
+@pytest.mark.parametrize("computer", [BasicScoreComputer, BasicSingleBlockScoreComputer])
+def test_score_computers_on_their_own(computer: type, ridge: float | None):
+    grads, targets = (torch.randn(n, 6, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (20, 4))
+    own = computer(dtype=torch.float64, device="cpu", lambda_reg=ridge)
+    added = grads.square().sum(1).mean() if ridge is None else ridge
+    features = own.get_x_xtx_inv(grads, own.get_xtx(grads))
+    torch.testing.assert_close(features, grads @ torch.linalg.inv(grads.T @ grads + added * torch.eye(6)))
+    accumulator = torch.ones(20, 4)
+    own.get_scores(features, targets, accumulator=accumulator)
+    torch.testing.assert_close(accumulator, (1 + features @ targets.T).float())
+    with pytest.raises(UserError, match="singular"):
+        computer(dtype=torch.float64, device="cpu", lambda_reg=0).get_x_xtx_inv(torch.ones(5, 6), torch.ones(6, 6))
+
+
+def test_what_a_traker_says_of_itself(tmp_path: Path):
+    scores = scores_of(image_model(), states(), TRAINED, SCORED, save_dir=tmp_path, exp_name="quickstart")
+    traker = made(tmp_path)
+    assert (traker.proj_dim, traker.projector.proj_dim, traker.num_params, traker.num_params_for_grad) == (
+        8,
+        8,
+        PARAMETERS,
+        PARAMETERS,
+    )
+    assert made(tmp_path / "few", grad_wrt=["4.bias"]).num_params_for_grad == 3
+    assert isinstance(traker.saver, MmapSaver) and isinstance(traker.score_computer, BasicScoreComputer)
+    assert traker.saver.model_ids == {number: {"is_featurized": 1, "is_finalized": 1} for number in range(2)}
+    path = tmp_path / "scores" / "quickstart.mmap"
+    known = {"num_targets": TARGETS, "scores_path": str(path), "scores_finalized": 1}
+    assert traker.saver.experiments == {"quickstart": known}
+    with pytest.raises(ModelIDException, match="no checkpoint is loaded"):
+        _ = traker.saver.current_store
+    traker.start_scoring_checkpoint("quickstart", states()[1], 1, TARGETS)
+    store = traker.saver.current_store
+    assert {name: array.shape for name, array in store.items()} == {
+        "grads": (TRAIN, 8),
+        "features": (TRAIN, 8),
+        "out_to_loss": (TRAIN, 1),
+        "is_featurized": (TRAIN, 1),
+        "quickstart_grads": (TARGETS, 8),
+        "quickstart_scores": (TRAIN, TARGETS),
+    }
+    np.testing.assert_array_equal(store["quickstart_scores"], scores)
+    assert traker.finalize_scores("quickstart") is traker.scores
+
+
+def test_names_that_mean_nothing_here_say_so(tmp_path: Path):
+    saver = made(tmp_path).saver
+    for name in ("register_model_id", "load_current_store", "save_scores", "del_grads"):
+        with pytest.raises(UserError, match=f"{name} of a saver"):
+            getattr(saver, name)
+    with pytest.raises(AttributeError, match="a saver has no other"):
+        _ = saver.other
+    assert made(tmp_path, saver=MmapSaver).saver.save_dir == saver.save_dir
+    with pytest.raises(UserError, match="what PyTorch holds on a GPU"):
+        tda.trak.utils.get_free_memory("cpu")
+
+
+def test_exceptions_are_those_that_a_program_catches(tmp_path: Path):
+    traker = made(tmp_path)
+    batch = TRAINED[:]
+    with pytest.raises(AssertionError, match="Load a checkpoint using traker.load_checkpoint before featurizing"):
+        traker.featurize(batch, num_samples=TRAIN)
+    traker.load_checkpoint(states()[0], 0)
+    with pytest.raises(AssertionError, match="Exactly one of num_samples and inds should be specified"):
+        traker.featurize(batch)
+    traker.featurize(batch, num_samples=TRAIN)
+    with pytest.raises(ModelIDException):
+        traker.finalize_features(model_ids=[7])
+    with pytest.raises(ModelIDException):
+        traker.start_scoring_checkpoint("e", states()[0], 7, TARGETS)
+    traker.finalize_features()
+    with pytest.raises(ValueError, match="experiment e holds no targets"):
+        traker.finalize_scores("e")
+    with pytest.raises(AssertionError, match="begun with another train_set_size"):
+        made(tmp_path, train_set_size=21)
+    with pytest.raises(AssertionError, match="begun with another proj_dim"):
+        made(tmp_path, proj_dim=9)
+    with pytest.raises(KeyError, match="unknown task 'other'"):
+        made(tmp_path / "other", task="other")
+    with pytest.raises(AssertionError, match="No model|no checkpoint was featurized"):
+        made(tmp_path / "empty").finalize_scores("e")
+    task = modelout_functions.CLIPModelOutput()
+    with pytest.raises(AssertionError, match="Run traker.task.get_embeddings first before featurizing"):
+        task.get_output(image_model(), {}, {}, *TRAINED[0])
+
+
+def test_helpers():
+    model = image_model()
+    flat = parameters_to_vector(model.parameters())
+    assert len(flat) == get_num_params(model) == PARAMETERS
+    torch.testing.assert_close(vectorize(by_name(gradients())), gradients())
+    held = torch.zeros(TRAIN, PARAMETERS + 1, dtype=torch.float64)
+    assert vectorize(by_name(gradients()), held) is held
+    torch.testing.assert_close(held[:, :-1], gradients())
+    with pytest.raises(AssertionError):
+        vectorize({"a": torch.ones(2, 3), "b": torch.ones(3, 3)})
+    torch.testing.assert_close(vectorize({"a": torch.tensor([1.0, 2.0])}), torch.tensor([[1.0], [2.0]]))
+    largest, chunks = get_parameter_chunk_sizes(model, 8)
+    assert chunks == [PARAMETERS] and largest == (2**32 - 1) // 8
+    largest, chunks = get_parameter_chunk_sizes(model, (2**32 - 1) // 200)
+    assert sum(chunks) == PARAMETERS and len(chunks) == 2 and chunks[0] < largest
+    utils = tda.trak.utils
+    left, right = torch.randn(7, 3), torch.randn(4, 3)
+    for options in ({}, {"use_blockwise": True, "batch_size": 2}):
+        torch.testing.assert_close(utils.get_matrix_mult(left, right, **options), left @ right.T)
+    assert utils.get_output_memory(left, right, torch.float16) == 7 * 4 * 2
+    names = ["0.weight", "1.running_mean", "1.num_batches_tracked"]
+    assert [utils.is_not_buffer(i, names) for i in range(3)] == [True, False, False]
+
+
+def test_installed():
+    for given in ({}, {"use_fast_jl": False}):
+        assert test_install(**given) == "tda.trak is installed correctly"
+    assert tda.trak.__version__ == tda.trak.VERSION == "0.3.2"
+
+
+def test_a_program_in_jobs_that_share_a_folder(tmp_path: Path):
+    """As trak's example for a cluster: a job for each checkpoint, and one that gathers."""
+    expected = scores_of(image_model(), states(), TRAINED, SCORED, save_dir=tmp_path / "one")
+    for model_id, checkpoint in enumerate(states()):
+        traker = made(tmp_path / "jobs", load_from_save_dir=model_id == 0)
+        traker.load_checkpoint(checkpoint, model_id=model_id)
+        traker.featurize(TRAINED[:], num_samples=TRAIN)
+        traker.finalize_features(model_ids=[model_id])
+        traker.start_scoring_checkpoint("slurm", checkpoint, model_id=model_id, num_targets=TARGETS)
+        traker.score(SCORED[:], num_samples=TARGETS)
+    found = made(tmp_path / "jobs").finalize_scores(exp_name="slurm")
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_array_equal(np.lib.format.open_memmap(tmp_path / "jobs" / "scores" / "slurm.mmap"), found)
