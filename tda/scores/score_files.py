@@ -8,6 +8,7 @@ indices.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dic
     mend = "delete it and run its step again"
     try:
         matrix = read_matrix(path)
-        test_indices = np.array([int(name.removeprefix(_TEST_COLUMN)) for name in matrix.names])
+        test_indices = _test_indices(tuple(matrix.names))
         whole = all(isinstance(matrix.info[key], kind) for key, kind in _KINDS.items())
         _ = matrix.info["seed_id"], matrix.info["epoch"]
     except _NOT_WHOLE as error:
@@ -85,6 +86,13 @@ def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dic
         raise UserError(f"{path} is damaged: its values do not match its checksum; {mend}")
     _require_sound(matrix.values, matrix.row_indices, test_indices, matrix.info, f"{path} cannot be used; {mend}")
     return matrix.values, matrix.row_indices, test_indices, matrix.info
+
+
+@lru_cache
+def _test_indices(names: tuple[str, ...]) -> np.ndarray:
+    indices = np.array([int(name.removeprefix(_TEST_COLUMN)) for name in names])
+    indices.flags.writeable = False
+    return indices
 
 
 def _checksum(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray) -> str:
