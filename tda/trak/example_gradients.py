@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from textwrap import shorten
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +71,13 @@ class LayerGradients:
         """
         refuse_batch_statistics(self.model)
         with evaluation(self.model, differentiable=floating_parameters(self.model)):
-            logits = call(self.model, inputs)
+            try:
+                logits = call(self.model, inputs)
+            except torch.OutOfMemoryError:
+                raise
+            except (TypeError, ValueError, RuntimeError) as error:
+                what = ", ".join(inputs) if isinstance(inputs, dict) else f"inputs {tuple(inputs.shape)}"
+                raise UserError(f"the model cannot be called with {what}, as its task does: {_first_line(error)}") from error
         self.task.require_logits(logits.shape)
         if not logits.requires_grad:
             raise UserError(_NO_GRADIENT)
@@ -275,4 +282,4 @@ def _explained() -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]
+    return shorten(str(error).split("\n")[0], 160, placeholder="...")

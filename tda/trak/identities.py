@@ -82,7 +82,8 @@ def _printed(value: object) -> str:
 
 
 def _described_object(value: object) -> list[str]:
-    described = [_type_name(type(value))]
+    # The same class has another module where its file is run as a program.
+    described = [type(value).__qualname__]
     for owner in reversed(type(value).__mro__):
         if owner is not object and not owner.__module__.startswith(_OWN_ROOM):
             described += [f"{owner.__qualname__}.{name} {_described(member)}" for name, member in _members(owner)]

@@ -32,11 +32,12 @@ class ImageClassificationModelOutput(LogitsModelOutput):
 
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The margin log(p / (1 - p)) of the label."""
-        return margin(logits, labels)
+        # A label that is no class has no margin: where require_labels is not asked, no finite number may come out.
+        return margin(logits, labels).where((labels >= 0) & (labels < logits.shape[1]), torch.nan)
 
     def reweighting(self, logits: Tensor, labels: Tensor) -> Tensor:
         """1 - p of the label."""
-        return torch.sigmoid(-margin(logits / self.loss_temperature, labels))
+        return torch.sigmoid(-self.quantity(logits / self.loss_temperature, labels))
 
     def require_logits(self, shape: torch.Size) -> None:
         """Logits (n, C) of at least two classes."""

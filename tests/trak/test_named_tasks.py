@@ -55,6 +55,13 @@ def test_f_and_q_of_a_sequence_are_means_over_its_counted_labels():
         torch.testing.assert_close(task.reweighting(logits, labels)[i], (1 - p).mean())
 
 
+def test_a_label_that_is_no_class_has_no_margin():
+    task, logits = task_output("image_classification"), torch.tensor([[1.0, 2.0, 3.0]] * 4)
+    labels = torch.tensor([0, 2, 3, -1])
+    for found in (task.quantity(logits, labels), task.reweighting(logits, labels)):
+        assert found.isfinite().tolist() == [True, True, False, False]
+
+
 def test_regression_scores_are_the_change_of_predictions_without_an_example(tmp_path: Path):
     generator = torch.Generator().manual_seed(1)
     draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
@@ -155,6 +162,8 @@ REFUSED = {
     "strings": ("image_classification", image_model, (IMAGES, ["a"] * TRAIN), "part number 1 of a batch is list"),
     "a tensor": ("image_classification", image_model, IMAGES, "a batch is a sequence"),
     "other counts": ("image_classification", image_model, (IMAGES[:-1], LABELS), "hold 19 and 20 examples"),
+    "other arguments": ("text_classification", image_model, (TOKENS, MASK, CLASSES), "cannot be called with input_ids, att"),
+    "other shapes": ("image_classification", image_model, (MASK.double(), LABELS), r"cannot be called with inputs \(1, 7\)"),
     "three tensors": (
         "image_classification",
         image_model,

@@ -13,7 +13,7 @@ from trak_programs import TARGETS, TRAIN, image_data, image_model, scores_of, st
 
 from tda.gradients.projections import Projection
 
-KEPT = ("*.json", "*/*.json", "*/*.npy", "*/*/*.npy", "scores/*.mmap")
+KEPT = ("**/*.json", "**/*.npy", "**/*.mmap")
 
 
 def test_a_second_run_computes_nothing_and_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
