@@ -20,7 +20,7 @@ from tda.gradients.forward_inspection import inspected, refuse_changing_outputs
 from tda.gradients.layer_rows import layer_rows
 from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
-from tda.gradients.recorded_pass import ModuleCall
+from tda.gradients.recorded_pass import module_call
 from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
 from tda.system.inputs import call
@@ -176,7 +176,7 @@ def _formed_gradients(layers: list[Layer], calls: list[_Call], count: int) -> Di
     for layer in layers:
         of_layer = [call for call in calls if call.layer is layer]
         recorded = [
-            ModuleCall((call.inputs.detach(),), {}, [call.output.detach()], [call.inputs._version], [{0: call.delta.detach()}])
+            replace(module_call((call.inputs.detach(),), {}, [call.output.detach()]), deltas=[{0: call.delta.detach()}])
             for call in of_layer
         ]
         rows = layer_rows(replace(layer, factored=_is_cheaper_factored(layer, of_layer)), recorded, count)

@@ -6,7 +6,9 @@ attention whose output projection is read without being called, a block of exper
 whose positions are the same for all. What only the model itself could account for is left to the whole model.
 """
 
+import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +39,32 @@ class Probe:
     expected: dict[str, Tensor]
     forward: ForwardPass
 
+    @cached_property
+    def _total(self) -> float:
+        """Norm of all expected gradients."""
+        norms = [float(torch.linalg.vector_norm(gradient)) for gradient in self.expected.values()]
+        return math.hypot(*norms)
+
+    def wrong(self, found: dict[str, Tensor]) -> list[str]:
+        """Parameters whose gradients are not those expected; what no example reaches must have zero."""
+        wrong = []
+        for name, gradient in found.items():
+            target = self.expected.get(name)
+            error = torch.linalg.vector_norm(gradient if target is None else gradient - target)
+            size = 0 if target is None else torch.linalg.vector_norm(target)
+            # A gradient that is zero but for rounding, such as that of an attention's key bias, can only be judged by others.
+            rounding = 10 * torch.finfo(gradient.dtype).eps * self._total
+            if not error <= self.forward.gradient_tolerance * size + rounding:
+                wrong.append(name)
+        return wrong
+
     def recorded(self, layers: list[Layer], names: list[str]) -> tuple[Recording, Recording]:
         """A pass over all examples and one over the first alone."""
-        modules = accounting(self.model, layers)
+        modules, watched = accounting(layers), {name: self.model.get_parameter(name) for name in names}
         first = chosen(self.inputs, slice(0, 1))
         return (
-            record_calls(self.model, modules, self.inputs, self.labels, self.quantity, names),
-            record_calls(self.model, modules, first, self.labels[:1], self.quantity, names),
+            record_calls(self.model, modules, self.inputs, self.labels, self.quantity, watched),
+            record_calls(self.model, modules, first, self.labels[:1], self.quantity, watched),
         )
 
 
@@ -55,7 +76,7 @@ class Accounts:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def accounting(model: nn.Module, layers: list[Layer]) -> dict[nn.Module, list[nn.Parameter]]:
+def accounting(layers: list[Layer]) -> dict[nn.Module, list[nn.Parameter]]:
     """The layers' modules, each with the parameters that its calls account for."""
     modules: dict[nn.Module, list[nn.Parameter]] = {}
     for layer in layers:
@@ -90,20 +111,6 @@ def find_accounts(probe: Probe, names: list[str], left_examples: int, right_exam
     order = {name: place for place, name in enumerate(names)}
     accounts.layers = sorted(_merged(accounts.layers, order), key=lambda layer: min(map(order.get, layer.parameters.values())))
     return accounts
-
-
-def wrong_names(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> list[str]:
-    """Parameters whose gradients differ from those expected; a parameter that is not expected to have any must have zero."""
-    # A gradient that is zero but for rounding, such as that of an attention's key bias, can only be judged by the others.
-    total = sum(torch.linalg.vector_norm(gradient).square() for gradient in expected.values()) ** 0.5
-    wrong = []
-    for name, gradient in found.items():
-        target = expected.get(name)
-        error = torch.linalg.vector_norm(gradient if target is None else gradient - target)
-        size = 0 if target is None else torch.linalg.vector_norm(target)
-        if not error <= tolerance * size + 10 * torch.finfo(gradient.dtype).eps * total:
-            wrong.append(name)
-    return wrong
 
 
 def _owners(model: nn.Module, names: list[str], accounts: Accounts) -> dict[str, nn.Module]:
@@ -164,7 +171,7 @@ def _ways(probe: Probe, layer: Layer, recording: Recording) -> tuple[bool, ...]:
     call = recording.calls[layer.module][0]
     run = running_again(layer, call)
     # What reads values cannot run for all examples at once; some of torch's operators do not even fail well then.
-    if probe.forward.reads and inspected(layer.module, lambda: run({}, [tensor.clone() for tensor in call.inputs()])).reads:
+    if probe.forward.reads and inspected(layer.module, lambda: run({}, [tensor.clone() for tensor in call.inputs])).reads:
         return (False,)
     return (True, False)
 
@@ -180,7 +187,7 @@ def _split(probe: Probe, layer: Layer, recording: Recording) -> tuple[Layer, Lay
         except (NotPerExampleError, RuntimeError, ValueError, TypeError):
             pass
         else:
-            wrong = wrong_names(found, probe.expected, probe.forward.gradient_tolerance)
+            wrong = probe.wrong(found)
     right = {local: name for local, name in layer.parameters.items() if name not in wrong}
     return replace(layer, parameters=right), replace(
         layer, parameters={local: name for local, name in layer.parameters.items() if name in wrong}

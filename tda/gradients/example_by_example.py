@@ -22,12 +22,12 @@ def rows_example_by_example(
     model: nn.Module, layers: list[Layer], inputs: Inputs, labels: Tensor, quantity: Quantity
 ) -> list[FormedRows | FactoredRows]:
     """The rows of each layer for all examples."""
-    recorded = accounting(model, [layer for layer in layers if layer.factored])
-    names = [name for layer in layers for name in layer.parameters.values()]
+    recorded = accounting([layer for layer in layers if layer.factored])
+    watched = {name: layer.module.get_parameter(local) for layer in layers for local, name in layer.parameters.items()}
     blocks: list[list[FormedRows | FactoredRows]] = [[] for _ in layers]
     for i in range(count_of(inputs)):
         example, label = chosen(inputs, slice(i, i + 1)), labels[i : i + 1]
-        recording = record_calls(model, recorded, example, label, quantity, names)
+        recording = record_calls(model, recorded, example, label, quantity, watched)
         for layer, rows in zip(layers, blocks, strict=True):
             found = _factored_rows(layer, recording) if layer.factored else _formed_rows(layer, recording)
             if found is None:

@@ -14,7 +14,7 @@ def example_dimensions(together: list[ModuleCall], alone: list[ModuleCall], coun
     if not together or len(together) != len(alone):
         raise NotPerExampleError("is called otherwise for several examples than for one")
     return tuple(
-        Dimensions(_differing(many.inputs(), one.inputs(), count), _differing(many.outputs, one.outputs, count))
+        Dimensions(_differing(many.inputs, one.inputs, count), _differing(many.outputs, one.outputs, count))
         for many, one in zip(together, alone, strict=True)
     )
 
@@ -49,14 +49,14 @@ def argument_dimensions(dimensions: Dimensions, call: ModuleCall) -> tuple[int, 
 
 def _first(call: ModuleCall, count: int) -> Dimensions:
     """Examples first in all that is as long as they are many, and in the first argument and the outputs in any case."""
-    inputs = [0 if tensor.dim() and len(tensor) == count else None for tensor in call.inputs()]
+    inputs = [0 if tensor.dim() and len(tensor) == count else None for tensor in call.inputs]
     return Dimensions((0, *inputs[1:]) if call.arguments else tuple(inputs), (0,) * len(call.outputs))
 
 
 def _require_examples(dimensions: Dimensions, call: ModuleCall, count: int) -> None:
     if not call.input_is_intact():
         raise NotPerExampleError("takes what is overwritten later")
-    inputs = call.inputs()
+    inputs = call.inputs
     if (len(inputs), len(call.outputs)) != (len(dimensions.inputs), len(dimensions.outputs)):
         raise NotPerExampleError("is called in several ways")
     for tensor, dimension in zip([*inputs, *call.outputs], [*dimensions.inputs, *dimensions.outputs], strict=True):

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from tda.gradients.evaluation_mode import evaluation
 from tda.system.errors import UserError
-from tda.system.inputs import Inputs, call, chosen, count_of, parts_of
+from tda.system.inputs import Inputs, call, chosen, count_of, mapped, parts_of
 
 _READING_TAGS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
@@ -116,8 +116,19 @@ def company_error() -> UserError:
     )
 
 
+def refuse_mixing_of_alike(model: nn.Module, example: Inputs, forward: ForwardPass) -> None:
+    """The same where all examples are alike, with a reversed copy of one for company, if the model takes that."""
+    with_copy = mapped(example, lambda part: torch.cat([part, _reversed(part)]))
+    try:
+        refuse_changing_outputs(model, with_copy, forward)
+    except UserError:
+        raise
+    except Exception:
+        return
+
+
 def distinct_pair(inputs: Inputs) -> tuple[int, int] | None:
-    """Positions of two examples that differ, the first and one of the last; None where 16 spread examples are all alike."""
+    """Positions of two examples that differ, the first and one of the last; None where 16 spread ones are all alike."""
     for position in reversed(spread(count_of(inputs), 16)):
         if any(not torch.equal(part[0], part[position]) for part in parts_of(inputs)):
             return 0, position
@@ -128,6 +139,11 @@ def spread(count: int, most: int) -> list[int]:
     """At most so many positions among `count`, evenly spaced, the first and the last among them."""
     places = min(count, most)
     return [place * (count - 1) // max(1, places - 1) for place in range(places)]
+
+
+def _reversed(example: Tensor) -> Tensor:
+    turned = example.flip(list(range(1, example.dim())))
+    return turned * 0.75 + 0.25 if turned.is_floating_point() else turned
 
 
 def _differ(left: Tensor, right: Tensor, tolerance: float) -> bool:

@@ -7,16 +7,24 @@ with what was proved, and what differs is computed in a slower way.
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.accounts import Accounts, Probe, accounting, find_accounts, wrong_names
+from tda.gradients.accounts import Accounts, Probe, accounting, find_accounts
 from tda.gradients.example_by_example import rows_example_by_example
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.fallbacks import report_fallback
 from tda.gradients.formed_rows import FormedRows
-from tda.gradients.forward_inspection import ForwardPass, distinct_pair, inspected, refuse_changing_outputs, spread
+from tda.gradients.forward_inspection import (
+    ForwardPass,
+    distinct_pair,
+    inspected,
+    refuse_changing_outputs,
+    refuse_mixing_of_alike,
+    spread,
+)
 from tda.gradients.gradient_rows import GradientRows, joined_rows
 from tda.gradients.layer_rows import has_formula, layer_rows, unused_rows
 from tda.gradients.layers import Layer, NotPerExampleError
@@ -25,7 +33,7 @@ from tda.gradients.recorded_pass import Recording, record_calls
 from tda.gradients.selected_parameters import refuse_batch_statistics, refuse_opaque, selected_shapes
 from tda.gradients.single_precision import Follower, in_single_precision, without_autocast
 from tda.gradients.spot_check import EXAMPLES_A_GRADIENT, compare_gradient, compare_value
-from tda.gradients.whole_model import looped_gradients, vectorized_gradients
+from tda.gradients.whole_model import looped_gradients, reentrant_error, refuse_reentrant_checkpoints, vectorized_gradients
 from tda.system.inputs import Inputs, batches_of, call, chosen, count_of, device_of
 
 BLOCK_SIZE = 128
@@ -37,10 +45,8 @@ _PROBE_EXAMPLES = 8
 
 @dataclass
 class Supervision:
-    """What a plan has seen: whether the examples of a batch may still mix, how many examples, and how many at the last
-    comparison of a gradient with the one that an example has alone."""
+    """How many examples a plan has seen, and how many at the last comparison of a gradient with that of an example alone."""
 
-    examples_may_mix: bool
     seen: int = 0
     compared: int = -EXAMPLES_A_GRADIENT
 
@@ -70,6 +76,14 @@ class GradientPlan:
         """The model that is computed with."""
         return self.follower.model
 
+    @cached_property
+    def _accounting(self) -> dict[nn.Module, list[nn.Parameter]]:
+        return accounting(self.layers)
+
+    @cached_property
+    def _watched(self) -> dict[str, nn.Parameter]:
+        return {name: self.model.get_parameter(name) for name in (*_names(self.layers), *self.resting)}
+
     def block_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
         """Gradients of a block of examples that fits in memory at once.
 
@@ -77,7 +91,6 @@ class GradientPlan:
         """
         self.follower.refresh()
         inputs = in_single_precision(inputs)
-        self._refuse_mixing(inputs)
         with without_autocast(device_of(inputs)):
             found = self._block_rows(inputs, labels, quantity)
         self._check(found, inputs, labels, quantity)
@@ -102,8 +115,7 @@ class GradientPlan:
         return (self.block_rows(*pair, quantity) for pair in pairs)
 
     def _block_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
-        watched = [*_names(self.layers), *self.resting]
-        recording = record_calls(self.model, accounting(self.model, self.layers), inputs, labels, quantity, watched)
+        recording = record_calls(self.model, self._accounting, inputs, labels, quantity, self._watched)
         rows = [self._layer_rows(layer, recording, count_of(inputs)) for layer in self.layers]
         self._replace_missing(rows, inputs, labels, quantity)
         if self.whole_model or self.resting:
@@ -163,11 +175,6 @@ class GradientPlan:
                 report_fallback(names, "one example at a time in some batches", "torch.func.vmap cannot follow the model there")
         return looped_gradients(self.model, names, inputs, labels, quantity)
 
-    def _refuse_mixing(self, inputs: Inputs) -> None:
-        if self.supervision.examples_may_mix and (pair := distinct_pair(inputs)) is not None:
-            refuse_changing_outputs(self.model, chosen(inputs, list(pair)), self.forward)
-            self.supervision.examples_may_mix = False
-
     def _check(self, rows: GradientRows, inputs: Inputs, labels: Tensor, quantity: Quantity) -> None:
         """Compare an example with what it gives alone, where the data decide what the model does to a batch."""
         count, state = count_of(inputs), self.supervision
@@ -200,25 +207,32 @@ def plan_gradients(
     shapes = selected_shapes(model, parameters)
     refuse_batch_statistics(model)
     follower, pair = Follower(model), distinct_pair(inputs)
-    model, count = follower.model, count_of(inputs)
-    two = in_single_precision(chosen(inputs, list(pair or (0, count - 1))))
+    model, two = follower.model, in_single_precision(chosen(inputs, list(pair or (0, 0))))
     forward = inspected(model, lambda: call(model, two))
     refuse_changing_outputs(model, two, forward)
+    if pair is None:
+        refuse_mixing_of_alike(model, chosen(two, slice(0, 1)), forward)
     probe = _mirrored_probe(model, inputs, shapes, forward) if forward.data_dependent else _probe(model, two, shapes, forward)
     # What the data may call is given to a module above; what nothing ever calls would only cost time there.
     names = list(shapes) if forward.data_dependent else [name for name in shapes if name in probe.expected]
     accounts = find_accounts(probe, names, left_examples, right_examples)
     whole_model = [name for name in shapes if name in accounts.refused and name in probe.expected]
     resting = [name for name in shapes if name not in probe.expected and (name in accounts.refused or name not in names)]
+    if resting:
+        refuse_reentrant_checkpoints(model, resting, probe.inputs, probe.labels)
     vectorized = bool(whole_model) and not forward.reads and _vectorization_is_right(probe, whole_model)
     _report(accounts, whole_model, vectorized)
-    supervision = Supervision(examples_may_mix=pair is None)
-    return GradientPlan(follower, shapes, accounts.layers, whole_model, vectorized, resting, forward, supervision)
+    return GradientPlan(follower, shapes, accounts.layers, whole_model, vectorized, resting, forward, Supervision())
 
 
 def _probe(model: nn.Module, inputs: Inputs, names: Collection[str], forward: ForwardPass) -> Probe:
     labels = torch.zeros(count_of(inputs), dtype=torch.int64, device=device_of(inputs))
-    expected = looped_gradients(model, names, inputs, labels, probe_quantity)
+    try:
+        expected = looped_gradients(model, names, inputs, labels, probe_quantity)
+    except RuntimeError as error:
+        if "use_reentrant" in str(error):
+            raise reentrant_error() from error
+        raise
     return Probe(model, inputs, labels, probe_quantity, expected, forward)
 
 
@@ -249,7 +263,7 @@ def _vectorization_is_right(probe: Probe, names: list[str]) -> bool:
         raise
     except (RuntimeError, ValueError, TypeError):
         return False
-    return not wrong_names(found, probe.expected, probe.forward.gradient_tolerance)
+    return not probe.wrong(found)
 
 
 def _report(accounts: Accounts, whole_model: list[str], vectorized: bool) -> None:

@@ -30,7 +30,7 @@ def _vectorized(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> dict[
         return pull_back(_with_examples(deltas, dimensions.outputs))[0]
 
     per_example = vmap(gradients, in_dims=(list(dimensions.inputs), list(dimensions.outputs)))
-    tensors = [tensor.detach() for tensor in call.inputs()]
+    tensors = [tensor.detach() for tensor in call.inputs]
     outputs = range(len(call.outputs))
     each = [per_example(tensors, [call.delta(r, i) for i in outputs]) for r in range(len(call.deltas))]
     return {local: torch.stack([gradient[local] for gradient in each], dim=1) for local in layer.parameters}
@@ -41,7 +41,7 @@ def _looped(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> dict[str,
     rows: dict[str, list[Tensor]] = {local: [] for local in layer.parameters}
     count = _count(call, dimensions)
     for example in range(count):
-        tensors = _narrowed([tensor.detach() for tensor in call.inputs()], dimensions.inputs, example)
+        tensors = _narrowed([tensor.detach() for tensor in call.inputs], dimensions.inputs, example)
         parameters = {local: parameter.requires_grad_() for local, parameter in _parameters(layer).items()}
         # The module may write to what it is given.
         outputs = run(parameters, [tensor.clone() for tensor in tensors])
@@ -62,7 +62,7 @@ def _looped(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> dict[str,
 
 
 def _count(call: ModuleCall, dimensions: Dimensions) -> int:
-    pairs = zip([*call.outputs, *call.inputs()], [*dimensions.outputs, *dimensions.inputs], strict=True)
+    pairs = zip([*call.outputs, *call.inputs], [*dimensions.outputs, *dimensions.inputs], strict=True)
     return next(tensor.shape[dimension] for tensor, dimension in pairs if dimension is not None)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.quantities import Quantity
@@ -21,29 +21,32 @@ from tda.system.inputs import Inputs, call, count_of, device_of
 class ModuleCall:
     """One call of a module in a pass over n examples.
 
-    arguments, keywords: what went in; outputs: the floating-point tensors that came out; versions: how often each tensor that
-    went in had been overwritten by then; deltas[r][i]: the gradient of quantity r, summed over the examples, with respect to
-    outputs[i], absent where the output has no effect.
+    arguments, keywords: what went in; inputs: the tensors among it, in order; versions: how often each of these had been
+    overwritten by then; outputs: the floating-point tensors that came out; deltas[r][i]: the gradient of quantity r, summed
+    over the examples, with respect to outputs[i], absent where the output has no effect.
     """
 
     arguments: tuple
     keywords: dict
-    outputs: list[Tensor]
+    inputs: list[Tensor]
     versions: list[int]
+    outputs: list[Tensor]
     deltas: list[dict[int, Tensor]] = field(default_factory=list)
-
-    def inputs(self) -> list[Tensor]:
-        """The tensors that went in, of arguments and keywords in order."""
-        return _tensors((self.arguments, self.keywords))
 
     def input_is_intact(self) -> bool:
         """Whether no later operation has overwritten the tensors that went in."""
-        return self.versions == _versions(self.arguments, self.keywords)
+        return self.versions == [tensor._version for tensor in self.inputs]
 
     def delta(self, quantity: int, output: int = 0) -> Tensor:
         """Gradient of one quantity with respect to one output, zero where there is no effect."""
         found = self.deltas[quantity].get(output)
         return torch.zeros_like(self.outputs[output]) if found is None else found
+
+
+def module_call(arguments: tuple, keywords: dict, outputs: list[Tensor]) -> ModuleCall:
+    """A call as it stands just after it."""
+    inputs = _tensors((arguments, keywords))
+    return ModuleCall(arguments, keywords, inputs, [tensor._version for tensor in inputs], outputs)
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,13 @@ def record_calls(
     inputs: Inputs,
     labels: Tensor,
     quantity: Quantity,
-    watched: Collection[str] = (),
+    watched: Mapping[str, nn.Parameter] | None = None,
 ) -> Recording:
     """Run the model in evaluation mode over n examples' inputs and labels and record every call of the modules.
 
-    modules: each with the parameters that its calls account for; watched: names of parameters.
+    modules: each with the parameters that its calls account for; watched: parameters by name.
     """
-    calls = {module: [] for module in modules}
+    calls, watched = {module: [] for module in modules}, watched or {}
     anchor = torch.zeros((), device=device_of(inputs), requires_grad=True)
     with ExitStack() as stack:
         stack.enter_context(evaluation(model, differentiable=watched))
@@ -97,8 +100,9 @@ def record_calls(
             stack.callback(after.remove)
         values = quantity(call(model, inputs), labels)
         values = values.reshape(count_of(inputs), -1)
-        names = list(watched)
-        parameters = [model.get_parameter(name) for name in names]
+        # A checkpoint computes its part again during the backward pass: the same calls, not further ones.
+        calls = {module: recorded.copy() for module, recorded in calls.items()}
+        parameters = list(watched.values())
         outside: dict[str, list[Tensor]] = {}
         for r in range(values.shape[1]):
             for module_call in (module_call for recorded in calls.values() for module_call in recorded):
@@ -107,7 +111,7 @@ def record_calls(
                 last = r + 1 == values.shape[1]
                 total = values[:, r].sum()
                 _, *found = torch.autograd.grad(total, [anchor, *parameters], retain_graph=not last, allow_unused=True)
-                _collect(outside, r, names, parameters, found)
+                _collect(outside, r, watched, found)
     return Recording(calls, values.detach(), outside)
 
 
@@ -117,13 +121,9 @@ def floating_tensors(output: object) -> list[Tensor]:
 
 
 def _collect(
-    outside: dict[str, list[Tensor]],
-    quantity: int,
-    names: list[str],
-    parameters: list[nn.Parameter],
-    found: list[Tensor | None],
+    outside: dict[str, list[Tensor]], quantity: int, watched: Mapping[str, nn.Parameter], found: list[Tensor | None]
 ) -> None:
-    for name, parameter, gradient in zip(names, parameters, found, strict=True):
+    for (name, parameter), gradient in zip(watched.items(), found, strict=True):
         if gradient is not None or name in outside:
             missing = quantity - len(outside.setdefault(name, []))
             gradient = torch.zeros_like(parameter) if gradient is None else gradient.detach().to_dense()
@@ -146,17 +146,17 @@ def _recorder(
     watched = [parameter for parameter in parameters if parameter.requires_grad]
 
     def hook(module: nn.Module, arguments: tuple, keywords: dict, output: object) -> object:
-        leaves, structure = tree_flatten(output)
+        leaves, structure = ([output], None) if isinstance(output, Tensor) else tree_flatten(output)
         leaves = [_graph_root_if_needed(leaf, anchor) for leaf in leaves]
-        tensors = floating_tensors(leaves)
-        call = ModuleCall(arguments, keywords, [tensor.detach() for tensor in tensors], _versions(arguments, keywords))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+        call = module_call(arguments, keywords, [tensor.detach() for tensor in tensors])
         for index, tensor in enumerate(tensors):
             if tensor.requires_grad:
                 tensor.register_hook(_delta_keeper(call, index))
         calls.append(call)
         for parameter in watched:
             parameter.requires_grad_()
-        return tree_unflatten(leaves, structure)
+        return leaves[0] if structure is None else tree_unflatten(leaves, structure)
 
     return hook
 
@@ -175,8 +175,4 @@ def _graph_root_if_needed(leaf: object, anchor: Tensor) -> object:
 
 
 def _tensors(tree: object) -> list[Tensor]:
-    return [leaf for leaf in tree_flatten(tree)[0] if isinstance(leaf, Tensor)]
-
-
-def _versions(arguments: tuple, keywords: dict) -> list[int]:
-    return [leaf._version for leaf in _tensors((arguments, keywords))]
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -8,7 +8,8 @@ from torch.func import jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.gradients.evaluation_mode import evaluation
-from tda.gradients.quantities import Quantity
+from tda.gradients.quantities import Quantity, probe_quantity
+from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen, count_of, mapped
 
 
@@ -52,6 +53,32 @@ def vectorized_gradients(
     return {name: gradient.flatten(0, 1) for name, gradient in gradients.items()}
 
 
+def refuse_reentrant_checkpoints(model: nn.Module, names: Collection[str], inputs: Inputs, labels: Tensor) -> None:
+    """Raise UserError where a backward pass reaches named parameters that no gradient was found for.
+
+    torch.utils.checkpoint with use_reentrant=True hides what it wraps from all but a whole backward pass.
+    """
+    parameters = [model.get_parameter(name) for name in names]
+    kept = [parameter.grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    try:
+        with evaluation(model, differentiable=names):
+            total = probe_quantity(call(model, inputs), labels).sum()
+            if total.requires_grad:
+                total.backward()
+        if any(parameter.grad is not None for parameter in parameters):
+            raise reentrant_error()
+    finally:
+        for parameter, gradient in zip(parameters, kept, strict=True):
+            parameter.grad = gradient
+
+
+def reentrant_error() -> UserError:
+    """The refusal of a model with such checkpoints."""
+    return UserError("the model has checkpoints that hide gradients; call torch.utils.checkpoint with use_reentrant=False")
+
+
 def _stacked(gradients: tuple[Tensor | None, ...], parameter: nn.Parameter) -> Tensor:
-    zeros = torch.zeros_like(parameter)
-    return torch.stack([zeros if gradient is None else gradient.to_dense() for gradient in gradients]).detach()
+    dense = [torch.zeros_like(parameter) if gradient is None else gradient.to_dense() for gradient in gradients]
+    return torch.stack(dense).detach()
