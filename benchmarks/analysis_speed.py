@@ -4,8 +4,8 @@
 
 For each of the two checkouts a root folder is made with its own code: cnn_mnist3_50pc (150 x 900 examples) is trained for ten
 seeds of five checkpoints and scored by grad_dot; twelve more methods are stand-ins, its scores with noise, beside grad_cos.
-Then the two scripts of both checkouts run in turns, each in a process of its own, from nothing in memory to their last line. Every score
-file and every CSV of the two must be the same. Writes benchmarks/results/analysis_speed.json.
+Then the two scripts of both checkouts run in turns, each in a process of its own, from nothing in memory to their last line.
+Every score file and every CSV of the two must be the same. Writes benchmarks/results/analysis_speed.json.
 """
 
 import os
