@@ -6,6 +6,7 @@ Each version of the project writes them with its own save_scores, so that each a
 noise depends on method, seed and epoch alone: two versions that agree on grad_dot agree on all.
 """
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 try:
     from tda.scores.score_files import load_score_file, save_scores
 except ModuleNotFoundError:
-    from tda.scores import load_score_file, save_scores
+    # Where versions without rooms keep them.
+    earlier = importlib.import_module("tda.scores")
+    load_score_file, save_scores = earlier.load_score_file, earlier.save_scores
 
 SOURCE = "grad_dot"
 SIZES = (0.05, 0.3, 1.0, 3.0)
