@@ -95,7 +95,7 @@ def test_damaged_cifar_file_is_named(real_root: Path, real_data: Path):
         (folder / path.name).symlink_to(path)
     (folder / "data_batch_5").unlink()
     shutil.copy(real_data / "cifar-10-batches-py" / "test_batch", folder / "data_batch_5")
-    with pytest.raises(UserError, match="a file in .*cifar-10-batches-py is damaged"):
+    with pytest.raises(UserError, match="cifar-10-batches-py/data_batch_5 is damaged"):
         cifar10("train")
 
 
