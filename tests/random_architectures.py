@@ -51,7 +51,7 @@ class IfAny(nn.Module):
             out = inputs.clone()
             out[large] = self.inner(inputs[large])
             return out
-        return torch.where(large.view(-1, *[1] * (inputs.dim() - 1)), self.inner(inputs), inputs)
+        return torch.where(large.view(-1, *[1] * (inputs.dim() - 1)), self.inner(inputs.clone()), inputs)
 
 
 class Experts(nn.Module):
@@ -169,7 +169,8 @@ class Network(nn.Module):
         if self.kind != "tokens":
             return self.head(self.layers(inputs).flatten(1))
         hidden = self.layers(self.words(input_ids) + self.places(torch.arange(LENGTH)))
-        weights = mask.to(hidden)[:, : hidden.shape[1], None]
+        length = hidden.shape[1]
+        weights = functional.pad(mask, (0, max(0, length - LENGTH)))[:, :length, None].to(hidden)
         return self.head((hidden * weights).sum(1) / weights.sum(1).clamp(min=1))
 
 
@@ -225,7 +226,7 @@ def _normalised(example: Tensor, options: dict) -> nn.Module:
     width, kind = example.shape[-1], options["kind"]
     if kind == "batch":
         return {2: nn.BatchNorm1d(width), 3: Along(nn.BatchNorm1d(width)), 4: nn.BatchNorm2d(example.shape[1])}[example.dim()]
-    return nn.RMSNorm(width) if kind == "rms" else nn.LayerNorm(example.shape[1:] if kind == "all" else width)
+    return nn.RMSNorm(width, eps=1e-5) if kind == "rms" else nn.LayerNorm(example.shape[1:] if kind == "all" else width)
 
 
 BUILDERS: dict[str, Callable[[Tensor, dict], nn.Module]] = {

@@ -133,3 +133,21 @@ def test_gradients_with_respect_to_images() -> None:
     product = sum(part.sum() for part in torch.autograd.grad(loss, list(model.parameters()), create_graph=True))
     torch.testing.assert_close(made.along(ones), torch.autograd.grad(product, leaf)[0])
     assert torch.equal(images, before)
+
+
+class ActivatedTokens(nn.Module):
+    """Overwrites what a layer returned: a view of the layer's product where one example comes, a tensor of its own for several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(WIDTH, CLASSES)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        tokens = self.first(inputs.view(-1, 2, 3).transpose(0, 1)).transpose(0, 1)
+        return self.head(nn.functional.leaky_relu_(self.second(tokens), 0.2).flatten(1))
+
+
+@pytest.mark.parametrize("block_size", [1, 7])
+def test_an_output_that_is_sometimes_a_view_and_is_overwritten(block_size: int) -> None:
+    plan = assert_gradients_are_those_alone(seeded(ActivatedTokens), features(), block_size=block_size)
+    assert not plan.whole_model

@@ -64,7 +64,7 @@ def test_rows_are_gradients_of_single_examples(case: Case) -> None:
 
 
 @pytest.mark.long
-@settings(QUICK, max_examples=3000, derandomize=False, print_blob=True)
+@settings(QUICK, max_examples=2000, derandomize=False, print_blob=True)
 @given(case=cases())
 def test_rows_of_many_networks_are_gradients_of_single_examples(case: Case) -> None:
     assert_rows_are_those_alone(case)
