@@ -136,7 +136,7 @@ def test_gradients_with_respect_to_images() -> None:
 
 
 class ActivatedTokens(nn.Module):
-    """Overwrites what a layer returned: a view of the layer's product where one example comes, a tensor of its own for several."""
+    """Overwrites what a layer returned: a view of its product where one example comes, a tensor of its own for several."""
 
     def __init__(self) -> None:
         super().__init__()
