@@ -19,12 +19,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from common import CHECKOUT, write_result
+from common import CHECKOUT, RESULTS, write_result
 from robustness_cases import Case, argument_cases, file_cases
 from robustness_disturbances import kills, limits, signals, writers
 from robustness_study import Attempt, Reference, contents, copy_of, environment, undisturbed
@@ -85,17 +84,20 @@ def outcomes(tried: Iterator[Attempt], record: Path, until: float) -> list[dict]
 
 
 def report(name: str, rows: list[dict]) -> None:
-    """Print a part's outcomes and write them to results/."""
+    """Print a part's outcomes and put them among the others' in results/robustness.json."""
     failed = [{"title": row["title"], "reason": row["failed"][0]} for row in rows if row["failed"]]
-    tried, handled = Counter(), Counter()
+    kinds: dict[str, dict] = {}
     for row in rows:
-        tried[row["kind"]] += row["tried"]
-        handled[row["kind"]] += row["tried"] - len(row["failed"])
+        counts = kinds.setdefault(row["kind"], {"tried": 0, "handled": 0})
+        counts["tried"] += row["tried"]
+        counts["handled"] += row["tried"] - len(row["failed"])
     for row in failed:
         print(f"  {row['title']}: {row['reason']}")
-    print(f"{name}: {tried.total()} tried, {handled.total()} handled", flush=True)
-    kinds = {kind: {"tried": count, "handled": handled[kind]} for kind, count in tried.items()}
-    write_result(f"robustness_{name}", "cpu", {"kinds": kinds, "failed": failed})
+    print(f"{name}: {kinds}", flush=True)
+    path = RESULTS / "robustness.json"
+    others = json.loads(path.read_text())["parts"] if path.exists() else {}
+    parts = others | {name: {"kinds": kinds, "failed": failed}}
+    write_result("robustness", "cpu", {"command": "python benchmarks/robustness.py", "parts": parts})
 
 
 def outcome(case: Case, reference: Reference) -> list[str]:

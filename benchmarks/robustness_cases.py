@@ -107,7 +107,7 @@ def file_cases() -> Iterator[Case]:
             def on(root: Path, pattern: str = pattern, spoil: Callable[[Path], None] = spoil) -> None:
                 spoil(sorted(root.glob(pattern))[0])
 
-            yield Case("file", f"{kind}: {damage}", script, arguments, on, may_recompute=may_recompute)
+            yield Case(kind, f"{kind}: {damage}", script, arguments, on, may_recompute=may_recompute)
 
 
 SUBSETS = ("--num_subsets", "3", "--num_retrainings", "1")
