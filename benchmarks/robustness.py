@@ -5,8 +5,8 @@
     python benchmarks/robustness.py --folder F --minutes 5      ends after five minutes; the same command goes on
 
 A case counts as handled if the process ends with status 2 and one sentence, without a traceback, in 90 seconds and with
-every finished file as it was; or, where a file was spoilt that a step can make again, with status 0 and the bytes of the
-undisturbed study.
+every finished file as it was. A spoilt file is handled too if the process ends with status 0 and all other products have the
+bytes of the undisturbed study, and if a step makes the file itself, this one too: what was spoilt has no effect.
 A kill, a signal or a limit counts as survived if the same command, run again, ends with the bytes of the undisturbed study.
 """
 
@@ -110,14 +110,18 @@ def outcome(case: Case, reference: Reference) -> list[str]:
         status, errors, seconds = forked(case, root)
         after = contents(root)
         kept = all(after.get(path) == content for path, content in before.items())
+        if case.spoilt and not case.may_recompute:
+            path = str(sorted(reference.root.glob(case.spoilt))[0].relative_to(reference.root))
+            after[path] = reference.contents.get(path)
+            after = {path: content for path, content in after.items() if content is not None}
         return [judged(case, status, errors, seconds, kept, after == reference.contents)]
 
 
 def judged(case: Case, status: int, errors: str, seconds: float, kept: bool, whole: bool) -> str:
     """Why a case is not handled; empty where it is."""
     lines = [line for line in errors.strip().splitlines() if line.strip()]
-    if case.may_recompute and status == 0:
-        return "" if whole else "done anew, with other bytes"
+    if case.spoilt and status == 0:
+        return "" if whole else "no refusal, and other bytes"
     if seconds >= _LONGEST:
         return "no end within a minute and a half"
     if status != 2:

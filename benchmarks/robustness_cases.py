@@ -27,7 +27,8 @@ _NAMES += ("ranked_by", "new_indices", "tests")
 class Case:
     """One mistake: what is done to a copy of the study, and the script that then runs.
 
-    names: a word that the sentence must hold; may_recompute: whether doing the work anew is as good as refusing.
+    names: a word that the sentence must hold; spoilt: the file that is spoilt, a pattern whose first match it is; may_recompute:
+    whether the script makes that file anew, which is as good as refusing it.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Case:
     arguments: tuple[str, ...]
     spoil: Callable[[Path], None] | None = None
     names: str = ""
+    spoilt: str = ""
     may_recompute: bool = False
 
 
@@ -105,9 +107,11 @@ def file_cases() -> Iterator[Case]:
                 continue
 
             def on(root: Path, pattern: str = pattern, spoil: Callable[[Path], None] = spoil) -> None:
+                # What is scored already would not be read again.
+                shutil.rmtree(root / "results/cnn_digits3_2pc/tda_scores/gas")
                 spoil(sorted(root.glob(pattern))[0])
 
-            yield Case(kind, f"{kind}: {damage}", script, arguments, on, may_recompute=may_recompute)
+            yield Case(kind, f"{kind}: {damage}", script, arguments, on, spoilt=pattern, may_recompute=may_recompute)
 
 
 SUBSETS = ("--num_subsets", "3", "--num_retrainings", "1")
