@@ -27,8 +27,8 @@ _NAMES += ("ranked_by", "new_indices", "tests")
 class Case:
     """One mistake: what is done to a copy of the study, and the script that then runs.
 
-    names: a word that the sentence must hold; spoilt: the file that is spoilt, a pattern whose first match it is; may_recompute:
-    whether the script makes that file anew, which is as good as refusing it.
+    names: a word that the sentence must hold; spoilt: pattern whose first match is the file that is spoilt; may_recompute: whether
+    the script makes that file anew, which is as good as refusing it.
     """
 
     kind: str
@@ -106,9 +106,10 @@ def file_cases() -> Iterator[Case]:
             if kind in ("method of one's own", "task of one's own") and damage in ("missing", "another file of the kind"):
                 continue
 
-            def on(root: Path, pattern: str = pattern, spoil: Callable[[Path], None] = spoil) -> None:
-                # What is scored already would not be read again.
-                shutil.rmtree(root / "results/cnn_digits3_2pc/tda_scores/gas")
+            def on(root: Path, pattern: str = pattern, spoil: Callable[[Path], None] = spoil, script: str = script) -> None:
+                if script == score[0]:
+                    # What is scored already would not be read again.
+                    shutil.rmtree(root / "results/cnn_digits3_2pc/tda_scores/gas")
                 spoil(sorted(root.glob(pattern))[0])
 
             yield Case(kind, f"{kind}: {damage}", script, arguments, on, spoilt=pattern, may_recompute=may_recompute)
