@@ -27,8 +27,8 @@ _NAMES += ("ranked_by", "new_indices", "tests")
 class Case:
     """One mistake: what is done to a copy of the study, and the script that then runs.
 
-    names: a word that the sentence must hold; spoilt: pattern whose first match is the file that is spoilt; may_recompute: whether
-    the script makes that file anew, which is as good as refusing it.
+    names: a word that the sentence must hold; spoilt: pattern whose first match is the spoilt file; may_recompute: whether the
+    script makes that file anew, which is as good as refusing it.
     """
 
     kind: str
