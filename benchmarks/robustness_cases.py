@@ -27,7 +27,8 @@ _NAMES += ("ranked_by", "new_indices", "tests")
 class Case:
     """One mistake: what is done to a copy of the study, and the script that then runs.
 
-    names: a word that the sentence must hold; may_recompute: whether doing the work anew is as good as refusing.
+    names: a word that the sentence must hold; spoilt: pattern whose first match is the spoilt file; may_recompute: whether the
+    script makes that file anew, which is as good as refusing it.
     """
 
     kind: str
@@ -36,6 +37,7 @@ class Case:
     arguments: tuple[str, ...]
     spoil: Callable[[Path], None] | None = None
     names: str = ""
+    spoilt: str = ""
     may_recompute: bool = False
 
 
@@ -104,10 +106,13 @@ def file_cases() -> Iterator[Case]:
             if kind in ("method of one's own", "task of one's own") and damage in ("missing", "another file of the kind"):
                 continue
 
-            def on(root: Path, pattern: str = pattern, spoil: Callable[[Path], None] = spoil) -> None:
+            def on(root: Path, pattern: str = pattern, spoil: Callable[[Path], None] = spoil, script: str = script) -> None:
+                if script == score[0]:
+                    # What is scored already would not be read again.
+                    shutil.rmtree(root / "results/cnn_digits3_2pc/tda_scores/gas")
                 spoil(sorted(root.glob(pattern))[0])
 
-            yield Case("file", f"{kind}: {damage}", script, arguments, on, may_recompute=may_recompute)
+            yield Case(kind, f"{kind}: {damage}", script, arguments, on, spoilt=pattern, may_recompute=may_recompute)
 
 
 SUBSETS = ("--num_subsets", "3", "--num_retrainings", "1")

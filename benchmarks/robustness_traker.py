@@ -2,10 +2,12 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from common import CHECKOUT  # noqa: F401
+from robustness_study import Attempt
 from torch import Tensor, nn
 
 from tda.system.errors import UserError
@@ -110,8 +112,8 @@ CASES: dict[str, Callable[[Path], object]] = {
     "images of another size": lambda folder: _loaded(folder).featurize(
         (torch.zeros(2, 3, 5, 5), torch.zeros(2).long()), num_samples=2
     ),
-    "other targets, one name": lambda folder: (Ends(folder).scored().traker.finalize_scores("a"), _other_targets(folder)),
-    "other training data in the same folder": lambda folder: (Ends(folder).featurized(), _other_training_data(folder)),
+    "other targets, one name": lambda folder: (Ends(folder).scored().traker.finalize_scores("a"), _other_targets(folder))[1],
+    "other training data in the same folder": lambda folder: (Ends(folder).featurized(), _other_training_data(folder))[1],
     "another train_set_size in the same folder": lambda folder: (Ends(folder).featurized(), Ends(folder, train_set_size=9)),
     "another proj_dim in the same folder": lambda folder: (Ends(folder).featurized(), Ends(folder, proj_dim=5)),
     "another model_id's weights": lambda folder: (Ends(folder).featurized(), _other_weights(folder)),
@@ -123,14 +125,31 @@ CASES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _other_targets(folder: Path) -> None:
+def _other_targets(folder: Path) -> object:
+    """Scores of other targets under a name that has scores: equal to those in a folder of their own."""
+    found, expected = _scores_of_other(folder, TARGETS, 0), _scores_of_other(folder / "own", TARGETS, 0)
+    return _same(found, expected)
+
+
+def _other_training_data(folder: Path) -> object:
+    found, expected = _scores_of_other(folder, 0, TRAIN), _scores_of_other(folder / "own", 0, TRAIN)
+    return _same(found, expected)
+
+
+def _scores_of_other(folder: Path, targets: int, training: int) -> np.ndarray:
     ends = Ends(folder)
+    ends.traker.load_checkpoint(ends.state, model_id=0)
+    ends.traker.featurize(batch(TRAIN, seed=7 if training else 0), num_samples=TRAIN)
+    ends.traker.finalize_features()
     ends.traker.start_scoring_checkpoint("a", ends.state, 0, TARGETS)
-    ends.traker.score(batch(TARGETS, seed=7), num_samples=TARGETS)
+    ends.traker.score(batch(TARGETS, seed=7 if targets else 1), num_samples=TARGETS)
+    return np.array(ends.traker.finalize_scores("a"))
 
 
-def _other_training_data(folder: Path) -> None:
-    _loaded(folder).featurize(batch(TRAIN, seed=7), num_samples=TRAIN)
+def _same(found: np.ndarray, expected: np.ndarray) -> bool:
+    if not np.allclose(found, expected):
+        raise ValueError("scores of what was there before")
+    return True
 
 
 def _other_weights(folder: Path) -> None:
@@ -140,19 +159,19 @@ def _other_weights(folder: Path) -> None:
     ends.traker.load_checkpoint(ends.state, model_id=0)
 
 
-def traker_cases() -> list[dict]:
-    """Every case's outcome: handled where it ends in a UserError of one sentence."""
-    return list(_outcomes())
+def traker_attempts() -> Iterator[Attempt]:
+    """Every case, handled where it ends in a UserError of one sentence or gives True: the right scores."""
+    for title, case in CASES.items():
+        yield Attempt("TRAKer", title, partial(_outcome, case))
 
 
-def _outcomes() -> Iterator[dict]:
-    for title, call in CASES.items():
-        with tempfile.TemporaryDirectory() as folder:
-            reason = "no error"
-            try:
-                call(Path(folder) / "traker")
-            except UserError as error:
-                reason = "" if str(error) else "an error without a sentence"
-            except Exception as error:
-                reason = f"{type(error).__name__}: {str(error)[:100]}"
-        yield {"kind": "traker", "title": title, "handled": not reason, "reason": reason}
+def _outcome(case: Callable[[Path], object]) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            if case(Path(folder) / "traker") is True:
+                return [""]
+        except UserError as error:
+            return ["" if str(error) else "an error without a sentence"]
+        except Exception as error:
+            return [f"{type(error).__name__}: {str(error)[:100]}"]
+    return ["no error"]

@@ -1,4 +1,4 @@
-"""Fill the tables of benchmarks/README.md from benchmarks/results/*.json: what stands between the markers is replaced.
+"""Fill the tables of benchmarks/README.md and docs/robustness.md from benchmarks/results/*.json, between their markers.
 
 A marker pair is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, applied to the JSON file of the same name
 up to its first dot.
@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 
 import common
-from common import RESULTS
+from common import CHECKOUT, RESULTS
 
-README = RESULTS.parent / "README.md"
+PAGES = (RESULTS.parent / "README.md", CHECKOUT / "docs" / "robustness.md")
 
 
 @dataclass
@@ -259,6 +259,27 @@ def start_up(content: dict) -> str:
     return f"{_origin(content)}\n\n{_table(['process', 'seconds', 'min to max (runs)', 'in imports of torch'], rows)}"
 
 
+def robustness(content: dict) -> str:
+    """Mistakes, kills, signals, limits and second writers: how many were tried, and how many ended as they should."""
+    rows, failed = [], []
+    for part, found in content["parts"].items():
+        for kind, counts in found["kinds"].items():
+            rows.append([_ROBUSTNESS[part].format(kind), f"{counts['tried']:,}", f"{counts['handled']:,}"])
+        failed += [f"- {row['title']}: {row['reason']}" for row in found["failed"]]
+    return "\n\n".join([_origin(content), _table(["what", "tried", "handled"], rows), *(["\n".join(failed)] if failed else [])])
+
+
+_ROBUSTNESS = {
+    "arguments": "wrong arguments of scripts",
+    "files": "spoilt files: {}",
+    "traker": "wrong calls of `TRAKer`",
+    "kills": "processes killed at random moments",
+    "signals": "processes interrupted at random moments, {}",
+    "limits": "{}",
+    "writers": "two processes at one step",
+}
+
+
 def filled(text: str) -> str:
     """The text with every table rendered anew; a table whose JSON file is missing is empty."""
 
@@ -274,9 +295,10 @@ def filled(text: str) -> str:
 
 
 def main(settings: Settings) -> str:
-    """Rewrite the README's tables."""
-    README.write_text(filled(README.read_text()))
-    return f"filled the tables of {README}"
+    """Rewrite the pages' tables."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text()))
+    return f"filled the tables of {' and '.join(str(page.relative_to(CHECKOUT)) for page in PAGES)}"
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:
     """Cut (k, p) into tensors (k, *shape) named and shaped like the trained parameters."""
     shapes = {name: parameter.shape for name, parameter in trained_parameters(model).items()}
     pieces = vectors.split([shape.numel() for shape in shapes.values()], dim=1)
-    return {name: piece.unflatten(1, shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
+    return {name: piece.reshape(len(piece), *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
 def hessian_products(model: nn.Module, objective: Objective, split: Split) -> Products:

@@ -54,7 +54,8 @@ class LibrarySource:
         for name in wanted:
             if name not in present:
                 raise UserError(
-                    f"the {split} part of {self.where} has no examples of class {name}; its classes are {', '.join(present)}"
+                    f"the {split} part of {self.where} has no examples of class {name}; its classes are {', '.join(present)}: "
+                    "add examples, or name its classes as the task's class_names, in tda/data/tasks.py or in a file of tasks/"
                 )
         number = {name: label for label, name in enumerate([*wanted, *(name for name in present if name not in wanted)])}
         return Pool(examples, np.array([number[name] for name in names], dtype=np.int64), files)

@@ -89,10 +89,11 @@ def find_accounts(probe: Probe, names: list[str], left_examples: int, right_exam
 
     left_examples, right_examples: between how many examples inner products will be taken, for the choice of forms.
     """
-    accounts, first_reasons = Accounts(), {}
+    accounts, first_reasons, rounds = Accounts(), {}, 0
     parents = {child: parent for parent in probe.model.modules() for child in parent.children()}
     pending = _owners(probe.model, names, accounts)
     while pending:
+        rounds += 1
         layers = _layers(probe.model, pending)
         recordings = probe.recorded(layers, list(pending))
         climbing = {}
@@ -109,8 +110,25 @@ def find_accounts(probe: Probe, names: list[str], left_examples: int, right_exam
             else:
                 pending[name] = parent
     order = {name: place for place, name in enumerate(names)}
-    accounts.layers = sorted(_merged(accounts.layers, order), key=lambda layer: min(map(order.get, layer.parameters.values())))
+    accounts.layers = _merged(accounts.layers, order)
+    if rounds > 1:
+        _prove_together(probe, accounts)
+    accounts.layers.sort(key=lambda layer: min(map(order.get, layer.parameters.values())))
     return accounts
+
+
+def _prove_together(probe: Probe, accounts: Accounts) -> None:
+    """Refuse what was right in a pass that recorded fewer modules, and is not where all are recorded."""
+    while True:
+        recording, _ = probe.recorded(
+            accounts.layers, [name for layer in accounts.layers for name in layer.parameters.values()]
+        )
+        pairs = [_split(probe, layer, recording) for layer in accounts.layers]
+        accounts.layers = [right for right, _ in pairs if right.parameters]
+        wrong = {name: "its module's account of it is wrong" for _, rest in pairs for name in rest.parameters.values()}
+        accounts.refused |= wrong
+        if not wrong:
+            return
 
 
 def _owners(model: nn.Module, names: list[str], accounts: Accounts) -> dict[str, nn.Module]:

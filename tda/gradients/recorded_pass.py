@@ -77,6 +77,18 @@ class _GraphRoot(torch.autograd.Function):
         return None, None
 
 
+class _Passed(torch.autograd.Function):
+    """A view as a tensor of its own, without a copy: what overwrites a view takes the view's place in the graph."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, output: Tensor) -> Tensor:
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, delta: Tensor) -> Tensor:
+        return delta
+
+
 def record_calls(
     model: nn.Module,
     modules: Mapping[nn.Module, Collection[nn.Parameter]],
@@ -147,7 +159,7 @@ def _recorder(
 
     def hook(module: nn.Module, arguments: tuple, keywords: dict, output: object) -> object:
         leaves, structure = ([output], None) if isinstance(output, Tensor) else tree_flatten(output)
-        leaves = [_graph_root_if_needed(leaf, anchor) for leaf in leaves]
+        leaves = [_in_graph(leaf, anchor) for leaf in leaves]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
         call = module_call(arguments, keywords, [tensor.detach() for tensor in tensors])
         for index, tensor in enumerate(tensors):
@@ -168,10 +180,13 @@ def _delta_keeper(call: ModuleCall, index: int) -> Callable[[Tensor], None]:
     return keep
 
 
-def _graph_root_if_needed(leaf: object, anchor: Tensor) -> object:
-    if isinstance(leaf, Tensor) and leaf.is_floating_point() and not leaf.requires_grad:
+def _in_graph(leaf: object, anchor: Tensor) -> object:
+    """A tensor whose gradient can be taken, whatever the operation that follows does to it."""
+    if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
+        return leaf
+    if not leaf.requires_grad:
         return _GraphRoot.apply(leaf, anchor)
-    return leaf
+    return _Passed.apply(leaf) if leaf._is_view() else leaf
 
 
 def _tensors(tree: object) -> list[Tensor]:

@@ -3,7 +3,7 @@
 import torch
 
 from tda.data.splits import Split
-from tda.methods.registry import Attribution, per_member, register
+from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.models.model_state import ModelState
 from tda.system.errors import UserError
 from tda.training.evaluation import evaluate
@@ -12,7 +12,19 @@ from tda.training.members import Member
 from tda.training.runs import Run
 
 
-@register("ats", "ATS", "Nguyen, Seo and Oh 2023, section 2", optimizer_state="checkpoint")
+def _refuse(optimizer_state: str) -> None:
+    """Raise UserError for a setting that means nothing."""
+    if optimizer_state not in ("checkpoint", "fresh"):
+        raise UserError(f"unknown optimizer_state {optimizer_state}; known ones are checkpoint and fresh")
+
+
+@register(
+    "ats",
+    "ATS",
+    "Nguyen, Seo and Oh 2023, section 2",
+    check=of_settings(_refuse),
+    optimizer_state="checkpoint",
+)
 @per_member
 def added_training_step(member: Member, train: Split, test: Split, optimizer_state: str) -> Attribution:
     """L(test, checkpoint) - L(test, after one step of the plan's optimizer on the example alone).
@@ -20,8 +32,7 @@ def added_training_step(member: Member, train: Split, test: Split, optimizer_sta
     optimizer_state: "checkpoint" continues with the moments that the checkpoint holds; "fresh" starts a new Adam, as
     the published code does. Raises UserError if it is neither.
     """
-    if optimizer_state not in ("checkpoint", "fresh"):
-        raise UserError(f"unknown optimizer_state {optimizer_state}; known ones are checkpoint and fresh")
+    _refuse(optimizer_state)
     start = member.state if optimizer_state == "checkpoint" else ModelState(member.state.parameters, member.state.buffers)
     runs = [Run(start, [torch.tensor([example])], [1]) for example in range(len(train))]
     base = evaluate(member.model, member.objective, test).losses

@@ -11,14 +11,27 @@ from torch import Tensor
 from tda.curvature.inverses import times_vectors
 from tda.curvature.products import Products, hessian_product, unflatten
 from tda.data.splits import Split
-from tda.methods.registry import Attribution, per_member, register
+from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
 from tda.system.random_streams import stream
 from tda.training.members import Member
 
 
-@register("if_arnoldi", "IF (Arnoldi)", "Schioppa et al. 2022", iterations=20, num_eigenvalues=10)
+def _refuse(iterations: int, num_eigenvalues: int) -> None:
+    """Raise UserError for settings that mean nothing."""
+    if not 1 <= num_eigenvalues <= iterations:
+        raise UserError(f"of {iterations} iterations, 1 to {iterations} eigenvalues can be kept, not {num_eigenvalues}")
+
+
+@register(
+    "if_arnoldi",
+    "IF (Arnoldi)",
+    "Schioppa et al. 2022",
+    check=of_settings(_refuse),
+    iterations=20,
+    num_eigenvalues=10,
+)
 @per_member
 def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int, num_eigenvalues: int) -> Attribution:
     """Influence of each training example on each test loss; the report holds the eigenvalues and their residuals.
@@ -26,8 +39,7 @@ def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int
     iterations: products with the Hessian; num_eigenvalues: how many of the eigenvalues are kept. The first vector is drawn from
     the member's seed. Raises UserError unless 1 <= num_eigenvalues <= iterations.
     """
-    if not 1 <= num_eigenvalues <= iterations:
-        raise UserError(f"of {iterations} iterations, 1 to {iterations} eigenvalues can be kept, not {num_eigenvalues}")
+    _refuse(iterations, num_eigenvalues)
     product = hessian_product(member.model, member.objective, train)
     first = next(iter(trained_parameters(member.model).values()))
     size = sum(parameter.numel() for parameter in trained_parameters(member.model).values())

@@ -9,7 +9,7 @@ import torch
 from tda.curvature.kronecker_factors import blocks_of_rows, factored_plan, kronecker_factors
 from tda.data.splits import Split
 from tda.gradients.gradient_plan import plan_gradients
-from tda.methods.registry import Attribution, per_member, register
+from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.system.errors import UserError
 from tda.training.members import Member
 
@@ -18,8 +18,25 @@ RELATIVE_DAMPING = 0.1
 # Numbers in the training gradients that are held at once.
 _HELD_NUMBERS = 2**28
 
+_MATRICES = ("empirical_fisher", "fisher")
 
-@register("ekfac", "EK-FAC", "Grosse et al. 2023; George et al. 2018", matrix="fisher", damping=None)
+
+def _refuse(matrix: str, damping: float | None) -> None:
+    """Raise UserError for settings that mean nothing."""
+    if matrix not in _MATRICES:
+        raise UserError(f"unknown curvature matrix {matrix}; known ones are {', '.join(_MATRICES)}")
+    if damping is not None and damping <= 0:
+        raise UserError(f"the damping of EK-FAC must be positive, not {damping}")
+
+
+@register(
+    "ekfac",
+    "EK-FAC",
+    "Grosse et al. 2023; George et al. 2018",
+    check=of_settings(_refuse),
+    matrix="fisher",
+    damping=None,
+)
 @per_member
 def ekfac(member: Member, train: Split, test: Split, matrix: str, damping: float | None) -> Attribution:
     """Influence of each training example on each test loss.
@@ -28,11 +45,8 @@ def ekfac(member: Member, train: Split, test: Split, matrix: str, damping: float
     eigenvalue, by default 0.1 times the layer's mean eigenvalue. The report names the parameters that are left out.
     Raises UserError for an unknown matrix, a damping that is not positive, or a model without linear layers.
     """
+    _refuse(matrix, damping)
     quantities = {"fisher": member.objective.curvature_roots, "empirical_fisher": member.objective.loss}
-    if matrix not in quantities:
-        raise UserError(f"unknown curvature matrix {matrix}; known ones are {', '.join(sorted(quantities))}")
-    if damping is not None and damping <= 0:
-        raise UserError(f"the damping of EK-FAC must be positive, not {damping}")
     complete = plan_gradients(member.model, train.inputs)
     plan = factored_plan(complete)
     factors = kronecker_factors(plan, train, quantities[matrix])

@@ -15,8 +15,9 @@ from tda.curvature.dual_gauss_newton import dual_gauss_newton, require_positive
 from tda.curvature.inverses import Solver, bilinear_scores, iterative_inverse, primal_inverse, times_vectors
 from tda.data.splits import Split
 from tda.gradients.objectives import Objective
-from tda.methods.registry import Attribution, one_after_another, register
+from tda.methods.registry import Attribution, of_settings, one_after_another, register
 from tda.models.model_state import trained_parameters
+from tda.system.errors import UserError
 from tda.system.inputs import call
 from tda.training.evaluation import logits_of_split
 from tda.training.members import Member
@@ -28,11 +29,25 @@ PRIMAL_LIMIT = 8000
 # Solutions of parameter length that are held at once, in bytes; each lot passes over the test examples anew.
 _VECTOR_BYTES = 2**28
 
+_MATRICES = ("gauss_newton", "hessian", "heaviest_rows")
+
+
+def _refuse(matrix: str, damping: float, tolerance: float, max_iterations: int) -> None:
+    """Raise UserError for settings that mean nothing."""
+    require_positive(damping)
+    if matrix not in _MATRICES:
+        raise UserError(f"unknown curvature matrix {matrix}; known ones are {', '.join(_MATRICES)}")
+    if tolerance <= 0 or max_iterations < 1:
+        raise UserError(
+            f"the solver needs a positive tolerance and at least one iteration, not {tolerance} and {max_iterations}"
+        )
+
 
 @register(
     "if",
     "IF",
     "Koh and Liang 2017; Gauss-Newton matrix as in Martens 2020",
+    check=of_settings(_refuse),
     matrix="gauss_newton",
     damping=0.5,
     tolerance=1e-4,
@@ -46,9 +61,9 @@ def influence(
 
     matrix: "gauss_newton", "hessian", or "heaviest_rows": the Gauss-Newton matrix of only those DUAL_LIMIT pairs of example and
     logit with the most curvature, for data and models that are too large for the others. The iterative solver stops at
-    `tolerance` or after `max_iterations`. Raises UserError unless damping is positive.
+    `tolerance` or after `max_iterations`. Raises UserError for an unknown matrix and numbers that are not positive.
     """
-    require_positive(damping)
+    _refuse(matrix, damping, tolerance, max_iterations)
     model, objective = member.model, member.objective
     if matrix == "heaviest_rows":
         scores, kept = heaviest_rows_influence(model, objective, train, test, damping, DUAL_LIMIT)

@@ -14,14 +14,26 @@ from torch import Tensor
 from tda.curvature.inverses import Inverse, bilinear_scores
 from tda.curvature.products import Products, hessian_products
 from tda.data.splits import Split
-from tda.methods.registry import Attribution, one_after_another, register
+from tda.methods.registry import Attribution, of_settings, one_after_another, register
 from tda.system.errors import UserError
 from tda.system.random_streams import stream
 from tda.training.members import Member
 
 
+def _refuse(scale: float, batch_size: int) -> None:
+    """Raise UserError for settings that mean nothing."""
+    if scale <= 0 or batch_size < 1:
+        raise UserError(f"LiSSA needs a positive scale and batch size, not {scale} and {batch_size}")
+
+
 @register(
-    "if_lissa", "IF (LiSSA)", "Koh and Liang 2017; settings of Nguyen, Seo and Oh 2023", damping=5e-3, scale=1e4, batch_size=8
+    "if_lissa",
+    "IF (LiSSA)",
+    "Koh and Liang 2017; settings of Nguyen, Seo and Oh 2023",
+    check=of_settings(_refuse),
+    damping=5e-3,
+    scale=1e4,
+    batch_size=8,
 )
 @one_after_another
 def lissa_influence(member: Member, train: Split, test: Split, damping: float, scale: float, batch_size: int) -> Attribution:
@@ -36,8 +48,7 @@ def lissa_influence(member: Member, train: Split, test: Split, damping: float, s
 
 def lissa_operators(member: Member, train: Split, damping: float, scale: float, batch_size: int) -> tuple[Inverse, Inverse]:
     """The recursion's linear map and its transpose, each (k, p) -> ((k, p), 0); a fixed recursion has no residual."""
-    if scale <= 0 or batch_size < 1:
-        raise UserError(f"LiSSA needs a positive scale and batch size, not {scale} and {batch_size}")
+    _refuse(scale, batch_size)
     order = torch.randperm(len(train), generator=stream(member.seed, "lissa batches"))
     hessians = [hessian_products(member.model, member.objective, train[batch]) for batch in order.split(batch_size)]
     keep = 1 - damping

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,10 +45,21 @@ def _nothing_needed(study: Study, seed_ids: Sequence[int], settings: dict) -> No
     """The check of a method that needs nothing but the members."""
 
 
+def of_settings(refuse: Callable[..., None]) -> Check:
+    """A check of settings alone, by a function that takes those by name that it looks at, and raises UserError."""
+    names = inspect.signature(refuse).parameters
+
+    def check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+        refuse(**{name: settings[name] for name in names})
+
+    return check
+
+
 def register(name: str, title: str, citation: str, check: Check = _nothing_needed, **described) -> Callable[[Scorer], Scorer]:
     """Enter a scorer of all checkpoints of a seed into the registry.
 
-    check: called before anything is scored, where the method needs more than the members. described: sign, needs and in_all
+    check: called before anything is scored, where the method needs more than the members or has settings that may be wrong
+    (of_settings). described: sign, needs and in_all
     where they are not the usual ones, and the method's settings with their defaults; all plain values, for the catalogue
     reads them without importing the file.
     """

@@ -32,6 +32,16 @@ def _check_retrainings(study: Study, seed_ids: Sequence[int], settings: dict) ->
     load_subset_outputs(RetrainingStore(study), draw, first_subset=num_subsets * min(seed_ids))
 
 
+def _check_regression(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    if settings["penalty"] not in ("ridge", "lasso"):
+        raise _unknown(settings["penalty"])
+    _check_retrainings(study, seed_ids, settings)
+
+
+def _unknown(penalty: str) -> UserError:
+    return UserError(f"unknown penalty {penalty} for datamodels; known ones are ridge and lasso")
+
+
 def _once_for_a_seed(score_block: Callable[..., np.ndarray]) -> Scorer:
     """A scorer from a function (masks (S, n), margins (S, n_test), **settings); checkpoints of a seed share its scores."""
 
@@ -74,7 +84,7 @@ def _identities(split: Split) -> list[str]:
     "datamodels",
     "Datamodels",
     "Ilyas et al. 2022",
-    check=_check_retrainings,
+    check=_check_regression,
     needs=_NEEDS,
     alpha=0.5,
     num_subsets=100,
@@ -94,7 +104,7 @@ def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarr
     if penalty == "lasso":
         fits = (LassoCV(cv=5, random_state=0, max_iter=10_000).fit(masks, column) for column in margins.T)
         return np.stack([fit.coef_ for fit in fits], axis=1)
-    raise UserError(f"unknown penalty {penalty} for datamodels; known ones are ridge and lasso")
+    raise _unknown(penalty)
 
 
 @register(

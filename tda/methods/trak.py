@@ -12,16 +12,20 @@ from torch import Tensor
 
 from tda.data.splits import Split
 from tda.gradients.gradient_kernel import gradient_kernel
-from tda.methods.registry import Attribution, per_member, register
+from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.training.evaluation import logits_of_split
 from tda.training.members import Member
-from tda.trak.regression import checked_ridge, solve_with_ridge
+from tda.trak.regression import checked_ridge, require_not_negative, solve_with_ridge
 
 # Keeps the rest recoverable from a float32 score where the model is sure beyond all measure.
 SMALLEST_FACTOR = 1e-30
 
 
-@register("trak", "TRAK", "Park et al. 2023, without projection", ridge=None)
+def _refuse(ridge: float | None) -> None:
+    require_not_negative(ridge)
+
+
+@register("trak", "TRAK", "Park et al. 2023, without projection", check=of_settings(_refuse), ridge=None)
 @per_member
 def trak(member: Member, train: Split, test: Split, ridge: float | None) -> Attribution:
     """How much each training example raises each test example's margin, with the exact gradients of one member.

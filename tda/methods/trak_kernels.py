@@ -19,7 +19,7 @@ from tda.gradients.gradient_kernel import examples_at_once, gradient_kernel
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.quantities import all_logits
-from tda.methods.registry import Attribution, per_member, register
+from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.system.errors import UserError
 from tda.training.evaluation import logits_of_split
 from tda.training.members import Member
@@ -29,8 +29,22 @@ from tda.trak.regression import solve_with_ridge
 _SMALLEST_WEIGHT = 1e-6
 
 
+def require_usable_ridge(ridge_factor: float) -> None:
+    """Raise UserError unless a ridge is positive."""
+    if ridge_factor <= 0:
+        raise UserError(f"the ridge factor must be positive, not {ridge_factor}")
+
+
 # The term of one epoch in kernel_trajectory, for comparison: a study's tables have TRAK's own.
-@register("trak_kernels", "TRAK (both kernels)", "after Park et al. 2023", in_all=False, ridge_factor=1.0, curvature_power=0.5)
+@register(
+    "trak_kernels",
+    "TRAK (both kernels)",
+    "after Park et al. 2023",
+    check=of_settings(require_usable_ridge),
+    in_all=False,
+    ridge_factor=1.0,
+    curvature_power=0.5,
+)
 @per_member
 def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float, curvature_power: float) -> Attribution:
     """How much each training example raises each test example's margin, the sum by both kernels, each times its ridge.
@@ -38,8 +52,7 @@ def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float,
     ridge_factor: times the mean of a kernel's diagonal, its ridge; curvature_power: of the weights, 0 for none, 1 for those of
     the Gauss-Newton matrix. Raises UserError if ridge_factor is not positive.
     """
-    if ridge_factor <= 0:
-        raise UserError(f"the ridge factor must be positive, not {ridge_factor}")
+    require_usable_ridge(ridge_factor)
     objective = member.objective
     plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
     left, right = (train.inputs, train.labels), (test.inputs, test.labels)

@@ -12,15 +12,28 @@ from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.projections import Projection
 from tda.gradients.quantities import Quantity
-from tda.methods.registry import Attribution, per_member, register
+from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.methods.trak import regression_scores
 from tda.system.random_streams import stream_seed
 from tda.training.members import Member
-from tda.trak.regression import checked_ridge, solve_with_ridge
+from tda.trak.regression import checked_ridge, require_not_negative, solve_with_ridge
+
+
+def _refuse(ridge: float | None, dimension: int, projection: str) -> None:
+    """Raise UserError for settings that mean nothing."""
+    require_not_negative(ridge)
+    Projection(dimension, kind=projection)
 
 
 @register(
-    "trak_projected", "TRAK (projected)", "Park et al. 2023", ridge=None, dimension=2048, projection_seed=0, projection="sparse"
+    "trak_projected",
+    "TRAK (projected)",
+    "Park et al. 2023",
+    check=of_settings(_refuse),
+    ridge=None,
+    dimension=2048,
+    projection_seed=0,
+    projection="sparse",
 )
 @per_member
 def trak_projected(

@@ -68,7 +68,8 @@ def fresh_scores(
     experiment = checkpoints.experiment
     wanted = checkpoints.seed_ids if num_seeds is None else list(range(num_seeds))
     scores = load_scores(experiment.results, method, None if num_seeds is None else wanted)
-    again = f"run its scoring script again, which computes it anew, or run_tda.py --methods {method}"
+    command = f"run_tda.py --experiment {experiment.name} --methods {method}"
+    again = f"run its scoring script again, which computes it anew, or {command}"
     for member, found in sorted(scores.checkpoints.items()):
         if found is None or found != checkpoints.hash_of(member):
             path = experiment.results.score_file(method, *member)

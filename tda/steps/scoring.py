@@ -167,7 +167,15 @@ def _is_finished(study: Study, checkpoints: Checkpoints, method: Method, setting
     for key, value in _describe(study, method, settings, seed_id, epoch).items():
         if key not in ("citation", "sign") and metadata.get(key) != value:
             raise UserError(
-                f"{path} does not belong here: its {key} is {metadata.get(key)}, not {value}; "
+                f"{path} does not belong here: {_difference(key, metadata.get(key), value)}; "
                 f"delete it, or compute it again with --force"
             )
     return True
+
+
+def _difference(key: str, found: object, wanted: object) -> str:
+    """What two descriptions of one file disagree about."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        name = next(name for name in wanted | found if found.get(name) != wanted.get(name))
+        return f"of its {key}, {name} is {found.get(name)}, not {wanted.get(name)}"
+    return f"its {key} is {found}, not {wanted}"

@@ -2,8 +2,10 @@
 
 from tda.experiments.manifest import chosen_experiment
 from tda.models import fine_tuning
+from tda.models.families import family_named
 from tda.settings import FineTuning, Training
 from tda.system.devices import prepare_process
+from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
 from tda.training.study import open_study
 
@@ -11,7 +13,8 @@ from tda.training.study import open_study
 def main(settings: Training) -> str:
     """Train the members that are missing; returns the closing line. Raises UserError for unusable settings or files."""
     prepare_process()
-    study = open_study(chosen_experiment(settings), settings.device, _choices(settings))
+    experiment = chosen_experiment(settings)
+    study = open_study(experiment, settings.device, _choices(settings, experiment.model))
     seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
     with study.step("training", vars(settings), seed_ids=seed_ids) as record:
         trained = train_ensemble(study, seed_ids, settings.force, settings.early_epochs)
@@ -20,9 +23,12 @@ def main(settings: Training) -> str:
     return f"trained {trained} seeds, kept {len(seed_ids) - trained} that were finished, in {folder}"
 
 
-def _choices(settings: Training) -> fine_tuning.FineTuning | None:
-    """Choices of fine-tuning, where members are made so."""
+def _choices(settings: Training, model: str) -> fine_tuning.FineTuning | None:
+    """Choices of fine-tuning, where members are made so; raises UserError for a model that needs them in a script without."""
     if not isinstance(settings, FineTuning):
+        family = family_named(model)
+        if family.fine_tuned is not None:
+            raise UserError(f"model {model} is fine-tuned from a base; train it with {family.training_script}")
         return None
     return fine_tuning.FineTuning(
         settings.base, settings.rank, settings.alpha, settings.dropout, settings.random_crop, settings.mixed_precision

@@ -65,7 +65,7 @@ def test_new_method_and_new_task_in_every_step(root: Path):
     matrix = pd.read_csv(results / "correlation_spearman_mean.csv", index_col=0)
     assert list(matrix.columns) == ["grad_dot", "same_label"] and np.isfinite(matrix).all(axis=None)
     refused = run_script("run_tda.py", *CHOSEN, "--methods", "same_label", "--same_label.noise", 0.2, root=root)
-    assert_refused(refused, "does not belong here: its settings is {'noise': 0.1}")
+    assert_refused(refused, "does not belong here: of its settings, noise is 0.1")
     (root / "methods" / "own_method.py").write_text(METHOD.replace("import torch\n", "import tortch\n"))
     refused = run_script("run_tda.py", *CHOSEN, "--methods", "same_label", root=root)
     assert_refused(refused, "methods/own_method.py cannot be loaded: line 4: No module named 'tortch'")

@@ -15,3 +15,18 @@ def test_self_influence_finds_flipped_labels(ensemble: Ensemble):
     table = pd.read_csv(EXPERIMENT.results.path.parent / "cnn_digits3_20pc" / "mislabel_detection.csv")
     assert len(table) == 6 and "mean area under the curve: grad_dot 0." in line
     assert (table.groupby("method")["area_under_curve"].mean() > 0.8).all()
+
+
+def test_seeds_and_methods_that_come_one_by_one_share_a_table(ensemble: Ensemble):
+    """As processes do that divide the seeds among them."""
+    path = EXPERIMENT.results.path / "mislabel_detection.csv"
+    chosen = {"model": "cnn", "task": "digits3", "num_per_class": 2, "share": 0.3}
+    for seed_id, method in ((0, "grad_dot"), (1, "grad_dot"), (1, "repsim")):
+        line = run_here("run_mislabel_detection.py", methods=(method,), seed_id=seed_id, **chosen)
+    apart = pd.read_csv(path)
+    assert list(zip(apart["method"], apart["seed_id"], strict=True)) == [("grad_dot", 0), ("grad_dot", 1), ("repsim", 1)]
+    assert "grad_dot 0." in line and "repsim 0." in line
+    path.unlink()
+    run_here("run_mislabel_detection.py", methods=("grad_dot",), **chosen)
+    together = pd.read_csv(path)
+    pd.testing.assert_frame_equal(together[together["seed_id"] < 2].reset_index(drop=True), apart.iloc[:2])

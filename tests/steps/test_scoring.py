@@ -120,7 +120,8 @@ def test_scores_whose_checkpoints_are_gone_are_left_alone(ensemble: Ensemble):
 def test_files_of_other_settings_are_refused(ensemble: Ensemble):
     score({"ats": {"optimizer_state": "fresh"}})
     before = contents(RESULTS.path, "**/*.parquet")
-    with pytest.raises(UserError, match=r"attribution_epoch_11.parquet does not belong here: its settings is .*--force"):
+    words = "11.parquet does not belong here: of its settings, optimizer_state is fresh, not checkpoint; .*--force"
+    with pytest.raises(UserError, match=words):
         score({"ats": {}})
     assert contents(RESULTS.path, "**/*.parquet") == before
     assert "wrote 5" in score({"ats": {}}, force=True)
@@ -130,7 +131,7 @@ def test_files_of_other_settings_are_refused(ensemble: Ensemble):
 def test_files_of_other_data_are_refused(ensemble: Ensemble):
     score()
     write_subset(task_named("digits3"), "test", 50, draw_seed=4, force=True)
-    with pytest.raises(UserError, match="does not belong here: its data is"):
+    with pytest.raises(UserError, match="does not belong here: of its data, test is"):
         score()
 
 
@@ -192,6 +193,31 @@ def test_score_that_is_not_finite_is_named_and_not_written(ensemble: Ensemble, v
 def test_unusable_settings_are_refused(root: Path, settings: dict, words: str):
     with pytest.raises(UserError, match=words):
         score(**settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "words"),
+    [
+        ("if", {"damping": -1.0}, "damping of the influence function must be positive, not -1.0"),
+        ("if", {"matrix": "identity"}, "unknown curvature matrix identity; known ones are gauss_newton, hessian"),
+        ("if", {"tolerance": 0.0}, "needs a positive tolerance and at least one iteration, not 0.0 and 200"),
+        ("ekfac", {"matrix": "hessian"}, "unknown curvature matrix hessian; known ones are empirical_fisher, fisher"),
+        ("ekfac", {"damping": 0.0}, "damping of EK-FAC must be positive, not 0.0"),
+        ("if_lissa", {"scale": 0.0}, "LiSSA needs a positive scale and batch size, not 0.0 and 8"),
+        ("if_arnoldi", {"num_eigenvalues": 21}, "1 to 20 eigenvalues can be kept, not 21"),
+        ("trak", {"ridge": -1.0}, "ridge is -1.0; it must be at least 0"),
+        ("trak_projected", {"projection": "dense"}, "unknown kind of projection 'dense'"),
+        ("trak_projected", {"dimension": 0}, "a projection to the dimension 0 holds nothing"),
+        ("trak_kernels", {"ridge_factor": 0.0}, "the ridge factor must be positive, not 0.0"),
+        ("datamodels", {"penalty": "none"}, "unknown penalty none for datamodels; known ones are ridge and lasso"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused_before_the_methods_before_them_run(
+    ensemble: Ensemble, method: str, settings: dict, words: str
+):
+    with pytest.raises(UserError, match=words):
+        score({"grad_dot": {}, method: settings})
+    assert not RESULTS.score_file("grad_dot", 0, 15).exists()
 
 
 def test_unknown_method_lists_the_known_ones(root: Path):

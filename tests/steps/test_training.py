@@ -102,3 +102,8 @@ def test_early_epochs_are_kept_besides_without_changing_the_others(ensemble: Ens
     assert "trained 0 seeds" in train(early_epochs=(2, 5)) and "trained 0 seeds" in train()
     with pytest.raises(UserError, match="cannot keep the epochs .*: the training has epochs 1 to 15"):
         train(early_epochs=(16,))
+
+
+def test_a_model_that_is_fine_tuned_is_not_trained_by_another_script(root: Path):
+    with pytest.raises(UserError, match="model vit is fine-tuned from a base; train it with run_vit_finetuning.py"):
+        train(model="vit", task="digits3")
