@@ -28,7 +28,7 @@ OPTIONS = {
     option.word: option
     for option in (
         Option("inside", float, "Adam's epsilon, placed inside the root: m_hat / sqrt(v_hat + epsilon)"),
-        Option("momentum", float, "stochastic gradient descent with this momentum in place of Adam"),
+        Option("momentum", float, "stochastic gradient descent with this momentum, in place of Adam or another momentum"),
         Option("rate", float, "learning rate"),
         Option("decay", None, "the rate falls linearly to 0 over the training"),
         Option("clip", float, "a step's gradient is scaled down to at most this Euclidean norm"),
