@@ -1,8 +1,8 @@
 """Variants: the options of training that set an experiment apart from the plain one, and that its name ends in.
 
 A variant is written as its options, joined by underscores or commas: `inside1e-8_rate3e-4_decay`. One variant has one name:
-options stand in the order of OPTIONS, and a number is written in the shortest way. What they do to a family of models is in
-tda/models/variants.py.
+options stand in the order of OPTIONS, and a number is written in the shortest way. `plain`, or nothing, stands for the plain
+experiment. What the options do to a family of models is in tda/models/variants.py.
 """
 
 import math
@@ -39,6 +39,7 @@ OPTIONS = {
         Option("logits", float, "factor that the logits are multiplied with"),
     )
 }
+PLAIN = "plain"
 _TOKEN = re.compile(r"([a-z]+)(.*)")
 
 
@@ -48,7 +49,7 @@ def options_of(variant: str) -> dict[str, float | int | None]:
     Raises UserError for words that are no options, options that are named twice, and numbers that are missing or not positive.
     """
     found: dict[str, float | int | None] = {}
-    for token in filter(None, re.split("[_,]", variant)):
+    for token in filter(None, re.split("[_,]", "" if variant == PLAIN else variant)):
         word, number = _split(token)
         if word in found:
             raise UserError(f"--variant {variant} names {word} twice; give it once")

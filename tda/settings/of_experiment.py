@@ -22,7 +22,7 @@ class OfExperiment:
     num_per_class: int
     """Training examples per class; the index file must have been drawn."""
     variant: str = ""
-    """Options of training under a name of their own, such as inside1e-8_rate3e-4 (docs/training-plans.md); none is plain."""
+    """Options of training, which end the name, such as inside1e-8_rate3e-4 (docs/training-plans.md); plain: none of them."""
     device: str = "auto"
     """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
     force: bool = False

@@ -20,8 +20,6 @@ from tda.system.files import sha256
 from tda.training.probes import Probe, Probed, probe_seed, probed_seeds, removal
 from tda.training.study import Study, open_study
 
-PLAIN = "plain"
-
 
 def main(settings: Metasmoothness) -> str:
     """Do the trainings that are missing and write metasmoothness.csv; returns the closing line, what the table means.
@@ -65,7 +63,7 @@ def _probes(settings: Metasmoothness) -> list[Probe]:
 
 def _with_variants(named: Experiment, variants: Sequence[str]) -> list[Experiment]:
     """The experiment and its variants, each once."""
-    names = [named.variant, *(variant_name("" if variant == PLAIN else variant) for variant in variants)]
+    names = [named.variant, *map(variant_name, variants)]
     return [replace(named, variant=name) for name in dict.fromkeys(names)]
 
 

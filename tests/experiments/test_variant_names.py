@@ -10,6 +10,7 @@ from tda.system.errors import UserError
     ("written", "name"),
     [
         ("", ""),
+        ("plain", ""),
         ("pool,rate3e-4,inside1e-08", "inside1e-8_rate3e-4_pool"),
         ("decay_rate0.0003", "rate3e-4_decay"),
         ("rate0.010", "rate0.01"),
@@ -52,6 +53,7 @@ def test_a_word_is_not_the_beginning_of_another():
         ("Rate1", "Rate1 is no option"),
         ("shortcut", "shortcut is no option"),
         ("rate3e-4_pool_rate3e-4", "names rate twice"),
+        ("plain_pool", "plain is no option"),
         ("decay3", "decay takes no number"),
         ("inside", "inside takes a positive number, as in inside1e-8"),
         ("rate-1", "rate takes a positive number, as in rate3e-4"),
