@@ -58,8 +58,9 @@ def _update(parameters: list[Tensor], states: list[dict[str, Tensor]], group: di
     torch._foreach_lerp_(means, gradients, 1 - first)
     torch._foreach_mul_(squares, second)
     torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
-    # Numbers of the host where they can be read; a graph needs tensors, in float64 as the host's numbers are.
-    counted = [step.double() for step in steps] if group["capturable"] else [step.item() for step in steps]
+    # Numbers of the host where they lie there; on a GPU reading them would wait, and a graph cannot. In float64 as the host's.
+    stays = group["capturable"] or steps[0].is_cuda
+    counted = [step.double() for step in steps] if stays else [step.item() for step in steps]
     corrected = torch._foreach_div(squares, [1 - second**count for count in counted])
     torch._foreach_add_(corrected, group["epsilon"])
     torch._foreach_sqrt_(corrected)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from tda.statistics.smoothness import sign_agreement
 from tda.system.devices import on_device
@@ -126,7 +127,8 @@ def _trained(study: Study, seed_id: int, weights: Sequence[Tensor]) -> tuple[lis
     train, test = study.inputs(study.train), study.inputs(study.test)
     model = on_device(study.new_model(), study.device)
     parameters, evaluations = {}, {}
-    for number, (snapshot,) in train_many(model, study.plan, study.task.objective, runs, train, test, keep_states=True):
+    trained = train_many(model, study.plan, study.task.objective, runs, train, test, keep_states=True)
+    for number, (snapshot,) in tqdm(trained, total=len(runs), desc=f"trainings of seed {seed_id}", delay=2, leave=False):
         tensors = snapshot.state.parameters.values()
         parameters[number] = torch.cat([tensor.flatten() for tensor in tensors]).double().numpy()
         evaluations[number] = snapshot.evaluation

@@ -10,6 +10,10 @@ import torch
 from conftest import CHECKOUT, SEEDS, shrink_embedded_base
 from test_scripts import SCRIPTS
 
+from tda.experiments.folders import Experiment
+from tda.training.members import load_member
+from tda.training.study import open_study
+
 TASK = """
 from dataclasses import replace
 
@@ -138,6 +142,21 @@ def test_a_variant_goes_through_every_step_under_its_own_name(
     assert len(list(results.glob("tda_scores/*/*/attribution_epoch_*.parquet"))) == 8 * len(SEEDS) * 5
     tables = ("summary", "lds", "removal", "mislabel_detection", "metasmoothness", "correlation_spearman_mean")
     assert all((results / f"{name}.csv").exists() for name in tables)
+
+
+def test_a_variant_is_fine_tuned_with_choices_of_its_own(
+    root_of_few_digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Members say both: what the variant changes in the plan, and the rank that they were adapted with."""
+    shrink_embedded_base(monkeypatch)
+    chosen = f"{CHOSEN} --model vit --variant clip1_inside1e-6 --seed_id 0"
+    for command in (STUDIES["cnn"][0], f"run_vit_finetuning.py {chosen} --rank 3"):
+        run_main(command, monkeypatch, capsys)
+    assert "wrote 10 score files" in run_main(f"run_tda.py {chosen} --methods grad_dot,ats", monkeypatch, capsys)
+    study = open_study(Experiment("vit", "few_digits", 2, "inside1e-6_clip1"), "cpu")
+    member = load_member(study, 0, 6)
+    assert member.info["origin"]["rank"] == 3 and member.plan.linear_decay
+    assert (member.plan.adam_epsilon_inside, member.plan.gradient_clipping) == (1e-6, 1.0)
 
 
 def test_run_tda_by_all_brings_what_has_its_needs_and_names_the_rest(
