@@ -5,6 +5,7 @@ Writes into results/<experiment>/
   metasmoothness.csv     for each experiment and number of removed examples: empirical metasmoothness of the trained parameters
                          (Engstrom et al. 2025) and the same of the test losses, 1 at best; forecast, the rank correlation of a
                          small step's effect with that of the removal; test loss and accuracy; 95 % intervals over seeds
+  metasmoothness.png and .pdf    the forecast against the number of removed examples
   metasmoothness/        one small file a seed and number of removed examples; a killed run continues with what is missing
 Cost: variants x seeds x (3 x numbers of removed examples + 2) x directions trainings.
 """

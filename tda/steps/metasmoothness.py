@@ -9,6 +9,8 @@ import pandas as pd
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import chosen_experiment
 from tda.experiments.variant_names import variant_name
+from tda.figures.metasmoothness import draw_metasmoothness
+from tda.figures.saving import save_figure
 from tda.models.families import family_named
 from tda.scores.tables import add_to_table
 from tda.settings import Metasmoothness
@@ -22,7 +24,7 @@ from tda.training.study import Study, open_study
 
 
 def main(settings: Metasmoothness) -> str:
-    """Do the trainings that are missing and write metasmoothness.csv; returns the closing line, what the table means.
+    """Do the trainings that are missing and write metasmoothness.csv, .png and .pdf; returns the closing line, what the table means.
 
     A row holds all seeds that were probed. Raises UserError for unusable settings, variants or data, or if a training diverges.
     """
@@ -44,7 +46,8 @@ def main(settings: Metasmoothness) -> str:
         rows = pd.DataFrame([_row(each, probe) for each in studies for probe in probes])
         rows["made_from"] = _made_from(study, settings)
         table = add_to_table(path, rows, ("experiment", "removed"), "made_from")
-        record.files = [path]
+        save_figure(draw_metasmoothness(table), path.with_suffix(""))
+        record.files = [path, path.with_suffix(".png"), path.with_suffix(".pdf")]
     sentences = [_sentence(table[table["experiment"] == each.experiment.name]) for each in studies]
     return "; ".join([f"wrote {path}", *sentences])
 
@@ -55,8 +58,8 @@ def _probes(settings: Metasmoothness) -> list[Probe]:
         raise UserError(f"--num_directions must be 2 or more, not {settings.num_directions}")
     if not settings.weight_step > 0:
         raise UserError(f"--weight_step must be positive, not {settings.weight_step}")
-    if not all(count >= 1 for count in settings.removed):
-        raise UserError(f"--removed must be numbers of examples from 1, not {','.join(map(str, settings.removed))}")
+    if not settings.removed or min(settings.removed) < 1:
+        raise UserError(f"--removed must be numbers of examples from 1, not {','.join(map(str, settings.removed)) or 'none'}")
     weights = Probe(0, settings.weight_step, settings.num_directions)
     return [weights, *(removal(count, settings.num_directions) for count in sorted(set(settings.removed)))]
 

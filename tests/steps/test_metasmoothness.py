@@ -43,6 +43,7 @@ def test_rows_are_means_over_the_probed_seeds(ensemble: Ensemble):
     told = [forecast(each.along[2] - each.losses, each.along[1] - each.losses).mean() for each in seeds]
     assert found.loc[3, "forecast"] == pytest.approx(np.mean(told), rel=1e-4) and np.isnan(found.loc[0, "forecast"])
     assert f"metasmoothness {found.loc[0, 'agreement']:.2f}" in line and f"3: {found.loc[3, 'forecast']:.2f}" in line
+    assert all((EXPERIMENT.results.path / f"metasmoothness.{suffix}").exists() for suffix in ("png", "pdf"))
     assert "metasmoothness, seeds 0 to 1" in read_manifest(EXPERIMENT.results)["steps"]
 
 
@@ -81,6 +82,7 @@ def test_seeds_that_are_probed_later_join_the_row(ensemble: Ensemble):
         ({"num_directions": 1}, "--num_directions must be 2 or more, not 1"),
         ({"weight_step": 0.0}, "--weight_step must be positive, not 0.0"),
         ({"removed": (1, 0)}, "--removed must be numbers of examples from 1, not 1,0"),
+        ({"removed": ()}, "--removed must be numbers of examples from 1, not none"),
         ({"removed": (1, 6)}, "--removed 6 leaves nothing of 6 training examples"),
         ({"variants": ("smooth",)}, "smooth is no option of a variant"),
         ({"variants": ("gelu",)}, "gelu does not fit --model cnn"),
