@@ -24,7 +24,7 @@ from tda.training.study import Study, open_study
 
 
 def main(settings: Metasmoothness) -> str:
-    """Do the trainings that are missing and write metasmoothness.csv, .png and .pdf; returns the closing line, what the table means.
+    """Do the missing trainings and write metasmoothness.csv, .png and .pdf; returns the closing line, what the table means.
 
     A row holds all seeds that were probed. Raises UserError for unusable settings, variants or data, or if a training diverges.
     """
