@@ -6,17 +6,18 @@ RUN := $(VENV)/bin/python
 TASK := digits3
 NUM_PER_CLASS := 10
 METHODS := all
+VARIANT :=
 
 .PHONY: results results-vit yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
 
-# The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`.
+# The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`, another training by VARIANT=inside1e-8.
 results: MODEL := cnn
 results: TRAINING := run_cnn_training.py
 # The same study of fine-tuned vision transformers; without leave-one-out by `make results-vit METHODS=grad_dot,if,ats`.
 results-vit: MODEL := vit
 results-vit: TRAINING := run_vit_finetuning.py
 
-results results-vit: CHOSEN = --model $(MODEL) --task $(TASK) --num_per_class $(NUM_PER_CLASS)
+results results-vit: CHOSEN = --model $(MODEL) --task $(TASK) --num_per_class $(NUM_PER_CLASS) $(VARIANT:%=--variant %)
 results results-vit: $(VENV)/installed
 	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
 	$(RUN) $(TRAINING) $(CHOSEN)

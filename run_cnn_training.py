@@ -12,6 +12,7 @@ SETTINGS = Training(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     early_epochs=(),
     seed_id=None,
     num_seeds=None,

@@ -18,6 +18,7 @@ SETTINGS = ComputePvalues(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     num_seeds=None,
     device="auto",
     force=False,

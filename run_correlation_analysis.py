@@ -15,6 +15,7 @@ SETTINGS = CorrelationAnalysis(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     num_seeds=None,
     num_checkpoints=5,
     device="auto",

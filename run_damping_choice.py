@@ -13,6 +13,7 @@ SETTINGS = DampingChoice(
     model="mlp",
     task="mnist",
     num_per_class=500,
+    variant="",
     method="kernel_trajectory",
     setting="ridge_factor",
     candidates=(0.1, 0.3, 1.0, 3.0),

@@ -17,6 +17,7 @@ SETTINGS = FeatureAttribution(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     folder="",
     network="resnet18",
     checkpoints=(),

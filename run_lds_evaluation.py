@@ -20,6 +20,7 @@ SETTINGS = LdsEvaluation(
     model="mlp",
     task="mnist",
     num_per_class=500,
+    variant="",
     num_seeds=None,
     alpha=0.5,
     num_subsets=100,

@@ -14,6 +14,7 @@ SETTINGS = MapTruthTest(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     num_test=40,
     num_train=5,
     score="grad_dot",

@@ -12,6 +12,7 @@ SETTINGS = MislabelDetection(
     model="mlp",
     task="mnist",
     num_per_class=500,
+    variant="",
     methods=("grad_dot", "grad_cos", "trak"),
     share=0.1,
     seed_id=None,

@@ -16,6 +16,7 @@ SETTINGS = Training(
     model="mlp",
     task="mnist",
     num_per_class=500,
+    variant="",
     early_epochs=(),
     seed_id=None,
     num_seeds=None,

@@ -16,6 +16,7 @@ SETTINGS = RemovalEvaluation(
     model="mlp",
     task="mnist",
     num_per_class=500,
+    variant="",
     num_seeds=None,
     shares=(0.01, 0.05),
     num_test=20,

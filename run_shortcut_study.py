@@ -16,6 +16,7 @@ SETTINGS = ShortcutStudy(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     red=1.0,
     green=0.0,
     blue=0.0,

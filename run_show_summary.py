@@ -10,6 +10,7 @@ SETTINGS = ShowSummary(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     device="auto",
     force=False,
 )

@@ -13,6 +13,7 @@ SETTINGS = SubsetRetraining(
     model="mlp",
     task="mnist",
     num_per_class=500,
+    variant="",
     purpose="evaluation",
     alpha=0.5,
     num_subsets=100,

@@ -14,6 +14,7 @@ SETTINGS = FineTuning(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     early_epochs=(),
     base="embedded",
     rank=16,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import map_tables
 import pandas as pd
+import plan_tables
 import yardstick_tables
 from rooms import rooms_table
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 STUDY = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
-YARDSTICKS = ("lds*.csv", "lds*.png", "removal.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv")
+YARDSTICKS = ("lds*.csv", "lds*.png", "removal.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
@@ -161,6 +162,7 @@ TABLES = {
     "curvature": curvature_table,
     "base": base_table,
     "rooms": lambda: markdown(rooms_table()),
+    "options": lambda: markdown(plan_tables.options_table()),
 }
 TABLES |= {
     marker: partial(_from_csvs, render)
@@ -171,6 +173,7 @@ TABLES |= {
         "removal": yardstick_tables.removal_table,
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,
+        "metasmoothness": plan_tables.smoothness_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
     }.items()

@@ -13,6 +13,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={
         "datamodels": {"alpha": 0.5, "num_subsets": 100, "penalty": "ridge"},
         "empirical_influence": {"alpha": 0.5, "num_subsets": 100},

@@ -12,6 +12,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={"grad_dot": {}, "grad_cos": {}},
     seed_id=None,
     num_seeds=None,

@@ -13,6 +13,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={
         "if": {"matrix": "gauss_newton", "damping": 0.5, "tolerance": 1e-4, "max_iterations": 200},
         "if_lissa": {"damping": 5e-3, "scale": 1e4, "batch_size": 8},

@@ -13,6 +13,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={"if_arnoldi": {"iterations": 20, "num_eigenvalues": 10}},
     seed_id=None,
     num_seeds=None,

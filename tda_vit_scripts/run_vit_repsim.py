@@ -13,6 +13,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={"repsim": {}, "repdot": {}},
     seed_id=None,
     num_seeds=None,

@@ -13,6 +13,7 @@ SETTINGS = STest(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     method="if",
     damping=None,
     num_checkpoints=1,

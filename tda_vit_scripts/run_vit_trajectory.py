@@ -13,6 +13,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={
         "kernel_trajectory": {"early_epochs": "", "ridge_factor": 1.0, "curvature_power": 0.5},
         "trak_trajectory": {"early_epochs": ""},

@@ -14,6 +14,7 @@ SETTINGS = Scoring(
     model="vit",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={
         "trak": {"ridge": None},
         "trak_projected": {"ridge": None, "dimension": 2048, "projection_seed": 0, "projection": "sparse"},

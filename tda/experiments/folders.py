@@ -44,7 +44,7 @@ def subset_file(task: str, split: str, num_per_class: int) -> Path:
 class Experiment:
     """One model family on one training subset of one task; the key of everything under models/ and results/.
 
-    variant: what sets it apart from the plain experiment of the same three, such as "shortcut"; "" for the plain one.
+    variant: what sets it apart from the plain experiment of the same three, as variant_names.py writes it, or "".
     """
 
     model: str
@@ -57,6 +57,12 @@ class Experiment:
         """Folder name, for example cnn_digits3_10pc. It is for people: nothing parses it."""
         plain = f"{self.model}_{self.task}_{self.num_per_class}pc"
         return f"{plain}_{self.variant}" if self.variant else plain
+
+    @property
+    def arguments(self) -> str:
+        """The arguments of a script that stand for it, for messages."""
+        variant = f" --variant {self.variant}" if self.variant else ""
+        return f"--model {self.model} --task {self.task} --num_per_class {self.num_per_class}{variant}"
 
     def seed_folder(self, seed_id: int) -> Path:
         """Folder of one seed's checkpoints."""
@@ -99,6 +105,10 @@ class ResultsFolder:
     def retraining_file(self, name: str) -> Path:
         """What one model retrained on a part of the training set says of the test set."""
         return self.path / "retrainings" / f"{name}.safetensors"
+
+    def probe_file(self, name: str) -> Path:
+        """What one seed's trainings at other weights of the examples say, for metasmoothness."""
+        return self.path / "metasmoothness" / f"{name}.safetensors"
 
     def ensemble_score_file(self, method: str) -> Path:
         """Scores of one method for the ensemble as a whole."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tda.experiments.folders import Experiment, ResultsFolder, root
+from tda.experiments.variant_names import variant_name
 from tda.system.errors import UserError
 from tda.system.files import locked, reading, sha256, write_text
 from tda.system.memory import peak_memory_bytes
@@ -37,12 +38,13 @@ def read_manifest(folder: ResultsFolder) -> dict:
 
 
 class NamesExperiment(Protocol):
-    """Settings that name an experiment, by its name or by its three parts."""
+    """Settings that name an experiment, by its name or by its parts."""
 
     experiment: str | None
     model: str
     task: str
     num_per_class: int
+    variant: str
 
 
 def _manifest_if_any(folder: ResultsFolder) -> dict | None:
@@ -111,10 +113,10 @@ def experiment_of(folder: ResultsFolder) -> Experiment:
 def chosen_experiment(settings: NamesExperiment) -> Experiment:
     """The experiment that settings name; what a mere name stands for is read from its manifest.
 
-    Raises UserError as read_manifest does.
+    Raises UserError as read_manifest does, and as variant_name does.
     """
     if settings.experiment is None:
-        return Experiment(settings.model, settings.task, settings.num_per_class)
+        return Experiment(settings.model, settings.task, settings.num_per_class, variant_name(settings.variant))
     return experiment_of(ResultsFolder(settings.experiment))
 
 

@@ -71,7 +71,8 @@ def trained_with_and_without(study: Study, patch: Patch, seed_ids: Sequence[int]
 
 def shortcut_study(study: Study, planted: Split) -> Study:
     """The study whose training images carry the patch; its members and results lie beside those of the plain one."""
-    return replace(study, experiment=replace(study.experiment, variant="shortcut"), train=planted)
+    variant = f"{study.experiment.variant}_shortcut" if study.experiment.variant else "shortcut"
+    return replace(study, experiment=replace(study.experiment, variant=variant), train=planted)
 
 
 def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:

@@ -39,6 +39,7 @@ class ModelFamily:
     pixels: (task, images (n, c, h, w)) -> images that the module takes too, with what brings them back to [0, 1].
     origin: (task) -> what a member is made from besides its seed, as plain values; written into each checkpoint, and compared.
     fine_tuned: choices of fine-tuning -> the same family with these; None where members are trained from scratch.
+    alterable: options of a variant, beside those of its plan, that its networks can take (see variants.py).
     choices: those that this family was made with; None leaves them to what a checkpoint says, and to the defaults.
     """
 
@@ -51,6 +52,7 @@ class ModelFamily:
     pixels: Callable[[Task, Tensor], Pixels] = lambda task, images: Pixels(images, task.kind.mean, task.kind.std)
     origin: Callable[[Task], dict] = lambda task: {}
     fine_tuned: "Callable[[FineTuning], ModelFamily] | None" = None
+    alterable: tuple[str, ...] = ()
     choices: FineTuning | None = None
 
     def with_choices(self, choices: FineTuning) -> "ModelFamily":
@@ -85,16 +87,25 @@ def _vit(fine_tuning: FineTuning) -> ModelFamily:
     )
 
 
+_SMOOTHER = ("pool", "logits")
 _ENTRIES = (
-    ModelFamily("cnn", "two-layer CNN", two_layer_cnn, _cnn_plan, "run_cnn_training.py"),
-    ModelFamily("cnn3", "three-layer CNN", three_layer_cnn, _cnn_plan, "run_cnn_training.py"),
-    ModelFamily("lr", "logistic regression", logistic_regression, _sgd_plan(20, (2, 4, 7, 10)), "run_mlp_training.py"),
+    ModelFamily("cnn", "two-layer CNN", two_layer_cnn, _cnn_plan, "run_cnn_training.py", alterable=_SMOOTHER),
+    ModelFamily("cnn3", "three-layer CNN", three_layer_cnn, _cnn_plan, "run_cnn_training.py", alterable=_SMOOTHER),
+    ModelFamily(
+        "lr",
+        "logistic regression",
+        logistic_regression,
+        _sgd_plan(20, (2, 4, 7, 10)),
+        "run_mlp_training.py",
+        alterable=("logits",),
+    ),
     ModelFamily(
         "mlp",
         "multilayer perceptron",
         multilayer_perceptron,
         _sgd_plan(50, (2, 3, 4, 5, 7, 9, 12)),
         "run_mlp_training.py",
+        alterable=("gelu", "logits"),
     ),
     ModelFamily(
         "resnet9",
@@ -102,6 +113,7 @@ _ENTRIES = (
         residual_network,
         _sgd_plan(50, (2, 5, 10, 20, 35), weight_decay=5e-4),
         "run_mlp_training.py",
+        alterable=("gelu", "logits"),
     ),
     _vit(FineTuning()),
 )

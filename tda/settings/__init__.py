@@ -9,6 +9,7 @@ from tda.settings.damping_choice import DampingChoice
 from tda.settings.feature_attribution import FeatureAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
+from tda.settings.metasmoothness import Metasmoothness
 from tda.settings.mislabel_detection import MislabelDetection
 from tda.settings.removal_evaluation import RemovalEvaluation
 from tda.settings.s_test import STest
@@ -28,6 +29,7 @@ __all__ = [
     "FineTuning",
     "LdsEvaluation",
     "MapTruthTest",
+    "Metasmoothness",
     "MislabelDetection",
     "RemovalEvaluation",
     "STest",

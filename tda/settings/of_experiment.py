@@ -9,16 +9,20 @@ class OfExperiment:
     """Which experiment, on which device, and whether what is finished counts."""
 
     # Only one of each tuple of alternatives can be given on the command line; it replaces the others of the script.
-    alternatives: ClassVar[tuple[tuple[tuple[str, ...], ...], ...]] = ((("experiment",), ("model", "task", "num_per_class")),)
+    alternatives: ClassVar[tuple[tuple[tuple[str, ...], ...], ...]] = (
+        (("experiment",), ("model", "task", "num_per_class", "variant")),
+    )
 
     experiment: str | None = None
-    """Name of an experiment, such as cnn_digits3_10pc, instead of the three below; it must have results already."""
+    """Name of an experiment, such as cnn_digits3_10pc, instead of the four below; it must have results already."""
     model: str
     """Model family: cnn (two convolutions), cnn3 (three), lr (logistic regression), mlp, resnet9 or vit (fine-tuned)."""
     task: str
     """Task: digits3, mnist3, mnist, cifar10, cifar2, another entry of tda/data/tasks.py, or one of your own in tasks/."""
     num_per_class: int
     """Training examples per class; the index file must have been drawn."""
+    variant: str = ""
+    """Options of training, which end the name, such as inside1e-8_rate3e-4 (docs/training-plans.md); plain: none of them."""
     device: str = "auto"
     """Device to compute on: cpu, cuda, or auto for cuda where there is one."""
     force: bool = False

@@ -10,7 +10,7 @@ class Training(OfSeeds):
     """Which members to train."""
 
     experiment: str | None = None
-    """Name of an experiment to continue, such as cnn_digits3_10pc, instead of the three below; it must have begun already."""
+    """Name of an experiment to continue, such as cnn_digits3_10pc, instead of the four below; it must have begun already."""
     early_epochs: tuple[int, ...]
     """Epochs to keep besides those that are scored, such as 1,2,5, for methods that follow the training."""
 

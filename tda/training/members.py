@@ -117,10 +117,11 @@ def _with_origin(study: Study, origin: dict, path: Path) -> Study:
         choices = FineTuning(**{entry.name: origin.get(entry.name) for entry in fields(FineTuning)})
         study = replace(study, family=study.family.with_choices(choices))
     expected = study.family.origin(study.task)
+    made = "made" if study.family.fine_tuned is None else "fine-tuned"
     for key in sorted(expected.keys() | origin.keys()):
         if expected.get(key) != origin.get(key):
             raise UserError(
-                f"{path} was fine-tuned with {key} {origin.get(key)}, but {key} is now {expected.get(key)}; choose that again, "
+                f"{path} was {made} with {key} {origin.get(key)}, but {key} is now {expected.get(key)}; choose that again, "
                 f"or replace the members with {study.training_command} --force"
             )
     return study

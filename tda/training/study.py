@@ -16,6 +16,7 @@ from tda.experiments.seeds import load_seeds
 from tda.models.families import ModelFamily, family_named, new_model
 from tda.models.fine_tuning import FineTuning
 from tda.models.training_plan import TrainingPlan
+from tda.models.variants import family_of_variant
 from tda.system.devices import device_name, pick_device
 from tda.system.errors import UserError
 
@@ -54,11 +55,7 @@ class Study:
     @property
     def training_command(self) -> str:
         """The command that makes its members, for messages."""
-        experiment = self.experiment
-        return (
-            f"{self.family.training_script} --model {experiment.model} --task {experiment.task} "
-            f"--num_per_class {experiment.num_per_class}"
-        )
+        return f"{self.family.training_script} {self.experiment.arguments}"
 
     def seed(self, seed_id: int) -> int:
         """The seed that an id stands for; raises UserError if it is out of range."""
@@ -115,11 +112,12 @@ def open_study(experiment: Experiment, device: str = "auto", fine_tuning: FineTu
     """Look up everything that an experiment's name stands for.
 
     fine_tuning: choices for new members; without it a family's default holds for new members, and what a checkpoint says of
-    itself for existing ones. Raises UserError for an unknown model, task or device, choices of a family that is not fine-tuned,
-    or missing or damaged data, index files or seeds.
+    itself for existing ones. Raises UserError for an unknown model, task or device, a variant that does not fit the model,
+    choices of a family that is not fine-tuned, or missing or damaged data, index files or seeds.
     """
     chosen = pick_device(device)
     family, task = family_named(experiment.model), task_named(experiment.task)
+    family = family_of_variant(family, task, experiment.variant)
     if fine_tuning is not None:
         family = family.with_choices(fine_tuning)
     train = load_split(task, "train", experiment.num_per_class)

@@ -77,9 +77,8 @@ def load_subset_outputs(store: RetrainingStore, draw: SubsetDraw, first_subset: 
     """Read the retrainings of a draw from a subset on; raises UserError, which names the command, if any is missing."""
     experiment = store.study.experiment
     again = (
-        f"run_subset_retraining.py --model {experiment.model} --task {experiment.task} --num_per_class "
-        f"{experiment.num_per_class} --purpose {draw.purpose} --alpha {draw.alpha} --num_subsets {draw.num_subsets} "
-        f"--num_retrainings {draw.num_retrainings}"
+        f"run_subset_retraining.py {experiment.arguments} --purpose {draw.purpose} --alpha {draw.alpha} "
+        f"--num_subsets {draw.num_subsets} --num_retrainings {draw.num_retrainings}"
     )
     num_train = len(store.study.train)
     found = store.load(draw.retrainings(num_train, first_subset), again)

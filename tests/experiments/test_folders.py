@@ -42,6 +42,8 @@ def test_variant_has_folders_of_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("TDA_ROOT", str(tmp_path))
     variant = Experiment("cnn", "mnist3", 10, "shortcut")
     assert variant.name == "cnn_mnist3_10pc_shortcut"
+    assert variant.arguments == "--model cnn --task mnist3 --num_per_class 10 --variant shortcut"
+    assert Experiment("cnn", "mnist3", 10).arguments == "--model cnn --task mnist3 --num_per_class 10"
     assert variant.results.path == tmp_path / "results" / "cnn_mnist3_10pc_shortcut"
     assert variant.seed_folder(0) == tmp_path / "models" / "cnn" / "cnn_mnist3_10pc_shortcut" / "0"
 

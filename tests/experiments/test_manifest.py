@@ -4,13 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import EXPERIMENT, SEEDS
 
 from tda.experiments import manifest
-from tda.experiments.manifest import experiment_of, read_manifest, step, versions
+from tda.experiments.manifest import chosen_experiment, experiment_of, read_manifest, step, versions
 from tda.system.errors import UserError
 
 RESULTS = EXPERIMENT.results
@@ -41,6 +42,13 @@ def test_experiment_with_a_variant_is_found_again(root: Path):
     assert experiment_of(experiment.results) == experiment and not RESULTS.manifest.exists()
     entry = read_manifest(experiment.results)["steps"]["training"]
     assert entry["device"] == "cpu" and entry["seeds"] == []
+
+
+def test_settings_name_a_variant_in_any_order_of_its_options():
+    named = SimpleNamespace(experiment=None, model="cnn", task="digits3", num_per_class=2, variant="pool,rate0.0003")
+    assert chosen_experiment(named) == replace(EXPERIMENT, variant="rate3e-4_pool")
+    with pytest.raises(UserError, match="smooth is no option of a variant"):
+        chosen_experiment(SimpleNamespace(**vars(named) | {"variant": "smooth"}))
 
 
 def test_steps_stand_beside_each_other_and_a_repeated_one_is_replaced(root: Path):

@@ -7,6 +7,7 @@ import torch
 from tda.features.truth_test import SHARES
 from tda.figures.linear_datamodeling_score import draw_lds
 from tda.figures.map_truth import draw_truth
+from tda.figures.metasmoothness import draw_metasmoothness
 from tda.figures.reliability import draw_reliability
 from tda.figures.removal import draw_removal
 from tda.figures.shortcut import draw_merits
@@ -46,6 +47,29 @@ def test_lds_stands_against_members_where_no_time_is_known():
     figure.canvas.draw()
     (panel,) = figure.axes
     assert panel.get_xlabel() == "members" and points_of(panel) == {"TRAK": [[1.0, 0.4], [2.0, 0.4]]}
+
+
+def test_forecasts_stand_against_removals_with_a_curve_for_each_experiment():
+    rows = [
+        {"experiment": name, "removed": removed, "agreement": 0.2 + 0.3 * number, "forecast": told}
+        for number, name in enumerate(("plain", "smooth"))
+        for removed, told in ((0, np.nan), (1, 0.9 - number), (8, 0.6 - number))
+    ]
+    table = pd.DataFrame(rows)
+    table = table.assign(forecast_low=table["forecast"] - 0.2, forecast_high=table["forecast"] + 0.1)
+    (panel,) = draw_metasmoothness(table).axes
+    drawn = points_of(panel)
+    np.testing.assert_allclose(drawn["plain (0.20)"], [[1, 0.9], [8, 0.6]])
+    np.testing.assert_allclose(drawn["smooth (0.50)"], [[1, -0.1], [8, -0.4]])
+    np.testing.assert_allclose(interval_ends(panel.containers[0]), [[0.7, 1.0], [0.4, 0.7]])
+    assert panel.get_xscale() == "log"
+
+
+def test_forecasts_of_a_single_seed_have_no_interval():
+    rows = [{"experiment": "plain", "removed": removed, "agreement": 0.2, "forecast": 0.5} for removed in (0, 1, 2)]
+    table = pd.DataFrame(rows).assign(forecast_low=np.nan, forecast_high=np.nan)
+    (panel,) = draw_metasmoothness(table).axes
+    np.testing.assert_allclose(interval_ends(panel.containers[0]), [[0.5, 0.5], [0.5, 0.5]])
 
 
 def test_reliability_has_a_point_for_every_row():

@@ -10,6 +10,10 @@ import torch
 from conftest import CHECKOUT, SEEDS, shrink_embedded_base
 from test_scripts import SCRIPTS
 
+from tda.experiments.folders import Experiment
+from tda.training.members import load_member
+from tda.training.study import open_study
+
 TASK = """
 from dataclasses import replace
 
@@ -49,6 +53,7 @@ STUDIES = {
         f"run_mislabel_detection.py {CHOSEN} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
         f"run_feature_attribution.py {CHOSEN} --tests spread --num_test 1 --num_train 1 --smoothing_copies 0",
         f"run_map_truth_test.py {CHOSEN} --num_test 2 --num_train 1",
+        f"run_metasmoothness.py {CHOSEN} --num_directions 2 --removed 1,2 --num_seeds 2 --variants inside1e-8,decay_pool",
         f"run_shortcut_study.py {CHOSEN} --num_test 1 --num_train 1 --scores grad_dot --smoothing_copies 1 --patch_size 14",
     ],
     "vit": [
@@ -103,6 +108,55 @@ def test_scripts_one_after_another(
     assert len(methods) == 18 and len(scores) == 18 * seeds * 5
     assert all(pd.read_parquet(path).shape == (6, 13) for path in scores)
     assert len(list(results.glob("s_test/if/*/*.safetensors"))) == 2 * seeds
+
+
+VARIANT = f"{CHOSEN} --variant pool,logits0.5,rate0.002,inside1e-6,clip5,batch4,epochs5,decay"
+VARIANT_NAME = "cnn_few_digits_2pc_inside1e-6_rate2e-3_decay_clip5_batch4_epochs5_pool_logits0.5"
+OF_VARIANT = [
+    f"run_cnn_training.py {VARIANT}",
+    f"run_tda.py {VARIANT} --methods grad_dot,ats,loo,trak,ekfac,if,repsim,tracin",
+    f"run_compute_pvalues.py --experiment {VARIANT_NAME}",
+    f"run_correlation_analysis.py {VARIANT}",
+    f"run_show_summary.py {VARIANT}",
+    f"run_subset_retraining.py {VARIANT} --model cnn --num_subsets 4 --num_retrainings 2",
+    f"run_lds_evaluation.py --experiment {VARIANT_NAME} --num_subsets 4 --num_retrainings 2",
+    f"run_removal_evaluation.py --experiment {VARIANT_NAME} --shares 0.34 --num_test 2 --num_retrainings 1 --methods trak",
+    f"run_mislabel_detection.py {VARIANT} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
+    f"run_shortcut_study.py {VARIANT} --num_test 1 --num_train 1 --scores grad_dot --smoothing_copies 1 --patch_size 14",
+    f"run_metasmoothness.py {VARIANT} --num_directions 2 --removed 1 --num_seeds 1 --variants plain",
+]
+
+
+def test_a_variant_goes_through_every_step_under_its_own_name(
+    root_of_few_digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    for command in [STUDIES["cnn"][0], *OF_VARIANT]:
+        run_main(command, monkeypatch, capsys)
+    folders = {path.name for path in (root_of_few_digits / "results").iterdir()}
+    assert folders == {"cnn_few_digits_2pc", VARIANT_NAME, f"{VARIANT_NAME}_shortcut"}
+    assert {path.name for path in (root_of_few_digits / "models" / "cnn").iterdir()} >= {
+        VARIANT_NAME,
+        f"{VARIANT_NAME}_shortcut",
+    }
+    results = root_of_few_digits / "results" / VARIANT_NAME
+    assert len(list(results.glob("tda_scores/*/*/attribution_epoch_*.parquet"))) == 8 * len(SEEDS) * 5
+    tables = ("summary", "lds", "removal", "mislabel_detection", "metasmoothness", "correlation_spearman_mean")
+    assert all((results / f"{name}.csv").exists() for name in tables)
+
+
+def test_a_variant_is_fine_tuned_with_choices_of_its_own(
+    root_of_few_digits: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    """Members say both: what the variant changes in the plan, and the rank that they were adapted with."""
+    shrink_embedded_base(monkeypatch)
+    chosen = f"{CHOSEN} --model vit --variant clip1_inside1e-6 --seed_id 0"
+    for command in (STUDIES["cnn"][0], f"run_vit_finetuning.py {chosen} --rank 3"):
+        run_main(command, monkeypatch, capsys)
+    assert "wrote 10 score files" in run_main(f"run_tda.py {chosen} --methods grad_dot,ats", monkeypatch, capsys)
+    study = open_study(Experiment("vit", "few_digits", 2, "inside1e-6_clip1"), "cpu")
+    member = load_member(study, 0, 6)
+    assert member.info["origin"]["rank"] == 3 and member.plan.linear_decay
+    assert (member.plan.adam_epsilon_inside, member.plan.gradient_clipping) == (1e-6, 1.0)
 
 
 def test_run_tda_by_all_brings_what_has_its_needs_and_names_the_rest(

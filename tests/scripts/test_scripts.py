@@ -99,7 +99,7 @@ def test_one_vocabulary(script: str):
     fields = {entry.name for entry in dataclasses.fields(settings)}
     assert "force" in fields
     if script != "run_subset_generation.py":
-        assert {"experiment", "model", "task", "num_per_class", "device"} <= fields
+        assert {"experiment", "model", "task", "num_per_class", "variant", "device"} <= fields
     if "num_seeds" in fields:
         documentation = field_documentation(type(settings))
         assert documentation["num_seeds"].startswith("Only so many of random_seeds.pt")

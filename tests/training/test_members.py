@@ -109,7 +109,7 @@ def test_other_training_plan_is_noticed(ensemble: Ensemble):
 def test_other_origin_is_noticed(ensemble: Ensemble):
     study = ensemble.study
     based = replace(study, family=replace(study.family, origin=lambda task: {"base_sha256": "a"}))
-    refused(ensemble, "fine-tuned with base_sha256 None, but base_sha256 is now a", study=based)
+    refused(ensemble, "made with base_sha256 None, but base_sha256 is now a", study=based)
     resave(load(ensemble), based)
     assert load(ensemble, study=based).info["origin"] == {"base_sha256": "a"}
 

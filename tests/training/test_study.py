@@ -92,12 +92,22 @@ def test_step_is_recorded_with_the_study_s_seeds_device_and_hashes(root: Path):
         (Experiment("resnet", "digits3", 2), "cpu", "unknown model resnet"),
         (Experiment("cnn", "digits4", 2), "cpu", "unknown task digits4"),
         (Experiment("cnn", "digits3", 5), "cpu", "train_5pc.txt is missing"),
+        (replace(EXPERIMENT, variant="gelu"), "cpu", "gelu does not fit --model cnn"),
         (EXPERIMENT, "abacus", "device abacus cannot be used"),
     ],
 )
 def test_what_does_not_exist_is_refused(root: Path, experiment: Experiment, device: str, words: str):
     with pytest.raises(UserError, match=words):
         open_study(experiment, device)
+
+
+def test_variant_changes_plan_and_network_and_every_command(root: Path):
+    plain = open_study(EXPERIMENT, "cpu")
+    study = open_study(replace(EXPERIMENT, variant="inside1e-8_decay_pool"), "cpu")
+    assert study.plan == replace(plain.plan, adam_epsilon_inside=1e-8, linear_decay=True)
+    assert any(isinstance(module, torch.nn.AvgPool2d) for module in study.new_model().modules())
+    assert study.training_command == f"{plain.training_command} --variant inside1e-8_decay_pool"
+    assert study.results.path.name == "cnn_digits3_2pc_inside1e-8_decay_pool" and study.hashes == plain.hashes
 
 
 def test_choices_of_fine_tuning_are_for_families_that_have_them(root: Path):
