@@ -14,4 +14,4 @@ class AgreementAnalysis(OfScores):
     force: bool = False
     """Accepted as by every script; this one always writes everything anew."""
     num_checkpoints: int
-    """The figure and the closing sentence are of scores averaged over this many last checkpoints; the tables have all, up to 5."""
+    """The figure and the closing sentence are of means over this many last checkpoints; the tables have all numbers up to 5."""
