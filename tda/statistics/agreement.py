@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tda.statistics.described_runs import STATISTICS, Described
-from tda.statistics.intervals import Estimate, jackknifed
+from tda.statistics.intervals import Estimate, jackknifed, means_without_each
 
 _VERDICTS = 3
 
@@ -25,8 +25,7 @@ class CrossRuns:
     def same_run(self) -> Estimate:
         """Mean over the runs of the correlation with the other method's score of the same run."""
         each = np.diagonal(self.whole)
-        without_seed = (each.sum() - each) / (len(each) - 1)
-        return _correlation(each.mean(), without_seed, np.trace(self.without_test, axis1=1, axis2=2) / len(each))
+        return _correlation(each.mean(), means_without_each(each), np.trace(self.without_test, axis1=1, axis2=2) / len(each))
 
     def other_run(self) -> Estimate:
         """Mean over all ordered pairs of different runs; without a seed, over those that it has no part in."""
@@ -176,8 +175,7 @@ def _over_seeds(left: np.ndarray, right: np.ndarray, num_tests: int) -> Estimate
 
 def _means_by_test(left: np.ndarray, right: np.ndarray) -> Estimate:
     each = (left * right).sum(axis=2)
-    count = each.shape[1]
-    return _correlation(each[0].mean(), each[1:].mean(axis=1), (each[0].sum() - each[0]) / (count - 1))
+    return _correlation(each[0].mean(), each[1:].mean(axis=1), means_without_each(each[0]))
 
 
 def _of_halves(method: Described, reference: Described, name: str) -> float:

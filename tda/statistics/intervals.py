@@ -45,6 +45,11 @@ def jackknife(maps: Any, merit: Callable[[Any], Any]) -> Estimate:
     return _student(value, np.sqrt((count - 1) * without.var()), count)
 
 
+def means_without_each(values: np.ndarray) -> np.ndarray:
+    """Means of values (n,) without each in turn: (n,); NaN for a single one."""
+    return (values.sum() - values) / (len(values) - 1) if len(values) > 1 else np.full(1, np.nan)
+
+
 def jackknifed(value: float, *without: np.ndarray, low: float = -np.inf, high: float = np.inf) -> Estimate:
     """A value with Student's interval by the jackknife over several crossed samples, such as seeds and test examples.
 
