@@ -95,12 +95,14 @@ def _ranked(rows: np.ndarray) -> np.ndarray:
 
 def _of_length_one(rows: np.ndarray) -> np.ndarray:
     """Rows (..., n) with mean 0 and length 1; 0 for a row that does not vary."""
-    constant = rows.min(axis=-1, keepdims=True) == rows.max(axis=-1, keepdims=True)
+    low, high = rows.min(axis=-1, keepdims=True), rows.max(axis=-1, keepdims=True)
+    varies = low < high
     # Brought to the scale of 1 first, so that squares of the smallest scores do not vanish.
-    largest = np.where(constant, 1.0, np.abs(rows).max(axis=-1, keepdims=True))
-    scaled = rows / largest
-    centred = np.where(constant, 0.0, scaled - scaled.mean(axis=-1, keepdims=True))
-    return centred / np.where(constant, 1.0, np.linalg.norm(centred, axis=-1, keepdims=True))
+    scaled = rows / np.where(varies, np.maximum(-low, high), 1.0)
+    scaled -= scaled.mean(axis=-1, keepdims=True)
+    squares = np.einsum("...n,...n->...", scaled, scaled)[..., None]
+    scaled *= np.where(varies, 1 / np.sqrt(np.where(varies, squares, 1.0)), 0.0)
+    return scaled
 
 
 def _verdicts(statistics: dict[str, np.ndarray], num_runs: int) -> np.ndarray:
