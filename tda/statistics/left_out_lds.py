@@ -13,8 +13,8 @@ Y is X_r + c P_rs. Neither is free of the scores' scale, so that c is mean |mean
 over all subsets and test examples, for every method; a method whose scores are in nats should have a c near 1.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,10 +33,25 @@ class Retrained:
     losses: np.ndarray
     same_run: bool
 
-    @property
+    @cached_property
     def rises(self) -> np.ndarray:
         """Rises of the loss by each retraining (R', S, T): from that of the same run, or from the members' mean loss."""
         return self.losses - (self.whole[:, None] if self.same_run else self.whole.mean(axis=0))
+
+    @cached_property
+    def ranked_rises(self) -> np.ndarray:
+        """Their ranks over subsets, as _ranked."""
+        return _ranked(self.rises)
+
+    @cached_property
+    def ranked_changes(self) -> dict[str, np.ndarray]:
+        """Ranks over subsets (S, T) of each change of the distribution."""
+        return {name: _ranked(change(self.losses, self.whole)) for name, change in CHANGES.items()}
+
+    @cached_property
+    def without_each(self) -> list["Retrained"]:
+        """The same without each run in turn."""
+        return [self.without(run) for run in range(len(self.whole))]
 
     def without(self, run: int) -> "Retrained":
         """The same without a run: of the member, and of its repetition; of retrainings with other seeds all stay."""
@@ -57,12 +72,7 @@ def lds_columns(predicted: np.ndarray, retrained: Retrained) -> dict[str, float]
     lds_means: means over runs against means over retrainings. lds_variance, lds_wasserstein: distributional LDS. scale: c.
     Intervals are the jackknife's over members (with other seeds: and over retrainings, for lds_run) and over test examples.
     """
-    found = {
-        **_of_runs(predicted, retrained),
-        "lds_means": _over_members(predicted, retrained, _mean_rises),
-        "lds_variance": _over_members(predicted, retrained, _variances),
-        "lds_wasserstein": _over_members(predicted, retrained, _distances),
-    }
+    found = _of_runs(predicted, retrained) | _of_distributions(predicted, retrained)
     columns: dict[str, float] = {}
     for name, estimate in found.items():
         columns |= estimate.columns(name, f"{name}_low", f"{name}_high")
@@ -75,15 +85,13 @@ def ceiling_columns(retrained: Retrained) -> dict[str, float]:
     lds_run of the same run is left NaN, for a repetition predicts itself. Without intervals where halves are compared, NaN for
     fewer than two retrainings in each half.
     """
-    rises, half = retrained.rises, len(retrained.losses) // 2
-    others = _crossed(rises, rises).other_run() if len(rises) > 2 else _NONE
+    half = len(retrained.losses) // 2
+    others = _crossed(retrained.ranked_rises, retrained.ranked_rises).other_run() if len(retrained.losses) > 2 else _NONE
     found = {"lds_run": _NONE if retrained.same_run else others, "lds_other_run": others if retrained.same_run else _NONE}
-    for name, describe in {"lds_means": _mean_rises, "lds_variance": _variances, "lds_wasserstein": _distances}.items():
-        value = np.nan
-        if half >= 2:
-            parts = [Retrained(retrained.whole, retrained.losses[part], False) for part in (slice(half), slice(half, 2 * half))]
-            value = float(_correlations(*(describe(part.losses, part.whole) for part in parts)).mean())
-        found[name] = Estimate(value, np.nan, np.nan)
+    halves = [Retrained(retrained.whole, retrained.losses[part], False) for part in (slice(half), slice(half, 2 * half))]
+    for name in CHANGES:
+        value = (halves[0].ranked_changes[name] * halves[1].ranked_changes[name]).sum(axis=0).mean() if half >= 2 else np.nan
+        found[name] = Estimate(float(value), np.nan, np.nan)
     columns: dict[str, float] = {}
     for name, estimate in found.items():
         columns |= estimate.columns(name, f"{name}_low", f"{name}_high")
@@ -91,7 +99,7 @@ def ceiling_columns(retrained: Retrained) -> dict[str, float]:
 
 
 def _of_runs(predicted: np.ndarray, retrained: Retrained) -> dict[str, Estimate]:
-    crossed = _crossed(predicted, retrained.rises)
+    crossed = _crossed(_ranked(predicted), retrained.ranked_rises)
     enough = len(predicted) > 2
     if retrained.same_run:
         return {"lds_run": crossed.same_run(), "lds_other_run": crossed.other_run() if enough else _NONE}
@@ -102,7 +110,8 @@ def _of_runs(predicted: np.ndarray, retrained: Retrained) -> dict[str, Estimate]
 
 
 def _crossed(left: np.ndarray, right: np.ndarray) -> CrossRuns:
-    return across_tests(*(_ranked(array).swapaxes(1, 2) for array in (left, right)))
+    """From ranks over subsets (R, S, T) and (R', S, T)."""
+    return across_tests(left.swapaxes(1, 2), right.swapaxes(1, 2))
 
 
 def _ranked(array: np.ndarray) -> np.ndarray:
@@ -113,26 +122,23 @@ def _ranked(array: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0), -1, -2)
 
 
-def _correlations(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Spearman's over subsets of (S, T) and (S, T), for each test example."""
-    return (_ranked(left) * _ranked(right)).sum(axis=0)
+def _of_distributions(predicted: np.ndarray, retrained: Retrained) -> dict[str, Estimate]:
+    """For each change of the distribution, the mean over test examples of Spearman's correlation over subsets."""
 
-
-def _over_members(
-    predicted: np.ndarray, retrained: Retrained, describe: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> Estimate:
-    """Mean correlation between what `describe` says (losses after, losses before) of the predicted and of the retrained."""
-
-    def of_tests(predicted: np.ndarray, retrained: Retrained) -> np.ndarray:
-        moved = retrained.whole[:, None] + _scale(predicted, retrained) * predicted
-        return _correlations(describe(moved, retrained.whole), describe(retrained.losses, retrained.whole))
+    def of_tests(predicted: np.ndarray, retrained: Retrained) -> dict[str, np.ndarray]:
+        moved = Retrained(retrained.whole, retrained.whole[:, None] + _scale(predicted, retrained) * predicted, True)
+        pairs = ((name, moved.ranked_changes[name], retrained.ranked_changes[name]) for name in CHANGES)
+        return {name: (left * right).sum(axis=0) for name, left, right in pairs}
 
     each = of_tests(predicted, retrained)
     if len(predicted) < 3:
-        return Estimate(float(each.mean()), np.nan, np.nan)
-    runs = range(len(predicted))
-    without_run = [of_tests(np.delete(predicted, run, axis=0), retrained.without(run)).mean() for run in runs]
-    return jackknifed(each.mean(), np.array(without_run), means_without_each(each), low=-1.0, high=1.0)
+        return {name: Estimate(float(values.mean()), np.nan, np.nan) for name, values in each.items()}
+    without_run = [of_tests(np.delete(predicted, run, axis=0), fewer) for run, fewer in enumerate(retrained.without_each)]
+    found = {}
+    for name, values in each.items():
+        of_runs = np.array([fewer[name].mean() for fewer in without_run])
+        found[name] = jackknifed(values.mean(), of_runs, means_without_each(values), low=-1.0, high=1.0)
+    return found
 
 
 def _scale(predicted: np.ndarray, retrained: Retrained) -> float:
@@ -156,3 +162,7 @@ def _distances(after: np.ndarray, before: np.ndarray) -> np.ndarray:
     middles = ends - widths / 2
     above, below = (np.sort(part, axis=0)[(middles * len(part)).astype(int)] for part in (after, before))
     return np.sqrt(np.einsum("q,qst->st", widths, (above - below[:, None]) ** 2))
+
+
+CHANGES = {"lds_means": _mean_rises, "lds_variance": _variances, "lds_wasserstein": _distances}
+"""What a distribution's change is ranked by, each a function (losses after, losses before) -> (S, T)."""

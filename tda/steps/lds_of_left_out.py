@@ -11,13 +11,14 @@ from tda.figures.left_out_lds import draw_left_out
 from tda.figures.saving import save_figure
 from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
-from tda.scores.score_files import Scores, methods_on_disk
+from tda.scores.score_files import Scores, check_comparable, methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import LdsEvaluation
 from tda.statistics.left_out_lds import Retrained, ceiling_columns, lds_columns, predicted_rises
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.errors import UserError
 from tda.system.files import sha256
+from tda.system.threads import in_threads
 from tda.training.evaluation import evaluate
 from tda.training.members import load_member
 from tda.training.retrainings import RetrainingStore
@@ -55,8 +56,8 @@ def evaluate_left_out(settings: LdsEvaluation) -> str:
 
         names = methods_on_disk(folder)
         judged = check_all(names, load)
-        bar = tqdm(judged, total=len(names), desc="judging methods", delay=2)
-        rows = pd.DataFrame(list(_rows(study, bar, outputs, settings)))
+        judging = tqdm(_rows(study, judged, outputs, settings), total=len(names) + 2, desc="judging methods", delay=2)
+        rows = pd.DataFrame(list(judging))
         named = {"estimand": estimand, "left_out": int((~outputs.masks[0]).sum()), "subsets": draw.num_subsets}
         rows = rows.assign(**named, retrainings=count, made_from=_made_from(study))
         first = ["method", *(key for key in KEYS if key != "method")]
@@ -73,16 +74,20 @@ def evaluate_left_out(settings: LdsEvaluation) -> str:
 
 def _rows(study: Study, methods: Iterator[Scores], outputs: SubsetOutputs, settings: LdsEvaluation) -> Iterator[dict]:
     """A row for each method, random scores, and retrainings as predictions of each other."""
-    left_out, losses, truth = ~outputs.masks.numpy(), outputs.losses.numpy(), None
-    for scores in methods:
-        kept = min(settings.num_checkpoints, len(scores.epochs))
-        sample = seed_scores(scores, kept)
-        if truth is None:
-            whole = outputs.whole_losses.numpy() if settings.same_run else _losses_of_members(study, scores.seed_ids)
-            truth = Retrained(whole, losses, settings.same_run)
-        named = {"checkpoints": kept, "members": len(scores.seed_ids)}
-        yield {"method": scores.method} | named | lds_columns(predicted_rises(left_out, sample), truth)
-    noise = np.random.default_rng(_RANDOM_SEED).normal(size=sample.shape)
+    first = next(methods)
+    kept = min(settings.num_checkpoints, len(first.epochs))
+    named = {"checkpoints": kept, "members": len(first.seed_ids)}
+    whole = outputs.whole_losses.numpy() if settings.same_run else _losses_of_members(study, first.seed_ids)
+    left_out, truth = ~outputs.masks.numpy(), Retrained(whole, outputs.losses.numpy(), settings.same_run)
+
+    def row(scores: Scores) -> dict:
+        check_comparable(first, scores)
+        return {"method": scores.method} | named | lds_columns(predicted_rises(left_out, seed_scores(scores, kept)), truth)
+
+    # The first row makes what all compare with, which threads would make several times.
+    yield row(first)
+    yield from in_threads(row, methods)
+    noise = np.random.default_rng(_RANDOM_SEED).normal(size=(len(whole), left_out.shape[1], whole.shape[1]))
     yield {"method": "random"} | named | lds_columns(predicted_rises(left_out, noise), truth)
     yield {"method": "retraining"} | named | ceiling_columns(truth)
 
