@@ -30,14 +30,15 @@ def draw_agreement(with_loo: pd.DataFrame, between: pd.DataFrame) -> Figure:
     ordered = with_loo.sort_values("spearman_seed", na_position="first")
     others = between.set_index("method")
     figure = Figure(figsize=(11.5, 0.32 * len(ordered) + 1.9), layout="constrained")
-    panels = figure.subplots(1, len(_PANELS), sharey=True)
+    panels = figure.subplots(1, len(_PANELS), sharex=True, sharey=True)
     for panel, (title, (same, other)) in zip(panels, _PANELS.items(), strict=True):
         _draw_points(panel, ordered, same, others.loc[ordered["method"], other].to_numpy())
         ceiling = others.loc[REFERENCE, other]
         if np.isfinite(ceiling):
             panel.axvline(ceiling, color=_CEILING, linestyle="--", linewidth=1, label="LOO against LOO of other runs")
         panel.axvline(0, color="grey", linewidth=0.6)
-        panel.set(title=title, xlabel="rank correlation with LOO", xlim=(min(-0.25, panel.get_xlim()[0]), 1.03))
+        panel.set(title=title, xlabel="rank correlation with LOO")
+    panels[0].set_xlim(min(-0.25, panels[0].get_xlim()[0]), 1.04)
     panels[0].set_yticks(range(len(ordered)), [method_title(method) for method in ordered["method"]])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)

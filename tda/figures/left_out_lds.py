@@ -10,6 +10,9 @@ from tda.methods.catalogue import method_title
 _MEASURES = {"lds_run": "scores of one run", "lds_means": "means over runs"}
 _REFERENCES = {"random": "random scores", "retraining": "retrainings of other runs"}
 
+_APART = 1.03
+"""Methods stand beside each other at each number left out, each so many times as far right as the one before."""
+
 
 def draw_left_out(table: pd.DataFrame) -> Figure:
     """LDS against the number of left-out examples, a row of panels for each kind of retrainings, a curve for each method.
@@ -31,10 +34,12 @@ def draw_left_out(table: pd.DataFrame) -> Figure:
                 style = {"color": "grey" if method in _REFERENCES else colours[number % len(colours)]}
                 style["linestyle"] = "--" if method in _REFERENCES else "-"
                 label = _REFERENCES.get(method) or method_title(method)
-                panel.errorbar(
-                    rows["left_out"], rows[measure], errors, marker="o", markersize=3, capsize=2, label=label, **style
-                )
+                places = rows["left_out"] * _APART ** (number - (len(methods) - 1) / 2)
+                panel.errorbar(places, rows[measure], errors, marker="o", markersize=3, capsize=2, label=label, **style)
             panel.set_xscale("log")
+            counts = sorted(set(table["left_out"]))
+            panel.set_xticks(counts, map(str, counts))
+            panel.set_xticks([], minor=True)
             panel.set(title=f"{estimand}: {title}", xlabel="training examples left out")
             panel.axhline(0, color="grey", linewidth=0.6)
         row[0].set_ylabel("linear datamodeling score")
