@@ -10,6 +10,10 @@ Writes into results/<experiment>/
   lds_by_test_reliability.csv  LDS of test examples, in quarters by their share of reliable pairs
   lds.png and .pdf             LDS against compute time
   lds_by_reliability.png and .pdf
+With --left_out or --same_run it writes instead, beside the rows of earlier calls,
+  lds_left_out.csv             a row for each method, kind of retrainings (same run, other seeds) and number left out: LDS of
+                               one run's scores, of means over seeds, and of changes of the distribution (distributional LDS)
+  lds_left_out.png and .pdf    the same as curves
 Cost: the bootstrap's rank correlations, methods x ensemble sizes x its draws; nothing is trained.
 """
 
@@ -23,6 +27,8 @@ SETTINGS = LdsEvaluation(
     variant="",
     num_seeds=None,
     alpha=0.5,
+    left_out=None,
+    same_run=False,
     num_subsets=100,
     num_retrainings=6,
     num_checkpoints=5,

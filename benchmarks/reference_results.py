@@ -25,8 +25,15 @@ from tda.methods.catalogue import method_title
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-STUDY = ("summary.csv", "mean_p_values.csv", "mean_single_draw_p_values.csv", "correlation_*.csv")
-YARDSTICKS = ("lds*.csv", "lds*.png", "removal.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
+STUDY = (
+    "summary.csv",
+    "mean_p_values.csv",
+    "mean_single_draw_p_values.csv",
+    "correlation_*.csv",
+    "agreement_*.csv",
+    "agreement_*.png",
+)
+YARDSTICKS = ("lds*.csv", "lds*.png", "removal*.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]

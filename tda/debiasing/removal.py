@@ -1,11 +1,12 @@
 """Brittleness: retrain without the most helpful examples of a test example, and see how far its margin falls."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from tda.statistics.intervals import bootstrap_mean
+from tda.statistics.intervals import bootstrap_mean, jackknifed, means_without_each
 from tda.system.random_streams import stream, stream_seed
 from tda.training.retrainings import Retraining, RetrainingStore, without
 from tda.training.runs import Evaluation
@@ -20,32 +21,58 @@ def random_ranking(num_train: int, num_test: int) -> np.ndarray:
     return np.stack(orders, axis=1)
 
 
-def outputs_without(
-    study: Study, removals: Sequence[Sequence[int]], num_retrainings: int, force: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Margins and predictions (removals, retrainings, n_test, ...) of models retrained without each set of positions.
+@dataclass(frozen=True)
+class Outputs:
+    """margins and losses (removals, retrainings, n_test) float64, predictions (removals, retrainings, n_test, ...) int64."""
 
-    The retrainings that are missing are done, or all of them by force.
+    margins: np.ndarray
+    losses: np.ndarray
+    predictions: np.ndarray
+
+
+def seeds_of_retrainings(num_retrainings: int) -> list[int]:
+    """Seeds of retrainings on what is left, which are no member's."""
+    return [stream_seed(number, "removal retraining") for number in range(num_retrainings)]
+
+
+def outputs_without(
+    study: Study, removals: Sequence[Sequence[Sequence[int]]], seeds: Sequence[int], same_run: bool, force: bool
+) -> Outputs:
+    """Outputs of models retrained without sets of positions: removals[k] are those of seeds[k], or removals[0] those of all.
+
+    same_run: whether the seeds are members' whose runs are repeated. The retrainings that are missing are done, or all of them
+    by force.
     """
     store = RetrainingStore(study)
+    of_seeds = list(removals) * (len(seeds) if len(removals) == 1 else 1)
     retrainings = [
-        Retraining(without(len(study.train), removed), stream_seed(number, "removal retraining"))
-        for removed in removals
-        for number in range(num_retrainings)
+        Retraining(without(len(study.train), removed), seed, same_run)
+        for sets in zip(*of_seeds, strict=True)
+        for removed, seed in zip(sets, seeds, strict=True)
     ]
     store.fill(retrainings, "removal retraining", force)
     found: Evaluation = store.load(retrainings, "run_removal_evaluation.py again")
-    shape = (len(removals), num_retrainings)
-    return found.margins.double().unflatten(0, shape).numpy(), found.predictions.unflatten(0, shape).numpy()
+    shape = (len(of_seeds[0]), len(seeds))
+    margins, losses = (values.double().unflatten(0, shape).numpy() for values in (found.margins, found.losses))
+    return Outputs(margins, losses, found.predictions.unflatten(0, shape).numpy())
 
 
-def removal_effect(base: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
-    """Mean fall of the margin with its 95 % bootstrap interval over test examples, and the share of predictions that change.
+def removal_effect(base: Outputs, after: Outputs) -> dict[str, float]:
+    """What removal does, on average: margin_fall, flips (the share of predictions that change) and loss_rise in nats.
 
-    base: margins and predictions of one removal, of nothing; after: of a removal for each of the first test examples.
+    low, high: the fall's 95 % bootstrap interval over test examples; loss_rise_low, loss_rise_high: the jackknife's over seeds
+    and test examples. base: outputs of one removal, of nothing; after: of a removal for each of the first test examples.
     """
-    tests = np.arange(len(after[0]))
-    falls = (base[0][0][:, tests].swapaxes(0, 1) - after[0][tests, :, tests]).mean(axis=1)
-    flips = base[1][0][:, tests].swapaxes(0, 1) != after[1][tests, :, tests]
-    estimate = bootstrap_mean(falls)
-    return {"margin_fall": estimate.value, "low": estimate.low, "high": estimate.high, "flips": flips.mean()}
+    tests = np.arange(len(after.margins))
+
+    def changes(before: np.ndarray, changed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Before and after, (tests, retrainings, ...), each test example's own removal on itself."""
+        return before[0][:, tests].swapaxes(0, 1), changed[tests, :, tests]
+
+    falls = np.subtract(*changes(base.margins, after.margins)).mean(axis=1)
+    flips = np.not_equal(*changes(base.predictions, after.predictions))
+    rises = -np.subtract(*changes(base.losses, after.losses))
+    fall = bootstrap_mean(falls)
+    rise = jackknifed(rises.mean(), *(means_without_each(rises.mean(axis=axis)) for axis in (0, 1)))
+    effect = {"margin_fall": fall.value, "low": fall.low, "high": fall.high, "flips": flips.mean()}
+    return effect | rise.columns("loss_rise", "loss_rise_low", "loss_rise_high")

@@ -3,6 +3,7 @@
 A file here has the name of the step in tda/steps/ that takes its settings. Nothing here imports what computes.
 """
 
+from tda.settings.agreement_analysis import AgreementAnalysis
 from tda.settings.compute_pvalues import ComputePvalues
 from tda.settings.correlation_analysis import CorrelationAnalysis
 from tda.settings.damping_choice import DampingChoice
@@ -22,6 +23,7 @@ from tda.settings.training import FineTuning, Training
 from tda.system.command_line import run
 
 __all__ = [
+    "AgreementAnalysis",
     "ComputePvalues",
     "CorrelationAnalysis",
     "DampingChoice",

@@ -15,6 +15,8 @@ class RemovalEvaluation(OfScores):
     """Test examples to explain: the first of the test subset, in which classes take turns."""
     num_retrainings: int
     """Retrainings of each removal, with the seeds of as many retrainings with nothing removed."""
+    same_run: bool = False
+    """Repeat the runs of the first --num_retrainings members, each by its own scores' ranking, into removal_same_run.csv."""
     methods: tuple[str, ...]
     """Methods to judge, such as trak,grad_dot; without any all on disk."""
     num_checkpoints: int

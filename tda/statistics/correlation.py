@@ -34,3 +34,16 @@ def ranks(array: np.ndarray) -> np.ndarray:
     ranked = np.empty(flat.size)
     ranked[order] = np.repeat((first + behind + 1) / 2, behind - first)
     return ranked
+
+
+def ranks_of_rows(array: np.ndarray) -> np.ndarray:
+    """Ranks from 1 on within each row (..., n), in float64, equal values of a row sharing their mean rank."""
+    rows = array.reshape(-1, array.shape[-1])
+    order = np.argsort(rows, axis=1)
+    ranked = np.empty(rows.shape)
+    np.put_along_axis(ranked, order, np.arange(1.0, rows.shape[1] + 1)[None], axis=1)
+    ascending = np.take_along_axis(rows, order, axis=1)
+    # Few rows have equal values, if any, and only those are ranked with care.
+    for row in np.flatnonzero((ascending[:, 1:] == ascending[:, :-1]).any(axis=1)):
+        ranked[row] = ranks(rows[row])
+    return ranked.reshape(array.shape)

@@ -45,6 +45,27 @@ def jackknife(maps: Any, merit: Callable[[Any], Any]) -> Estimate:
     return _student(value, np.sqrt((count - 1) * without.var()), count)
 
 
+def means_without_each(values: np.ndarray) -> np.ndarray:
+    """Means of values (n,) without each in turn: (n,); NaN for a single one."""
+    return (values.sum() - values) / (len(values) - 1) if len(values) > 1 else np.full(1, np.nan)
+
+
+def jackknifed(value: float, *without: np.ndarray, low: float = -np.inf, high: float = np.inf) -> Estimate:
+    """A value with Student's interval by the jackknife over several crossed samples, such as seeds and test examples.
+
+    without: for each sample (n,) what the value is without each of its members in turn. The jackknife's variances of the
+    samples are added, which counts what seeds and test examples share twice, so that the interval is rather too wide; the
+    degrees of freedom are those of the smallest sample. low, high: the ends of what the value can be. NaN ends where a sample
+    has fewer than two members.
+    """
+    count = min(map(len, without))
+    if count < 2:
+        return Estimate(float(value), np.nan, np.nan)
+    variance = sum((len(one) - 1) * np.var(one) for one in without)
+    found = _student(value, np.sqrt(variance), count)
+    return Estimate(found.value, max(found.low, low), min(found.high, high))
+
+
 def bootstrap_mean(values: np.ndarray, draws: int = 9999) -> Estimate:
     """The mean of values (n,) with the bootstrap's percentile interval; NaN for none."""
     if len(values) < 2:

@@ -19,7 +19,7 @@ from tda.settings import LdsEvaluation
 from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions
 from tda.statistics.pair_statistics import FEWEST_SEEDS, pair_statistics
 from tda.statistics.reliability import rows_of_pairs, rows_of_test_examples
-from tda.system.errors import UserError
+from tda.steps.lds_of_left_out import check_draw, evaluate_left_out
 from tda.training.retrainings import RetrainingStore
 from tda.training.study import open_study
 from tda.training.subset_draws import SubsetDraw, SubsetOutputs, load_subset_outputs
@@ -31,9 +31,12 @@ _RANDOM_SEED = 0
 def main(settings: LdsEvaluation) -> str:
     """Write lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures; returns the closing line.
 
+    With left_out or same_run, lds_left_out.csv and its figure instead.
     A member is a seed, its score the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
     Raises UserError if the experiment, its scores or the retrainings are missing or of other data, or for too few subsets.
     """
+    if settings.same_run or settings.left_out is not None:
+        return evaluate_left_out(settings)
     draw = check_draw(SubsetDraw("evaluation", settings.alpha, settings.num_subsets, settings.num_retrainings))
     study = open_study(chosen_experiment(settings), settings.device)
     store, folder = RetrainingStore(study), study.results
@@ -59,7 +62,8 @@ def main(settings: LdsEvaluation) -> str:
             pairs, tests = pd.DataFrame(by_pairs), pd.DataFrame(by_tests)
             _write(folder, "lds_by_reliability", pairs, draw_reliability(pairs, tests))
             _write(folder, "lds_by_test_reliability", tests)
-        record.files = sorted(folder.path.glob("lds*.*"))
+        patterns = ("lds.*", "lds_by_*.*")
+        record.files = sorted(path for pattern in patterns for path in folder.path.glob(pattern))
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
         f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures to {folder.path}; "
@@ -119,10 +123,3 @@ def seconds_of_member(folder: ResultsFolder, method: str) -> float:
         seeds = sum(len(record["seeds"]) for record in records)
         per_member.append(sum(record["wall_seconds"] for record in records) / seeds if seeds else np.nan)
     return float(sum(per_member))
-
-
-def check_draw(draw: SubsetDraw) -> SubsetDraw:
-    """Raise UserError unless there are enough subsets for a rank correlation."""
-    if draw.num_subsets < 3:
-        raise UserError(f"a rank correlation needs at least 3 subsets, not {draw.num_subsets}")
-    return draw

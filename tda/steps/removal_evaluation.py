@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tda.debiasing.removal import RANDOM, outputs_without, random_ranking, removal_effect
+from tda.debiasing.removal import RANDOM, outputs_without, random_ranking, removal_effect, seeds_of_retrainings
 from tda.experiments.manifest import chosen_experiment
 from tda.figures.removal import draw_removal
 from tda.figures.saving import save_figure
@@ -14,10 +14,12 @@ from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints,
 from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import RemovalEvaluation
+from tda.statistics.pair_statistics import seed_scores
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.training.study import Study, open_study
+from tda.training.subset_draws import seeds_of_runs
 
 
 def main(settings: RemovalEvaluation) -> str:
@@ -33,27 +35,29 @@ def main(settings: RemovalEvaluation) -> str:
         raise UserError(f"--num_test must lie in 2 to {len(study.test)}, the size of the test subset, not {settings.num_test}")
     if times < 1:
         raise UserError(f"--num_retrainings must be 1 or more, not {times}")
+    seeds = seeds_of_runs(study, times) if settings.same_run else seeds_of_retrainings(times)
     checkpoints = read_checkpoints(study.experiment)
-    with study.step("removal", vars(settings)) as record:
+    stem = "removal_same_run" if settings.same_run else "removal"
+    with study.step("removal", vars(settings), share="same run" if settings.same_run else "") as record:
         names = settings.methods or methods_on_disk(folder)
-        rankings = {name: _ranking(study, checkpoints, name, settings) for name in names}
-        rankings[RANDOM] = random_ranking(len(study.train), settings.num_test)
+        rankings = {name: _rankings(study, checkpoints, name, settings) for name in names}
+        rankings[RANDOM] = [random_ranking(len(study.train), settings.num_test)]
         rows = []
-        base = outputs_without(study, [[]], times, settings.force)
+        base = outputs_without(study, [[[]]], seeds, settings.same_run, settings.force)
         for name, ranking in rankings.items():
             for count in counts:
-                removals = [order[:count].tolist() for order in ranking.T]
-                after = outputs_without(study, removals, times, settings.force)
+                removals = [[order[:count].tolist() for order in of_seed.T] for of_seed in ranking]
+                after = outputs_without(study, removals, seeds, settings.same_run, settings.force)
                 rows.append({"method": name, "share": count / len(study.train), "removed": count} | removal_effect(base, after))
         table = pd.DataFrame(rows)
         by_chance = table[table["method"] == RANDOM].set_index("removed")["margin_fall"]
         table["times_random"] = table["margin_fall"] / by_chance.loc[table["removed"]].to_numpy()
         record.made_from = {name: score_identity(study.experiment, name) for name in names}
         table["made_from"] = _made_from(study, settings)
-        table = add_to_table(folder.path / "removal.csv", table, ("method", "removed"), "made_from")
-        save_figure(draw_removal(table), folder.path / "removal")
-        record.files = sorted(folder.path.glob("removal.*"))
-    return f"wrote removal.csv and removal.png of {len(names)} methods and random removal to {folder.path}"
+        table = add_to_table(folder.path / f"{stem}.csv", table, ("method", "removed"), "made_from")
+        save_figure(draw_removal(table), folder.path / stem)
+        record.files = sorted(folder.path.glob(f"{stem}.*"))
+    return f"wrote {stem}.csv and {stem}.png of {len(names)} methods and random removal to {folder.path}"
 
 
 def _removal_counts(shares: Sequence[float], num_train: int) -> list[int]:
@@ -71,8 +75,13 @@ def _made_from(study: Study, settings: RemovalEvaluation) -> str:
     return sha256(repr((study.hashes, study.plan.as_dict(), study.family.origin(study.task), judged)).encode())[:12]
 
 
-def _ranking(study: Study, checkpoints: Checkpoints, method: str, settings: RemovalEvaluation) -> np.ndarray:
-    """Positions of training examples, most helpful first: (n_train, num_test) int64, by the ensemble's score."""
-    scores = fresh_scores(checkpoints, method, study.hashes, settings.num_seeds)
-    values = ensemble_scores(scores, min(settings.num_checkpoints, len(scores.epochs)))
-    return np.argsort(-values[:, : settings.num_test], axis=0, kind="stable")
+def _rankings(study: Study, checkpoints: Checkpoints, method: str, settings: RemovalEvaluation) -> list[np.ndarray]:
+    """Positions of training examples, most helpful first: (n_train, num_test) int64, by the ensemble's score.
+
+    Of the same run, one ranking for each of the repeated members, by its own score.
+    """
+    num_seeds = settings.num_retrainings if settings.same_run else settings.num_seeds
+    scores = fresh_scores(checkpoints, method, study.hashes, num_seeds)
+    kept = min(settings.num_checkpoints, len(scores.epochs))
+    values = list(seed_scores(scores, kept)) if settings.same_run else [ensemble_scores(scores, kept)]
+    return [np.argsort(-of_seed[:, : settings.num_test], axis=0, kind="stable") for of_seed in values]

@@ -1,5 +1,9 @@
 """Retraining from scratch on parts of the training set, kept as one small file a retraining.
 
+There are two kinds, which answer different questions and never stand for each other. A retraining on the counted examples alone
+has epochs of its own: another run, of fewer examples. A retraining of the same run has the start and the batches of the run of
+that seed on all examples, and the other examples' terms are missing from its loss, as in leave-one-out.
+
 The files are named after a hash of all that their numbers depend on: the data, the plan, the base that is fine-tuned, the
 counted examples and the seed. Whatever asks for a retraining that was done before finds it, and one of other data or another
 plan is never taken for it.
@@ -19,6 +23,7 @@ from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.system.tensor_files import read_tensors, write_tensors
 from tda.system.tensor_heads import DamagedFileError
+from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
 from tda.training.runs import Evaluation, Run
 from tda.training.study import Study
@@ -30,10 +35,14 @@ _COLUMNS = ("losses", "margins", "predictions")
 
 @dataclass(frozen=True)
 class Retraining:
-    """What is trained: positions (m,) int64 in the training split that count, ascending, and the seed of start and batches."""
+    """What is trained: positions (m,) int64 in the training split that count, ascending, and the seed of start and batches.
+
+    same_run: whether the batches are those of all examples, so that a loss is divided by the whole batch's size.
+    """
 
     counted: Tensor
     seed: int
+    same_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,13 +56,14 @@ class RetrainingStore:
         study = self.study
         made_from = study.plan.as_dict() | study.family.origin(study.task)
         shared = repr((*study.hashes.values(), sorted(made_from.items()))).encode()
-        names = (sha256(shared, each.counted.numpy().tobytes(), str(each.seed).encode()) for each in retrainings)
+        names = (sha256(shared, *_told_apart_by(each)) for each in retrainings)
         return [study.results.retraining_file(name[:24]) for name in names]
 
     def fill(self, retrainings: Sequence[Retraining], title: str, force: bool = False) -> int:
         """Train what is missing or damaged, or everything, write each as it is done, and return the number written.
 
-        A model sees the counted examples alone: its epochs are shuffles of them in batches of the plan's size.
+        A model sees the counted examples alone: its epochs are shuffles of them in batches of the plan's size, or, for the same
+        run, those of all examples.
         """
         study = self.study
         wanted = [pair for pair in zip(retrainings, self.paths(retrainings), strict=True) if force or _read(pair[1]) is None]
@@ -86,9 +96,18 @@ class RetrainingStore:
 
     def _run(self, retraining: Retraining) -> Run:
         counted = retraining.counted
+        if retraining.same_run:
+            weights = torch.zeros(len(self.study.train), device=self.study.device)
+            weights[counted] = 1
+            return seed_run(self.study, retraining.seed, weights, epochs=[self.study.plan.epochs])
         batches = [counted[batch] for batch in self.study.plan.batches(retraining.seed, len(counted))]
         start = read_state(self.study.new_model(retraining.seed))
         return Run(start, batches, [len(batches)], seed=retraining.seed)
+
+
+def _told_apart_by(retraining: Retraining) -> list[bytes]:
+    parts = [retraining.counted.numpy().tobytes(), str(retraining.seed).encode()]
+    return [*parts, b"same run"] if retraining.same_run else parts
 
 
 def without(num_train: int, removed: Iterable[int]) -> Tensor:

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 from conftest import Ensemble
+from scipy import stats
 
-from tda.debiasing.removal import outputs_without, random_ranking, removal_effect
+from tda.debiasing.removal import Outputs, outputs_without, random_ranking, removal_effect, seeds_of_retrainings
 from tda.system.random_streams import stream_seed
-from tda.training.retrainings import Retraining, RetrainingStore
+from tda.training.retrainings import Retraining, RetrainingStore, without
 
 
 def test_a_random_ranking_orders_all_examples_anew_for_each_test_example():
@@ -17,38 +18,57 @@ def test_a_random_ranking_orders_all_examples_anew_for_each_test_example():
 
 
 def test_outputs_are_in_the_order_of_removals_and_seeds(ensemble: Ensemble):
-    margins, predictions = outputs_without(ensemble.study, [[], [4, 1]], 2, force=False)
-    assert margins.shape == predictions.shape == (2, 2, 150)
+    seeds = seeds_of_retrainings(2)
+    assert seeds == [stream_seed(number, "removal retraining") for number in range(2)]
+    found = outputs_without(ensemble.study, [[[], [4, 1]]], seeds, same_run=False, force=False)
+    assert found.margins.shape == found.losses.shape == found.predictions.shape == (2, 2, 150)
     store = RetrainingStore(ensemble.study)
     for removal, counted in enumerate(([0, 1, 2, 3, 4, 5], [0, 2, 3, 5])):
         for number in range(2):
-            seed = stream_seed(number, "removal retraining")
-            alone = store.load([Retraining(torch.tensor(counted), seed)], "")
-            np.testing.assert_array_equal(margins[removal, number], alone.margins[0].double())
-            np.testing.assert_array_equal(predictions[removal, number], alone.predictions[0])
+            alone = store.load([Retraining(torch.tensor(counted), seeds[number])], "")
+            np.testing.assert_array_equal(found.margins[removal, number], alone.margins[0].double())
+            np.testing.assert_array_equal(found.losses[removal, number], alone.losses[0].double())
+            np.testing.assert_array_equal(found.predictions[removal, number], alone.predictions[0])
+
+
+def test_each_member_s_run_is_repeated_without_its_own_removals(ensemble: Ensemble):
+    removals, seeds = [[[0], [4, 1]], [[2], [3]]], ensemble.study.seeds[1:]
+    found = outputs_without(ensemble.study, removals, seeds, same_run=True, force=False)
+    store = RetrainingStore(ensemble.study)
+    for number, seed in enumerate(seeds):
+        for removal, left_out in enumerate(removals[number]):
+            alone = store.load([Retraining(without(6, left_out), seed, same_run=True)], "")
+            np.testing.assert_array_equal(found.losses[removal, number], alone.losses[0].double())
 
 
 def test_the_effect_is_that_on_the_test_example_whose_helpers_are_gone():
     generator = np.random.default_rng(0)
-    base = generator.normal(size=(1, 3, 7)), generator.integers(0, 2, (1, 3, 7))
-    after = generator.normal(size=(4, 3, 7)), generator.integers(0, 2, (4, 3, 7))
-    falls = [[base[0][0, seed, test] - after[0][test, seed, test] for seed in range(3)] for test in range(4)]
-    flips = [base[1][0, seed, test] != after[1][test, seed, test] for seed in range(3) for test in range(4)]
+    base, after = (
+        Outputs(*(generator.normal(size=(removals, 3, 7)) for _ in range(2)), generator.integers(0, 2, (removals, 3, 7)))
+        for removals in (1, 4)
+    )
+    falls = [[base.margins[0, seed, test] - after.margins[test, seed, test] for seed in range(3)] for test in range(4)]
+    flips = [base.predictions[0, seed, test] != after.predictions[test, seed, test] for seed in range(3) for test in range(4)]
+    rises = np.array([[after.losses[test, seed, test] - base.losses[0, seed, test] for seed in range(3)] for test in range(4)])
     found = removal_effect(base, after)
     np.testing.assert_allclose(found["margin_fall"], np.mean(falls), rtol=1e-12)
     np.testing.assert_allclose(found["flips"], np.mean(flips), rtol=1e-12)
     assert found["low"] < found["margin_fall"] < found["high"]
+    np.testing.assert_allclose(found["loss_rise"], rises.mean(), rtol=1e-12)
+    without_one = [[np.delete(rises, out, axis=axis).mean() for out in range(rises.shape[axis])] for axis in (0, 1)]
+    half = stats.t.ppf(0.975, 2) * np.sqrt(sum((len(means) - 1) * np.var(means) for means in without_one))
+    np.testing.assert_allclose([found["loss_rise_low"], found["loss_rise_high"]], rises.mean() + np.array([-half, half]))
     # The interval is over test examples, whose values are means over the seeds.
     assert np.min(np.mean(falls, axis=1)) <= found["low"] and found["high"] <= np.max(np.mean(falls, axis=1))
 
 
 def test_removing_nothing_changes_nothing():
-    outputs = np.random.default_rng(0).normal(size=(1, 2, 5)), np.ones((1, 2, 5), dtype=int)
-    found = removal_effect(outputs, tuple(np.repeat(part, 5, axis=0) for part in outputs))
-    assert found == {"margin_fall": 0, "low": 0, "high": 0, "flips": 0}
+    outputs = (*np.random.default_rng(0).normal(size=(2, 1, 2, 5)), np.ones((1, 2, 5), dtype=int))
+    found = removal_effect(Outputs(*outputs), Outputs(*(np.repeat(part, 5, axis=0) for part in outputs)))
+    assert set(found.values()) == {0}
 
 
 def test_each_token_that_is_foretold_otherwise_counts_as_a_flip():
-    base = np.zeros((1, 1, 2)), np.array([[[[-1, 3, 4, 5], [-1, 1, 1, 1]]]])
-    after = np.zeros((2, 1, 2)), np.array([[[[-1, 3, 4, 6], [-1, 0, 0, 0]]], [[[-1, 0, 0, 0], [-1, 1, 2, 2]]]])
+    base = Outputs(*np.zeros((2, 1, 1, 2)), np.array([[[[-1, 3, 4, 5], [-1, 1, 1, 1]]]]))
+    after = Outputs(*np.zeros((2, 2, 1, 2)), np.array([[[[-1, 3, 4, 6], [-1, 0, 0, 0]]], [[[-1, 0, 0, 0], [-1, 1, 2, 2]]]]))
     assert removal_effect(base, after)["flips"] == 3 / 8

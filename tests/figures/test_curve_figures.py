@@ -5,6 +5,7 @@ import pandas as pd
 import torch
 
 from tda.features.truth_test import SHARES
+from tda.figures.left_out_lds import draw_left_out
 from tda.figures.linear_datamodeling_score import draw_lds
 from tda.figures.map_truth import draw_truth
 from tda.figures.metasmoothness import draw_metasmoothness
@@ -141,3 +142,28 @@ def test_merits_are_points_for_single_seeds_and_for_their_mean_map():
         (line,) = [line for line in panel.lines if line.get_label() == "chance"]
         np.testing.assert_allclose(line.get_xdata(), chance)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Grad-Cos, smoothed"]
+
+
+def test_left_out_subsets_have_a_row_of_panels_for_each_kind_of_retrainings():
+    rows = [
+        {"method": method, "estimand": estimand, "left_out": left_out, "checkpoints": checkpoints}
+        | {f"{measure}{end}": value + move for measure in ("lds_run", "lds_means") for end, move in ENDS.items()}
+        for estimand, value in (("same run", 0.6), ("other seeds", 0.4))
+        for method in ("trak", "random")
+        for left_out, checkpoints in ((2, 5), (2, 1), (75, 1))
+    ]
+    rows += [{"method": "retraining", "estimand": "other seeds", "left_out": 2, "lds_run": 0.9}]
+    figure = draw_left_out(pd.DataFrame(rows))
+    assert [panel.get_title() for panel in figure.axes[::2]] == [
+        "same run: scores of one run",
+        "other seeds: scores of one run",
+    ]
+    # The curves of three methods stand beside each other, the middle one at its place.
+    assert points_of(figure.axes[0])["TRAK"] == [[2 / 1.03, 0.6], [75 / 1.03, 0.6]]
+    assert points_of(figure.axes[2])["random scores"] == [[2.0, 0.4], [75.0, 0.4]]
+    assert points_of(figure.axes[2])["retrainings of other runs"] == [[2 * 1.03, 0.9]]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2", "75"]
+    np.testing.assert_allclose(interval_ends(figure.axes[0].containers[0]), [[0.5, 0.7], [0.5, 0.7]])
+
+
+ENDS = {"": 0.0, "_low": -0.1, "_high": 0.1}
