@@ -29,17 +29,19 @@ def block_conjugate_gradients(
     """Solve A x = b for every row b of (k, p), preconditioned by a positive diagonal (p,) that is close to A.
 
     Stops when every relative residual is below `tolerance`, or after `max_iterations` block products. Where the recursion's
-    residuals have drifted from the true ones, it starts again from what it has.
+    residuals have drifted from the true ones, it starts again from what it has, unless that gained little the last time: then
+    the operator's rounding errors are as large as the residuals.
     """
     norms = right_sides.norm(dim=1)
     scale = torch.where(norms > 0, norms, torch.ones_like(norms))[:, None]
     scaled, root = right_sides / scale, diagonal.rsqrt()
-    x, rest, iterations = torch.zeros_like(scaled), scaled, 0
+    x, rest, iterations, largest = torch.zeros_like(scaled), scaled, 0, 1.0
     while iterations < max_iterations:
         change, used = _search(operator, rest, root, tolerance, max_iterations - iterations)
-        x, iterations = x + change, iterations + used
+        x, iterations, before = x + change, iterations + used, largest
         rest = scaled - operator(x)
-        if not used or float(rest.norm(dim=1).max()) < tolerance:
+        largest = float(rest.norm(dim=1).max())
+        if largest < tolerance or largest > before / 2:
             break
     return BlockSolution(x * scale, rest.norm(dim=1), iterations)
 
