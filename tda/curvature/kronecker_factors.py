@@ -5,19 +5,33 @@ U is the Kronecker product of the eigenvectors of E[a a^T] and of E[d d^T], and 
 gradients along each of U's directions (George et al. 2018). Layers do not mix; a layer's groups are blocks of their own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from tda.data.splits import Split
 from tda.gradients.factored_rows import FactoredRows, formed_weight
+from tda.gradients.formed_rows import FormedRows, outputs_last
 from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan
-from tda.gradients.layer_rows import is_linear
+from tda.gradients.layer_rows import groups_of, is_linear
+from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
 from tda.system.errors import UserError
+
+
+@dataclass(frozen=True)
+class LayerScales:
+    """What a layer's gradients are multiplied by, entry by entry: the outer product of inputs (G, K) and outputs (G, O).
+
+    K counts a layer's inputs and, where the bias is selected, 1 more.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
 
 
 @dataclass(frozen=True)
@@ -26,17 +40,32 @@ class LayerFactors:
 
     inputs: (G, K, k), orthonormal columns; outputs: (G, O, O); eigenvalues: (G * k * O,), the mean squares of gradients;
     mean: the mean of all G * K * O eigenvalues. Directions that no training input reaches are left out (k < K): eigenvalues
-    and training gradients are 0 there, so that scores do not see them.
+    and training gradients are 0 there, so that scores do not see them. scales: gradients are multiplied by them first.
     """
 
     inputs: Tensor
     outputs: Tensor
     eigenvalues: Tensor
     mean: float
+    scales: LayerScales | None = None
 
     def rotated(self, rows: FactoredRows) -> Tensor:
         """The layer's gradients in the eigenbasis: (rows, G * k * O)."""
-        return formed_weight(_with_bias(rows) @ self.inputs, rows.deltas @ self.outputs)
+        return formed_weight(*self.rotated_sides(rows))
+
+    def rotated_sides(self, rows: FactoredRows) -> tuple[Tensor, Tensor]:
+        """The two sides of the layer's gradients in the eigenbasis: inputs (n, G, T, k) and output gradients (n, R, G, T, O)."""
+        inputs, deltas = _sides(rows, self.scales)
+        return inputs @ self.inputs, deltas @ self.outputs
+
+    def coordinates(self, matrices: Tensor) -> Tensor:
+        """What matrices (m, G, K, O) are in the eigenbasis: (m, G * k * O); the scales are the caller's."""
+        return (self.inputs.mT @ matrices @ self.outputs).flatten(1)
+
+    def matrices(self, coordinates: Tensor) -> Tensor:
+        """The transpose of `coordinates`: (m, G * k * O) -> (m, G, K, O)."""
+        groups, _, reached = self.inputs.shape
+        return self.inputs @ coordinates.unflatten(1, (groups, reached, -1)) @ self.outputs.mT
 
 
 def factored_plan(plan: GradientPlan) -> GradientPlan:
@@ -58,50 +87,82 @@ def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iter
         yield rows.layers
 
 
-def kronecker_factors(plan: GradientPlan, train: Split, quantity: Quantity) -> list[LayerFactors]:
-    """Fit the factors of every layer of a factored plan to the gradients of the quantity, in two passes over the examples.
+def kronecker_factors(
+    plans: Sequence[GradientPlan], train: Split, quantity: Quantity, scales: Sequence[LayerScales] | None = None
+) -> list[LayerFactors]:
+    """Fit the factors of every layer of factored plans to the gradients of the quantity, in two passes over the examples.
 
     With quantities.curvature_roots the curvature is the Fisher matrix with its expectation over labels taken exactly; with the
-    loss it is the empirical Fisher matrix. Both are means over examples.
+    loss it is the empirical Fisher matrix. Both are means over examples and over the plans, which are those of one model at
+    several checkpoints. scales: a layer's gradients are multiplied by its own first.
     """
-    bases = _bases(blocks_of_rows(plan, train, quantity), len(train))
+
+    def blocks() -> Iterator[list[FactoredRows]]:
+        return chain.from_iterable(blocks_of_rows(plan, train, quantity) for plan in plans)
+
+    count, scales = len(train) * len(plans), scales or [None] * len(plans[0].layers)
+    bases = _bases(blocks(), count, scales)
     squares = [0.0] * len(bases)
-    for block in blocks_of_rows(plan, train, quantity):
-        squares = [total + _sum_of_squares(rows, *basis) for total, rows, basis in zip(squares, block, bases, strict=True)]
+    for block in blocks():
+        layers = zip(squares, block, scales, bases, strict=True)
+        squares = [total + _sum_of_squares(*_sides(rows, scale), *basis) for total, rows, scale, basis in layers]
     found = []
-    for total, (inputs, outputs) in zip(squares, bases, strict=True):
+    for total, scale, (inputs, outputs) in zip(squares, scales, bases, strict=True):
         entries = inputs.shape[0] * inputs.shape[1] * outputs.shape[1]
-        found.append(LayerFactors(inputs, outputs, total / len(train), float(total.sum() / len(train) / entries)))
+        found.append(LayerFactors(inputs, outputs, total / count, float(total.sum() / count / entries), scale))
     return found
 
 
-def _bases(blocks: Iterator[list[FactoredRows]], num_examples: int) -> list[tuple[Tensor, Tensor]]:
+def layer_matrices(layer: Layer, vectors: dict[str, Tensor]) -> Tensor:
+    """A linear layer's part of parameter-space vectors (m, *shape) as matrices (m, G, K, O), the bias as the last input."""
+    weight = vectors[layer.parameters["weight"]]
+    matrices = outputs_last(weight, groups_of(layer)).flatten(2, -2)
+    if "bias" not in layer.parameters:
+        return matrices
+    bias = vectors[layer.parameters["bias"]].unflatten(1, (groups_of(layer), 1, -1))
+    return torch.cat([matrices, bias], dim=2)
+
+
+def layer_vectors(layer: Layer, matrices: Tensor) -> dict[str, Tensor]:
+    """The inverse of layer_matrices: parameter name -> (m, *shape)."""
+    names = layer.parameters
+    shapes = {name: layer.module.get_parameter(local).shape for local, name in names.items()}
+    inputs = shapes[names["weight"]][1:].numel()
+    parts = {names["weight"]: matrices[:, :, :inputs].flatten(1)}
+    if "bias" in names:
+        parts[names["bias"]] = matrices[:, :, inputs].flatten(1)
+    return FormedRows(parts, shapes, len(matrices), groups_of(layer)).gradients()
+
+
+def _bases(
+    blocks: Iterator[list[FactoredRows]], num_examples: int, scales: Sequence[LayerScales | None]
+) -> list[tuple[Tensor, Tensor]]:
     """Eigenvectors of the input and the output covariances of every layer."""
-    inputs, outputs = None, None
+    covariances, outputs = None, [0.0] * len(scales)
     for block in blocks:
-        inputs = inputs or [_InputCovariance(rows, num_examples) for rows in block]
-        outputs = outputs or [0.0] * len(block)
-        for covariance, rows in zip(inputs, block, strict=True):
-            covariance.add(rows)
-        outputs = [total + _output_covariance(rows) for total, rows in zip(outputs, block, strict=True)]
+        sides = [_sides(rows, scale) for rows, scale in zip(block, scales, strict=True)]
+        covariances = covariances or [_InputCovariance(inputs, num_examples) for inputs, _ in sides]
+        for covariance, (inputs, _) in zip(covariances, sides, strict=True):
+            covariance.add(inputs)
+        outputs = [total + _output_covariance(deltas) for total, (_, deltas) in zip(outputs, sides, strict=True)]
     return [
-        (covariance.eigenvectors(), torch.linalg.eigh(total)[1].to(rows.deltas.dtype))
-        for covariance, total, rows in zip(inputs, outputs, block, strict=True)
+        (covariance.eigenvectors(), torch.linalg.eigh(total)[1].to(covariance.dtype))
+        for covariance, total in zip(covariances, outputs, strict=True)
     ]
 
 
 class _InputCovariance:
     """Collects a layer's inputs: as they are while they are fewer than their width, else as a covariance matrix."""
 
-    def __init__(self, rows: FactoredRows, num_examples: int) -> None:
-        *_, positions, width = rows.inputs.shape
-        self.dtype = rows.inputs.dtype
-        self.keeps_inputs = num_examples * positions < width + (rows.bias is not None)
+    def __init__(self, inputs: Tensor, num_examples: int) -> None:
+        *_, positions, width = inputs.shape
+        self.dtype = inputs.dtype
+        self.keeps_inputs = num_examples * positions < width
         self.kept: list[Tensor] = []
         self.total: Tensor | float = 0.0
 
-    def add(self, rows: FactoredRows) -> None:
-        inputs = _with_bias(rows).transpose(0, 1).flatten(1, 2)
+    def add(self, inputs: Tensor) -> None:
+        inputs = inputs.transpose(0, 1).flatten(1, 2)
         if self.keeps_inputs:
             self.kept.append(inputs)
         else:
@@ -114,23 +175,26 @@ class _InputCovariance:
         return torch.linalg.eigh(self.total)[1].to(self.dtype)
 
 
-def _with_bias(rows: FactoredRows) -> Tensor:
-    """Inputs (n, G, T, K), with 1 appended where the layer's bias is selected."""
-    if rows.bias is None:
-        return rows.inputs
-    return torch.cat([rows.inputs, torch.ones_like(rows.inputs[..., :1])], dim=-1)
+def _sides(rows: FactoredRows, scales: LayerScales | None) -> tuple[Tensor, Tensor]:
+    """Inputs (n, G, T, K), with 1 appended where the layer's bias is selected, and output gradients, both scaled."""
+    inputs, deltas = rows.inputs, rows.deltas
+    if rows.bias is not None:
+        inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
+    if scales is None:
+        return inputs, deltas
+    return inputs * scales.inputs[:, None], deltas * scales.outputs[:, None]
 
 
-def _output_covariance(rows: FactoredRows) -> Tensor:
-    deltas = rows.deltas.permute(2, 0, 1, 3, 4).flatten(1, 3)
+def _output_covariance(deltas: Tensor) -> Tensor:
+    deltas = deltas.permute(2, 0, 1, 3, 4).flatten(1, 3)
     return (deltas.mT @ deltas).double()
 
 
-def _sum_of_squares(rows: FactoredRows, inputs: Tensor, outputs: Tensor) -> Tensor:
+def _sum_of_squares(inputs: Tensor, deltas: Tensor, input_vectors: Tensor, output_vectors: Tensor) -> Tensor:
     """Sum over rows of squared gradients in the eigenbasis: (G * k * O,)."""
-    rotated_inputs, deltas = _with_bias(rows) @ inputs, rows.deltas @ outputs
+    inputs, deltas = inputs @ input_vectors, deltas @ output_vectors
     if deltas.shape[3] == 1:
         # A gradient is then one outer product, and its square the product of squares.
         squares = deltas.square().sum(dim=1)
-        return torch.einsum("ngk,ngo->gko", rotated_inputs[:, :, 0].square(), squares[:, :, 0]).flatten()
-    return formed_weight(rotated_inputs, deltas).square().sum(dim=0)
+        return torch.einsum("ngk,ngo->gko", inputs[:, :, 0].square(), squares[:, :, 0]).flatten()
+    return formed_weight(inputs, deltas).square().sum(dim=0)

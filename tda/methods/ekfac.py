@@ -49,7 +49,7 @@ def ekfac(member: Member, train: Split, test: Split, matrix: str, damping: float
     quantities = {"fisher": member.objective.curvature_roots, "empirical_fisher": member.objective.loss}
     complete = plan_gradients(member.model, train.inputs)
     plan = factored_plan(complete)
-    factors = kronecker_factors(plan, train, quantities[matrix])
+    factors = kronecker_factors([plan], train, quantities[matrix])
     dampings = [RELATIVE_DAMPING * layer.mean if damping is None else damping for layer in factors]
     inverses = [1 / (layer.eigenvalues + added) for layer, added in zip(factors, dampings, strict=True)]
     size = sum(len(inverse) for inverse in inverses)

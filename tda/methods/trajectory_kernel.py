@@ -6,17 +6,15 @@ ridge (k^T (K + ridge)^-1) Q = k^T (I + K / ridge)^-1 Q: the gradient inner prod
 training would have made up for the example; 1 / ridge plays the part of the remaining training time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from tda.data.splits import Split
 from tda.methods.influence import influence
 from tda.methods.registry import Attribution, load_method, one_after_another, register
 from tda.methods.trak import SMALLEST_FACTOR, surprise_of, trak
 from tda.methods.trak_kernels import trak_kernels
-from tda.models.training_plan import parse_epochs
-from tda.system.errors import UserError
-from tda.training.members import Member, load_member
-from tda.training.study import Study
+from tda.training.earlier_checkpoints import check_early_checkpoints, checkpoint_of, epochs_before
+from tda.training.members import Member
 
 Term = Callable[[Member], Attribution]
 
@@ -24,28 +22,11 @@ Term = Callable[[Member], Attribution]
 _NEEDS = "checkpoints of early epochs (--early_epochs of the training script)"
 
 
-def _early_epochs(study: Study, named: str, before: int) -> list[int]:
-    """The named epochs before another, by default those that the training plan keeps; raises UserError if there are none."""
-    epochs = [epoch for epoch in parse_epochs(named) or study.plan.early_epochs if epoch < before]
-    if not epochs:
-        raise UserError(
-            f"no checkpoint of {study.experiment.name} before epoch {before} is named; train with --early_epochs, such as "
-            f"1,2,5, and give the same epochs to the scoring script"
-        )
-    return epochs
-
-
-def _check_checkpoints(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
-    for epoch in _early_epochs(study, settings["early_epochs"], study.plan.kept_epochs[0]):
-        for seed_id in seed_ids:
-            load_member(study, seed_id, epoch)
-
-
 @register(
     "trak_trajectory",
     "TRAK (trajectory)",
     "after Park et al. 2023 and Pruthi et al. 2020",
-    check=_check_checkpoints,
+    check=check_early_checkpoints,
     needs=_NEEDS,
     early_epochs="",
 )
@@ -68,7 +49,7 @@ def trak_trajectory(member: Member, train: Split, test: Split, early_epochs: str
     "kernel_trajectory",
     "Kernel trajectory",
     "after Park et al. 2023 and Pruthi et al. 2020",
-    check=_check_checkpoints,
+    check=check_early_checkpoints,
     needs=_NEEDS,
     early_epochs="",
     ridge_factor=1.0,
@@ -92,7 +73,7 @@ def kernel_trajectory(
     "if_trajectory",
     "IF (trajectory)",
     "after Koh and Liang 2017 and Pruthi et al. 2020",
-    check=_check_checkpoints,
+    check=check_early_checkpoints,
     needs=_NEEDS,
     early_epochs="",
     matrix="gauss_newton",
@@ -116,16 +97,10 @@ def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, 
 
 def _mean_over_epochs(member: Member, early_epochs: str, term: Term) -> Attribution:
     """Mean of the checkpoints' terms; the report holds their epochs and reports."""
-    epochs = _early_epochs(member.study, early_epochs, member.epoch)
+    epochs = epochs_before(member.study, early_epochs, member.epoch)
     total, reports = 0.0, []
     for epoch in [*epochs, member.epoch]:
-        found = term(_checkpoint(member, epoch))
+        found = term(checkpoint_of(member, epoch))
         total = total + found.scores.double().cpu()
         reports.append({key: value for key, value in found.report.items() if key != "train_factor"})
     return Attribution(total / len(reports), {"epochs": [*epochs, member.epoch], "terms": reports})
-
-
-def _checkpoint(member: Member, epoch: int) -> Member:
-    if epoch == member.epoch:
-        return member
-    return load_member(member.study, member.seed_id, epoch)

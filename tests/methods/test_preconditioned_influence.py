@@ -1,0 +1,108 @@
+"""Influence by preconditioned conjugate gradients against the closed form and against the exact solver of `if`."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import Ensemble
+from tiny_model import explicit_gauss_newton, naive_gradients, score
+from torch import nn
+from torch.nn import functional
+
+from tda.curvature import kronecker_coordinates
+from tda.data.splits import load_split
+from tda.methods import preconditioned_influence as module
+from tda.methods.registry import load_method
+from tda.system.errors import UserError
+
+EVERY_FAMILY = True
+
+
+def solved(members, train, test, **settings):
+    method = load_method("if_ekfac_cg")
+    return list(method.score(members, train, test, method.settings | settings))
+
+
+@pytest.mark.parametrize("damping", [5e-3, 0.1])
+@pytest.mark.parametrize("num_test", [4, 12], ids=["by test", "by train"])
+def test_matches_the_closed_form(tiny, damping: float, num_test: int):
+    train, test, members = tiny
+    test, model = test[:num_test], members[0].model
+    (found,) = solved(members[:1], train, test, damping=damping, tolerance=1e-10)
+    curvature = explicit_gauss_newton(model, train)
+    inverse = torch.linalg.inv(curvature + damping * torch.eye(len(curvature), dtype=curvature.dtype))
+    expected = naive_gradients(model, train) @ inverse @ naive_gradients(model, test).T
+    torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=1e-7 * float(expected.abs().max()))
+    assert found.report["largest_relative_residual"] < 1e-9
+
+
+def test_is_the_exact_solve_to_the_tolerance(tiny):
+    train, test, members = tiny
+    exact = score("if", members, train, test, damping=0.02)
+    for tolerance in (1e-2, 1e-6):
+        for found, expected in zip(solved(members, train, test, damping=0.02, tolerance=tolerance), exact, strict=True):
+            assert found.report["largest_relative_residual"] < tolerance
+            # |g_train| |x - x*| <= |g_train| |residual| / damping; in practice far below.
+            assert float((found.scores - expected).norm() / expected.norm()) < 10 * tolerance
+
+
+@pytest.mark.cnn_alone
+def test_preconditioner_needs_fewer_products(tiny):
+    """Where training gradients span the parameters: with fewer of them the curvature is 0 in most directions, where there is
+    nothing to precondition. One right-hand side at a time: a block as wide as the model is solved at once in any case.
+    """
+    _, test, members = tiny
+    study = members[0].study
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(49, 3)).double()
+    many = load_split(study.task, "test").cast(torch.float64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    for _ in range(40):
+        optimizer.zero_grad()
+        functional.cross_entropy(model(many.inputs), many.labels).backward()
+        optimizer.step()
+    member = replace(members[0], cache={})
+    member.__dict__["model"] = model
+    counts = {}
+    for name in ("ekfac", "none"):
+        settings = {"damping": 1e-4, "tolerance": 1e-8, "preconditioner": name}
+        counts[name] = [solved([member], many, test[i : i + 1], **settings)[0].report["iterations"] for i in range(4)]
+    assert 2 * sum(counts["ekfac"]) < sum(counts["none"])
+
+
+def test_lots_and_recomputed_rows_change_nothing(tiny, monkeypatch: pytest.MonkeyPatch):
+    train, test, members = tiny
+    (expected,) = solved(members[:1], train, test, tolerance=1e-9)
+    monkeypatch.setattr(module, "VECTOR_BYTES", 1)
+    monkeypatch.setattr(kronecker_coordinates, "HELD_BYTES", 1)
+    (found,) = solved(members[:1], train, test, tolerance=1e-9)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-7, atol=1e-9 * float(expected.scores.abs().max()))
+
+
+def test_float32_on_a_real_member_agrees_with_the_exact_solve(ensemble: Ensemble):
+    members = ensemble.members(15)
+    (expected,) = score("if", members, ensemble.train, ensemble.test)
+    (found,) = solved(members, ensemble.train, ensemble.test)
+    assert found.report["largest_relative_residual"] < 1e-4
+    torch.testing.assert_close(found.scores, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+
+
+def test_residual_tells_of_a_solver_that_was_stopped(tiny):
+    train, test, members = tiny
+    (found,) = solved(members[:1], train, test[:1], damping=1e-4, tolerance=1e-9, max_iterations=1, preconditioner="none")
+    assert found.report["iterations"] == 1 and found.report["largest_relative_residual"] > 1e-3
+
+
+@pytest.mark.cnn_alone
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"damping": 0.0}, "damping of the influence function must be positive, not 0.0"),
+        ({"tolerance": -1.0}, "tolerance of if_ekfac_cg must be positive, not -1.0"),
+        ({"preconditioner": "kfac"}, "unknown preconditioner kfac; known ones are ekfac, none"),
+    ],
+)
+def test_settings_are_checked(tiny, settings: dict, words: str):
+    train, test, members = tiny
+    with pytest.raises(UserError, match=words):
+        solved(members, train, test, **settings)
