@@ -5,8 +5,13 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from tda.models.adam_inside_root import AdamInsideRoot
+from tda.models.gradient_clipping import clip
 from tda.system.errors import UserError
 from tda.system.random_streams import stream
+
+# Choices that a plan names only where they are made.
+_OPTIONAL = ("adam_epsilon_inside", "gradient_clipping")
 
 
 @dataclass(frozen=True)
@@ -18,6 +23,10 @@ class TrainingPlan:
     linear_decay: the rate falls to 0 over the training, without warm-up; random_crop: a training step sees a random crop of
     each image, resized; mixed_precision: a training step computes in bfloat16 where that is safe. All three concern whole
     trainings only: a single step that a score takes is at the full rate, on whole images, in float32.
+    adam_epsilon_inside: Adam's update is m_hat / sqrt(v_hat + this) (Engstrom et al. 2025); None is torch's Adam, with 1e-8
+    outside the root. gradient_clipping: the whole gradient of a step, without weight decay's term, is scaled down to at most
+    this Euclidean norm before the optimizer sees it; None leaves it as it is.
+    Raises UserError if either is not positive, or if epsilon is to stand in the root of SGD.
     """
 
     epochs: int
@@ -30,6 +39,16 @@ class TrainingPlan:
     linear_decay: bool = False
     random_crop: bool = False
     mixed_precision: bool = False
+    adam_epsilon_inside: float | None = None
+    gradient_clipping: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in _OPTIONAL:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{name} of a training plan must be positive, not {value}")
+        if self.momentum is not None and self.adam_epsilon_inside is not None:
+            raise UserError("adam_epsilon_inside is for plans that train by Adam; this one trains by SGD with momentum")
 
     @property
     def same_step_throughout(self) -> bool:
@@ -40,16 +59,28 @@ class TrainingPlan:
         """Learning rate of a training's step, counted from 1."""
         return self.learning_rate * (1 - (step - 1) / num_steps) if self.linear_decay else self.learning_rate
 
-    def optimizer(self, parameters: Iterable[torch.Tensor], **options) -> torch.optim.Optimizer:
-        """The optimizer over the parameters; fused, since steps of small models are overhead.
+    def optimizer(
+        self, parameters: Iterable[torch.Tensor], capturable: bool = False, stacked: bool = False
+    ) -> torch.optim.Optimizer:
+        """The optimizer over the parameters, which clips gradients if the plan does.
 
-        capturable: for Adam in a captured graph; SGD always is.
+        capturable: it may be captured in a graph. stacked: the parameters are those of many models along a first axis.
         """
-        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay, "fused": True}
+        parameters = list(parameters)
+        optimizer = self._optimizer(parameters, capturable)
+        if self.gradient_clipping is not None:
+            limit = self.gradient_clipping
+            optimizer.register_step_pre_hook(lambda *_: clip(parameters, limit, stacked))
+        return optimizer
+
+    def _optimizer(self, parameters: list[torch.Tensor], capturable: bool) -> torch.optim.Optimizer:
+        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        if self.adam_epsilon_inside is not None:
+            return AdamInsideRoot(parameters, epsilon=self.adam_epsilon_inside, capturable=capturable, **shared)
+        # Fused, since steps of small models are overhead.
         if self.momentum is None:
-            return torch.optim.Adam(parameters, **shared, **options)
-        options.pop("capturable", None)
-        return torch.optim.SGD(parameters, momentum=self.momentum, **shared, **options)
+            return torch.optim.Adam(parameters, capturable=capturable, fused=True, **shared)
+        return torch.optim.SGD(parameters, momentum=self.momentum, fused=True, **shared)
 
     @property
     def kept_epochs(self) -> list[int]:
@@ -72,8 +103,9 @@ class TrainingPlan:
         return [batch for epoch in order for batch in epoch.split(self.batch_size)]
 
     def as_dict(self) -> dict:
-        """Plain values for metadata: all that numbers depend on, hence not the early epochs."""
-        return {name: value for name, value in asdict(self).items() if name != "early_epochs"}
+        """Plain values for metadata: all that numbers depend on, hence not the early epochs, nor choices that are not made."""
+        values = {name: value for name, value in asdict(self).items() if name != "early_epochs"}
+        return {name: value for name, value in values.items() if value is not None or name not in _OPTIONAL}
 
 
 def parse_epochs(text: str) -> tuple[int, ...]:

@@ -90,7 +90,7 @@ class _Stack:
             name: torch.stack([run.start.parameters[name] for run in runs]).to(device).requires_grad_() for name in self.names
         }
         on_gpu = device.type == "cuda"
-        self.optimizer = plan.optimizer(self.parameters.values(), capturable=on_gpu)
+        self.optimizer = plan.optimizer(self.parameters.values(), capturable=on_gpu, stacked=True)
         self.index, self.weight = _padded_batches(runs, device)
         self.taken = 0
         self.graph: torch.cuda.CUDAGraph | None = None

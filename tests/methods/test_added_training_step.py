@@ -1,6 +1,7 @@
 """The added training step against one step of torch's plain Adam."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,28 @@ def test_scores_are_those_of_one_plain_step(tiny, state: str):
         expected = plain_scores(member, train, test, state == "checkpoint")
         assert expected.abs().max() > 1e-3
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.cnn_alone
+def test_step_is_that_of_a_smooth_plan(tiny):
+    """From the checkpoint's moments, with epsilon inside the root and the gradient clipped, by hand."""
+    train, test, members = tiny
+    (member,) = members[:1]
+    plan = replace(member.plan, adam_epsilon_inside=1e-4, gradient_clipping=0.5)
+    study = replace(member.study, family=replace(member.study.family, plan=lambda task: plan))
+    (found,) = score("ats", [replace(member, study=study)], train, test)
+    inputs, label = examples_of(train)[0]
+    model, remembered = copy.deepcopy(member.model), member.state.optimizer
+    gradients = torch.autograd.grad(loss_of_one(call(model, inputs), label), list(trained_parameters(model).values()))
+    norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    assert norm > 0.5
+    for (name, parameter), gradient in zip(trained_parameters(model).items(), gradients, strict=True):
+        step = float(remembered["step"][name]) + 1
+        gradient = gradient * 0.5 / norm + plan.weight_decay * parameter.detach()
+        mean = (0.9 * remembered["exp_avg"][name] + 0.1 * gradient) / (1 - 0.9**step)
+        square = (0.999 * remembered["exp_avg_sq"][name] + 0.001 * gradient**2) / (1 - 0.999**step)
+        parameter.data -= plan.learning_rate * mean / (square + 1e-4).sqrt()
+    torch.testing.assert_close(found[0].double(), losses(member.model, test) - losses(model, test), rtol=1e-5, atol=1e-6)
 
 
 def test_state_of_the_optimizer_matters(tiny):

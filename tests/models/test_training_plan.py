@@ -69,3 +69,72 @@ def test_momentum_is_that_of_the_textbook(stacked: bool):
             parameter.sub_(0.1 * speed)
     torch.testing.assert_close(snapshot.state.parameters["weight"], weight, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(snapshot.state.parameters["bias"], bias, rtol=1e-10, atol=1e-12)
+
+
+def test_smooth_choices_are_part_of_what_a_plan_is_only_where_they_are_made():
+    plain = TrainingPlan(3).as_dict()
+    assert TrainingPlan(3, adam_epsilon_inside=1e-8).as_dict() == plain | {"adam_epsilon_inside": 1e-8}
+    assert TrainingPlan(3, gradient_clipping=2.0).as_dict() == plain | {"gradient_clipping": 2.0}
+
+
+def test_smooth_choices_that_make_no_sense_are_refused():
+    with pytest.raises(UserError, match="adam_epsilon_inside of a training plan must be positive, not 0.0"):
+        TrainingPlan(3, adam_epsilon_inside=0.0)
+    with pytest.raises(UserError, match="gradient_clipping of a training plan must be positive, not nan"):
+        TrainingPlan(3, gradient_clipping=float("nan"))
+    with pytest.raises(UserError, match="this one trains by SGD with momentum"):
+        TrainingPlan(3, adam_epsilon_inside=1e-8, momentum=0.0)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize(("epsilon", "clipping"), [(1e-6, None), (None, 0.6), (1e-6, 0.6)])
+def test_smooth_choices_are_those_of_a_naive_loop(stacked: bool, epsilon: float | None, clipping: float | None):
+    """On a linear model in float64: gradient, its norm cut, weight decay, Adam; trained alone and in a stack."""
+    options = {"adam_epsilon_inside": epsilon, "gradient_clipping": clipping}
+    plan = TrainingPlan(epochs=4, learning_rate=0.05, weight_decay=0.01, batch_size=4, **options)
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(10, 5, generator=generator, dtype=torch.float64), torch.arange(10) % 3
+    model = torch.nn.Linear(5, 3).double()
+    split, batches = Split(images, labels, torch.arange(10)), plan.batches(1, 10)
+    weights = torch.ones(10)
+    weights[3] = 0
+    # Two models that differ, so that a stack has norms of its own to tell apart.
+    runs = [Run(read_state(model), batches, [len(batches)], each) for each in (None, weights)]
+    train = train_stacked if stacked else train_many
+    trained = dict(train(model, plan, Classification(), runs, split, None, True))
+    for number, run in enumerate(runs):
+        expected, cut = _naive(model, batches, images, labels, plan, run.weights)
+        assert (cut > 0) == (clipping is not None) and cut < len(batches)
+        state = trained[number][0].state.parameters
+        torch.testing.assert_close(state["weight"], expected[0], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(state["bias"], expected[1], rtol=1e-9, atol=1e-11)
+
+
+def _naive(
+    model: torch.nn.Linear,
+    batches: list[torch.Tensor],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    plan: TrainingPlan,
+    weights: torch.Tensor | None,
+) -> tuple[list[torch.Tensor], int]:
+    """Weight and bias after the training, and how many steps were clipped."""
+    values = [model.weight.detach().clone(), model.bias.detach().clone()]
+    means, squares = ([torch.zeros_like(value) for value in values] for _ in range(2))
+    weights, cut = torch.ones(10) if weights is None else weights, 0
+    for step, batch in enumerate(batches, start=1):
+        slopes = (images[batch] @ values[0].T + values[1]).softmax(1) - torch.eye(3, dtype=torch.float64)[labels[batch]]
+        slopes = slopes * weights[batch].double()[:, None] / len(batch)
+        gradients = [slopes.T @ images[batch], slopes.sum(dim=0)]
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+        if plan.gradient_clipping is not None and norm > plan.gradient_clipping:
+            gradients, cut = [gradient * plan.gradient_clipping / norm for gradient in gradients], cut + 1
+        for place, gradient in enumerate(gradients):
+            gradient = gradient + plan.weight_decay * values[place]
+            means[place] = 0.9 * means[place] + 0.1 * gradient
+            squares[place] = 0.999 * squares[place] + 0.001 * gradient**2
+            mean, square = means[place] / (1 - 0.9**step), squares[place] / (1 - 0.999**step)
+            inside = plan.adam_epsilon_inside
+            divisor = square.sqrt() + 1e-8 if inside is None else (square + inside).sqrt()
+            values[place] = values[place] - plan.learning_rate * mean / divisor
+    return values, cut

@@ -88,6 +88,29 @@ def test_continues_with_the_optimizer_of_the_start() -> None:
         )
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("options", [{"adam_epsilon_inside": 1e-4}, {"gradient_clipping": 0.2}])
+def test_smooth_choices_train_and_continue_as_one_by_one(device: str, options: dict) -> None:
+    """Trained in a stack, then one more step from the state that was read; on a GPU both within a captured graph."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    plan, place = replace(PLAN, **options), torch.device(device)
+    train, test = examples(10, 0), examples(7, 1)
+    runs, found = runs_without([None, 0, 3], train), {}
+    for name, trainer, where in (("stacked", train_stacked, place), ("alone", train_many, torch.device("cpu"))):
+        data, judged, model = train.to(where), test.to(where), small_network(2).to(where)
+        trained = dict(trainer(model, plan, OBJECTIVE, runs, data, judged, True))
+        added = [Run(trained[number][-1].state, [torch.tensor([number])], [1]) for number in range(3)]
+        after = dict(trainer(model, plan, OBJECTIVE, added, data, judged, True))
+        found[name] = [snapshot for number in range(3) for snapshot in (trained[number][-1], after[number][0])]
+    for ours, reference in zip(found["stacked"], found["alone"], strict=True):
+        torch.testing.assert_close(ours.evaluation.losses, reference.evaluation.losses, rtol=1e-4, atol=1e-5)
+        assert ours.state.optimizer.keys() == reference.state.optimizer.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert ours.state.optimizer["step"] == reference.state.optimizer["step"]
+    plain = dict(train_many(small_network(2), PLAN, OBJECTIVE, runs, train, test))
+    assert not torch.allclose(plain[0][-1].evaluation.losses, found["alone"][0].evaluation.losses, rtol=1e-3)
+
+
 def test_runs_of_different_length_and_seed_are_grouped() -> None:
     train, test = examples(10, 0), examples(7, 1)
     short = [Run(read_state(small_network(seed)), PLAN.batches(seed, 10)[:2], [2]) for seed in (1, 2)]
