@@ -37,7 +37,7 @@ def write_s_test(path: Path, model: nn.Module, objective: Objective, test: Split
     def blocks() -> Iterator[Tensor]:
         nonlocal largest
         done = 0
-        for rows in blocks_of_gradients(model, objective, test):
+        for rows in blocks_of_gradients(model, objective.loss, test):
             solved, residual = inverse(rows.dense())
             if not torch.isfinite(solved).all():
                 raise UserError(

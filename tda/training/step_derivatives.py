@@ -11,12 +11,14 @@ m^ and v^ corrected for the start (Kingma and Ba 2015). Tangents (k, *shape) fol
 the two maps below are each other's transposes. Everything is named as the trained parameters are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from tda.models.gradient_clipping import clipping_factors
 from tda.models.training_plan import TrainingPlan
 
 Values = dict[str, Tensor]
@@ -68,7 +70,7 @@ class StepDerivative:
         slopes = {}
         for name, parameter in moved.parameters.items():
             after = self._of(name)
-            slopes[name] = torch.empty_like(parameter)
+            slopes[name] = torch.empty_like(parameter, memory_format=torch.contiguous_format)
             arrays = [parameter, slopes[name], *(each[name] for each in moved.remembered.values())]
             for columns, (adjoint, slope, *remembered) in _blocks(arrays):
                 after.backward(adjoint, slope, remembered, columns)
@@ -78,30 +80,26 @@ class StepDerivative:
 
     def _clip(self, slopes: Values) -> None:
         """Apply the derivative of scaling the gradient down to the plan's norm, which is its own transpose, in place."""
-        if self.plan.gradient_clipping is None:
+        if self._factor == 1:
             return
-        norm = torch.stack([gradient.norm() for gradient in self.gradient.values()]).norm()
-        factor = self.plan.gradient_clipping / norm
-        if factor >= 1:
-            return
-        along = sum(slope.flatten(1) @ self.gradient[name].flatten() for name, slope in slopes.items()) / norm.square()
+        norm = self.plan.gradient_clipping / self._factor
+        along = sum(slope.flatten(1) @ self.gradient[name].flatten() for name, slope in slopes.items()) / norm**2
         for name, slope in slopes.items():
             gradient = self.gradient[name]
-            slope.sub_(along.view(-1, *(1,) * gradient.dim()) * gradient).mul_(factor)
+            slope.sub_(along.view(-1, *(1,) * gradient.dim()) * gradient).mul_(self._factor)
 
     def _of(self, name: str) -> "_Momentum | _Adam":
         if self.plan.momentum is not None:
             return _Momentum(self.plan.momentum, self.rate)
-        total = self._total(name).flatten()
+        total = (self._factor * self.gradient[name] + self.plan.weight_decay * self.before[name]).flatten()
         mean, square = (self.after[quantity][name].flatten() for quantity in ("exp_avg", "exp_avg_sq"))
         return _Adam.of(mean, square, total, self.number, self.rate, self.plan.adam_epsilon_inside)
 
-    def _total(self, name: str) -> Tensor:
-        gradient = self.gradient[name]
-        if self.plan.gradient_clipping is not None:
-            norm = torch.stack([each.norm() for each in self.gradient.values()]).norm()
-            gradient = gradient * (self.plan.gradient_clipping / norm).clamp(max=1)
-        return gradient + self.plan.weight_decay * self.before[name]
+    @cached_property
+    def _factor(self) -> float:
+        """What clipping scaled the gradient by."""
+        limit = self.plan.gradient_clipping
+        return 1.0 if limit is None else float(clipping_factors(list(self.gradient.values()), limit))
 
 
 def still(values: Values, plan: TrainingPlan, count: int) -> Movement:
@@ -162,15 +160,14 @@ class _Adam:
         mean, square = remembered
         mean.addcmul_(adjoint, self.by_mean[columns], value=-1)
         square.addcmul_(adjoint, self.by_square[columns])
-        torch.mul(mean, 1 - _BETA1, out=slope) if slope.is_contiguous() else slope.copy_(mean * (1 - _BETA1))
-        slope.addcmul_(square, self.by_slope[columns])
+        slope.copy_(mean).mul_(1 - _BETA1).addcmul_(square, self.by_slope[columns])
         mean.mul_(_BETA1)
         square.mul_(_BETA2)
 
 
 def _blocks(arrays: list[Tensor]) -> Iterator[tuple[slice, list[Tensor]]]:
-    """Views of arrays (k, *shape) as matrices, cut into blocks of columns."""
-    matrices = [array.view(len(array), -1) for array in arrays]
+    """Views of arrays (k, *shape) as matrices, cut into blocks of columns; a copy of one that is not laid out in order."""
+    matrices = [array.reshape(len(array), -1) for array in arrays]
     count, width = matrices[0].shape
     step = max(1, _AT_ONCE // count)
     for start in range(0, width, step):
