@@ -1,4 +1,4 @@
-"""A batch's loss differentiated along many directions of parameter space at once, for networks that are a row of known layers."""
+"""A batch's loss differentiated along many directions at once, for networks that are a row of known layers."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -41,7 +41,13 @@ class LayeredBatch:
     """
 
     def __init__(
-        self, makers: list[Callable[[], Layer]], objective: Objective, inputs: Tensor, labels: Tensor, factors: Tensor, values: Values
+        self,
+        makers: list[Callable[[], Layer]],
+        objective: Objective,
+        inputs: Tensor,
+        labels: Tensor,
+        factors: Tensor,
+        values: Values,
     ) -> None:
         self.layers, self.values = [make() for make in makers], values
         self.objective, self.labels, self.factors = objective, labels, factors
@@ -61,7 +67,7 @@ class LayeredBatch:
                 downwards = layer.backward(downwards, values, self.gradient)
 
     def products(self, tangents: Values) -> tuple[Values, Tensor]:
-        """Along tangents (k, *shape) by parameter: the gradient's derivatives, alike, and those of the examples' losses (k, b)."""
+        """Along tangents (k, *shape): the gradient's derivatives (k, *shape), and those of the examples' losses (k, b)."""
         change: Tensor | None = None
         for layer in self.layers:
             change = layer.tangent_forward(change, self.values, tangents)
@@ -98,7 +104,12 @@ def _maker(modules: list[tuple[str, nn.Module]]) -> tuple[Callable[[], Layer] | 
     (name, module), *following = modules
     if len(following) == 2 and _is_plain_convolution(module):
         (_, second), (_, third) = following
-        if type(second) in _SLOPES and _is_known_activation(second) and type(third) is nn.MaxPool2d and not third.return_indices:
+        if (
+            type(second) in _SLOPES
+            and _is_known_activation(second)
+            and type(third) is nn.MaxPool2d
+            and not third.return_indices
+        ):
             return lambda: PooledConvolution(_convolution(name, module), _activation(second), _window(third)), 3
     if type(module) is nn.Linear:
         return lambda: Linear(f"{name}.weight", _bias_name(name, module)), 1
@@ -106,7 +117,7 @@ def _maker(modules: list[tuple[str, nn.Module]]) -> tuple[Callable[[], Layer] | 
         return lambda: _convolution(name, module), 1
     if _is_known_activation(module):
         return lambda: _activation(module), 1
-    if type(module) in (nn.AvgPool2d, nn.Identity) or (type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1):
+    if type(module) in (nn.AvgPool2d, nn.Identity) or _flattens(module):
         return lambda: Reshaping(module), 1
     return None, 1
 
@@ -118,6 +129,10 @@ def _is_plain_convolution(module: nn.Module) -> bool:
 
 def _is_known_activation(module: nn.Module) -> bool:
     return type(module) in _SLOPES and getattr(module, "approximate", "none") == "none"
+
+
+def _flattens(module: nn.Module) -> bool:
+    return type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
 
 
 def _bias_name(name: str, module: nn.Module) -> str | None:

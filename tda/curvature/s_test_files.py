@@ -59,7 +59,7 @@ def score_new_examples(path: Path, model: nn.Module, objective: Objective, new: 
     like = next(iter(trained_parameters(model).values()))
     try:
         scores = [
-            times_vectors(model, objective, new, unflatten(vectors.to(like), model)).T
+            times_vectors(model, objective.loss, new, unflatten(vectors.to(like), model)).T
             for vectors in read_stream(path, _NAME, _ROWS_AT_ONCE)
         ]
     except DamagedFileError as error:

@@ -18,11 +18,12 @@ Values = dict[str, Tensor]
 # Patches of a convolution at the places that a maximum chose are gathered while there are no more numbers than this.
 _SMALL_PATCHES = 2**22
 
+
 class Layer:
     """out = f(a, w) with the loss's derivative d by its output; bound to one batch, it keeps what later calls need.
 
-    Activations are (b, ...), tangents (k, b, ...), called in the order of the methods below. A tangent that is None is zero: that
-    of the network's inputs, which do not move. `moves`: whether a trained layer lies below, so that derivatives go on downwards.
+    Activations are (b, ...), tangents (k, b, ...); the methods are called in their order below. A tangent that is None is zero:
+    that of the network's inputs, which do not move. moves: whether a trained layer lies below, so that derivatives go on there.
     """
 
     moves = True

@@ -2,12 +2,12 @@
 
 A training leads from its start to its parameters by steps, and an example's weight enters those whose batch holds it. Forwards,
 tangents of the examples' weights follow the steps and serve every epoch that they pass (Hara, Nitanda and Maehara 2019, whose
-derivative is the same for SGD). Backwards, adjoints of the test examples' quantities go from an epoch to the start and meet every
-example on their way (Maclaurin, Duvenaud and Adams 2015; Engstrom et al. 2025; Ilyas and Engstrom 2025).
+derivative is the same for SGD). Backwards, adjoints of the test examples' quantities go from an epoch to the start and meet
+every example on their way (Maclaurin, Duvenaud and Adams 2015; Engstrom et al. 2025; Ilyas and Engstrom 2025).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,10 +66,14 @@ class Unrolling:
             if step.number in training.run.snapshots:
                 yield step.number, self._along(moved.parameters, statistics)
 
-    def backwards(self, snapshot: int, tests: Split) -> Tensor:
-        """d quantity / d weight (n_test, n_train) of test examples for the model after `snapshot` steps."""
+    def backwards(self, snapshot: int, tests: Split, arrived: Callable[[], None] = lambda: None) -> Tensor:
+        """d quantity / d weight (n_test, n_train) of test examples for the model after `snapshot` steps.
+
+        arrived: called once the model is that model. Raises UserError if the states of the training do not fit the memory.
+        """
         training = self.training
         taken = _Reversed(training, snapshot, self.memory)
+        arrived()
         moved, statistics = self._slopes(tests)
         derivatives = torch.zeros(len(tests), len(training.train)).to(next(iter(moved.parameters.values())))
         for step in taken.backwards():
@@ -221,7 +225,9 @@ def _still_statistics(model: nn.Module, count: int) -> Values:
 
 
 def _rows_of(moved: Movement, rows: slice) -> Movement:
-    remembered = {quantity: {name: each[rows] for name, each in values.items()} for quantity, values in moved.remembered.items()}
+    remembered = {
+        quantity: {name: each[rows] for name, each in values.items()} for quantity, values in moved.remembered.items()
+    }
     return Movement({name: each[rows] for name, each in moved.parameters.items()}, remembered)
 
 

@@ -7,8 +7,8 @@ A state is the trained parameters and what the optimizer remembers of them. A st
     Adam:  m' = beta1 m + (1 - beta1) total,  v' = beta2 v + (1 - beta2) total^2,
            w' = w - rate m^ / (sqrt(v^) + epsilon)   or, with epsilon inside the root,   w - rate m^ / sqrt(v^ + epsilon),
 
-m^ and v^ corrected for the start (Kingma and Ba 2015). Tangents (k, *shape) follow a step forwards, adjoints (k, *shape) backwards:
-the two maps below are each other's transposes. Everything is named as the trained parameters are.
+m^ and v^ corrected for the start (Kingma and Ba 2015). Tangents (k, *shape) follow a step forwards, adjoints (k, *shape)
+backwards: the two maps below are each other's transposes. Everything is named as the trained parameters are.
 """
 
 from collections.abc import Iterator
@@ -131,7 +131,7 @@ class _Momentum:
 
 @dataclass(frozen=True)
 class _Adam:
-    """by_mean, by_square: derivatives of the update by what Adam remembers, times the rate; by_slope: of the square's by the gradient."""
+    """by_mean, by_square: the update's derivatives by what Adam remembers; by_slope: the square's by the gradient."""
 
     by_mean: Tensor
     by_square: Tensor

@@ -70,8 +70,8 @@ class Training:
     def steps(self, start: ModelState | None = None, taken: int = 0, until: int | None = None) -> Iterator[TakenStep]:
         """Train on from the state after `taken` steps, by default from the start, and yield every step once it is taken.
 
-        They are the steps of many_models.train_many on one processor, to the bit. The tensors of `after` are the optimizer's own
-        and change with the next step.
+        They are the steps of many_models.train_many on one processor, to the bit. The tensors of `after` are the optimizer's
+        own and change with the next step.
         """
         optimizer, run, plan = self.optimizer, self.run, self.plan
         write_state(start or run.start, self.model, optimizer)
