@@ -23,8 +23,8 @@ from tda.system.inputs import Inputs, call, count_of, device_of
 
 Values = dict[str, Tensor]
 
-# Tangents of this many directions at a time: operators are then large, and their work still lies in the caches.
-_DIRECTIONS_AT_ONCE = 24
+# Tangents of this many directions at a time: operators are then large, and on a CPU what they work on lies in the caches.
+_DIRECTIONS_AT_ONCE = {"cpu": 24, "cuda": 128}
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,8 @@ class Differentiator:
 
 
 class _Layered:
-    at_once = _DIRECTIONS_AT_ONCE
-
     def __init__(self, makers: list, batch: WeightedBatch) -> None:
+        self.at_once = _DIRECTIONS_AT_ONCE.get(batch.labels.device.type, 24)
         with torch.no_grad():
             self._batch = LayeredBatch(makers, batch.objective, batch.inputs, batch.labels, batch.factors, batch.values)
         self.gradient = self._batch.gradient
@@ -105,7 +104,7 @@ class _Mapped:
         self._model, self._batch = model, batch
         memory = activation_bytes(model, batch.inputs) * count_of(batch.inputs)
         # A tangent's forward and backward pass keep several times what the pass itself does.
-        self.at_once = fitting(4 * memory, _DIRECTIONS_AT_ONCE)
+        self.at_once = fitting(4 * memory, _DIRECTIONS_AT_ONCE.get(batch.labels.device.type, 24))
         with self._open():
             self.gradient = grad(lambda values: self._losses(values)[0])(batch.values)
 

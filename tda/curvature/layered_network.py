@@ -19,10 +19,10 @@ def layers_of(model: nn.Module) -> list[Callable[[], Layer]] | None:
     run time: a layer has one only if it is of exactly the known class, without hooks.
     """
     trained = trained_parameters(model)
-    if type(model) is not nn.Sequential or len(trained) != len(list(model.parameters())):
+    if type(model) is not nn.Sequential or len(trained) != len(list(model.parameters())) or _has_hooks(model):
         return None
     modules = list(_leaves(model, ""))
-    if len({id(parameter) for parameter in model.parameters()}) < sum(1 for _, module in modules for _ in module.parameters()):
+    if len(trained) < sum(len(list(module.parameters())) for _, module in modules):
         return None
     makers, position = [], 0
     while position < len(modules):
@@ -91,8 +91,13 @@ class LayeredBatch:
         return gradients
 
 
+def _has_hooks(model: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
 def _leaves(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    for name, child in module.named_children():
+    # named_children() leaves a module out that comes again.
+    for name, child in module._modules.items():
         if type(child) is nn.Sequential:
             yield from _leaves(child, f"{prefix}{name}.")
         else:

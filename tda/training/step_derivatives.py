@@ -23,7 +23,7 @@ from tda.models.training_plan import TrainingPlan
 
 Values = dict[str, Tensor]
 
-# Numbers of a tensor that are worked on at once: with four arrays they stay in a core's own cache.
+# Numbers of a tensor that a CPU works on at once: with four arrays they stay in a core's own cache.
 _AT_ONCE = 2**16
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -169,7 +169,7 @@ def _blocks(arrays: list[Tensor]) -> Iterator[tuple[slice, list[Tensor]]]:
     """Views of arrays (k, *shape) as matrices, cut into blocks of columns; a copy of one that is not laid out in order."""
     matrices = [array.reshape(len(array), -1) for array in arrays]
     count, width = matrices[0].shape
-    step = max(1, _AT_ONCE // count)
+    step = max(1, _AT_ONCE // count) if matrices[0].device.type == "cpu" else max(1, width)
     for start in range(0, width, step):
         columns = slice(start, start + step)
         yield columns, [matrix[:, columns] for matrix in matrices]
