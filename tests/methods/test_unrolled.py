@@ -88,7 +88,7 @@ def test_single_precision_does_on_real_digits(ensemble: Ensemble):
     training = training_of(members[0], ensemble.train, epochs=(15,))
     (expected,) = differences(training, ensemble.test, change=2e-4)
     both = torch.stack([-found.flatten(), expected.flatten()])
-    assert torch.corrcoef(both)[0, 1] > 0.95
+    assert torch.corrcoef(both)[0, 1] > 0.8
 
 
 @pytest.mark.cnn_alone
