@@ -16,6 +16,7 @@ from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.gradient_plan import plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.objectives import Objective
+from tda.gradients.quantities import Quantity
 from tda.gradients.second_moment import second_moment
 from tda.system.errors import UserError
 
@@ -67,11 +68,11 @@ def primal_inverse(model: nn.Module, objective: Objective, train: Split, damping
     return apply
 
 
-def blocks_of_gradients(model: nn.Module, objective: Objective, split: Split) -> Iterator[GradientRows]:
-    """The losses' gradients of a split, block after block."""
+def blocks_of_gradients(model: nn.Module, quantity: Quantity, split: Split) -> Iterator[GradientRows]:
+    """The gradients of a quantity of a split's examples, such as their losses, block after block."""
     plan = plan_gradients(model, split.inputs, None, len(split), len(split))
     block = fitting(activation_bytes(model, split.inputs), _BLOCK)
-    return plan.streamed(split.inputs, split.labels, objective.loss, block)
+    return plan.streamed(split.inputs, split.labels, quantity, block)
 
 
 def bilinear_scores(
@@ -84,14 +85,14 @@ def bilinear_scores(
     by_train = len(train) <= len(test)
     few, many, apply = (train, test, transposed) if by_train else (test, train, inverse)
     products, largest = [], 0.0
-    for rows in blocks_of_gradients(model, objective, few):
+    for rows in blocks_of_gradients(model, objective.loss, few):
         solved, residual = apply(rows.dense())
         largest = max(largest, residual)
-        products.append(times_vectors(model, objective, many, unflatten(solved, model)))
+        products.append(times_vectors(model, objective.loss, many, unflatten(solved, model)))
     scores = torch.cat(products)
     return (scores if by_train else scores.T), largest
 
 
-def times_vectors(model: nn.Module, objective: Objective, split: Split, vectors: dict[str, Tensor]) -> Tensor:
-    """Inner products (k, n) of parameter-space vectors (k, *shape) with the loss gradients of a split."""
-    return torch.cat([rows.times(vectors) for rows in blocks_of_gradients(model, objective, split)], dim=1)
+def times_vectors(model: nn.Module, quantity: Quantity, split: Split, vectors: dict[str, Tensor]) -> Tensor:
+    """Inner products (k, n) of parameter-space vectors (k, *shape) with the gradients of a quantity of a split's examples."""
+    return torch.cat([rows.times(vectors) for rows in blocks_of_gradients(model, quantity, split)], dim=1)

@@ -37,7 +37,7 @@ def write_s_test(path: Path, model: nn.Module, objective: Objective, test: Split
     def blocks() -> Iterator[Tensor]:
         nonlocal largest
         done = 0
-        for rows in blocks_of_gradients(model, objective, test):
+        for rows in blocks_of_gradients(model, objective.loss, test):
             solved, residual = inverse(rows.dense())
             if not torch.isfinite(solved).all():
                 raise UserError(
@@ -59,7 +59,7 @@ def score_new_examples(path: Path, model: nn.Module, objective: Objective, new: 
     like = next(iter(trained_parameters(model).values()))
     try:
         scores = [
-            times_vectors(model, objective, new, unflatten(vectors.to(like), model)).T
+            times_vectors(model, objective.loss, new, unflatten(vectors.to(like), model)).T
             for vectors in read_stream(path, _NAME, _ROWS_AT_ONCE)
         ]
     except DamagedFileError as error:

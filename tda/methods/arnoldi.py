@@ -46,7 +46,7 @@ def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int
     start = torch.randn(1, size, generator=stream(member.seed, "arnoldi start")).to(first)
     values, vectors, residuals = dominant_eigenpairs(product, start, iterations, num_eigenvalues)
     directions = unflatten(vectors, member.model)
-    left, right = (times_vectors(member.model, member.objective, split, directions).double() for split in (train, test))
+    left, right = (times_vectors(member.model, member.objective.loss, split, directions).double() for split in (train, test))
     report = {"eigenvalues": values.tolist(), "relative_residuals": residuals.tolist()}
     return Attribution(((left / values[:, None]).T @ right).float(), report)
 

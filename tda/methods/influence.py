@@ -97,7 +97,7 @@ def dual_influence(model: nn.Module, objective: Objective, train: Split, test: S
     scores = []
     for columns in solved.split(at_once, dim=1):
         vectors = {name: vector.to(dtype) for name, vector in curvature.rows.combined(columns.T).items()}
-        scores.append(times_vectors(model, objective, test, vectors))
+        scores.append(times_vectors(model, objective.loss, test, vectors))
     return torch.cat(scores).float(), residual
 
 

@@ -5,9 +5,8 @@ the others through the same code and gives the baseline, so that removing nothin
 gives the scores of all kept checkpoints.
 """
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,10 +14,8 @@ from tqdm import tqdm
 
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, register
+from tda.methods.resumable_parts import ResumableParts
 from tda.system.devices import on_device
-from tda.system.errors import UserError
-from tda.system.files import sha256
-from tda.system.tensor_files import read_tensors, write_tensors
 from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
 from tda.training.members import Member
@@ -31,20 +28,22 @@ PART_SIZE = 100
 def leave_one_out(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
     """L(test, trained without the example) - L(test, trained with it), at each member's epoch."""
     member = members[0]
-    folder = member.study.experiment.seed_folder(member.seed_id) / "loo_parts"
+    made_of = (train.fingerprint, test.fingerprint, member.plan, member.seed, member.info.get("origin"))
+    files = ResumableParts(member.study.experiment.seed_folder(member.seed_id) / "loo_parts", repr(made_of))
     parts = torch.arange(len(train)).split(PART_SIZE)
-    if len(parts) == 1:
-        changes = loss_changes(member, train, test, parts[0])
-    else:
-        changes = torch.cat([_resumable_part(folder, member, train, test, part) for part in parts], dim=1)
-    epochs = member.plan.kept_epochs
+
+    def change(part: Tensor) -> dict[str, Tensor]:
+        return {"changes": loss_changes(member, train, test, part)}
+
+    found = (
+        [files.result(part, partial(change, part))["changes"] for part in parts]
+        if len(parts) > 1
+        else [change(parts[0])["changes"]]
+    )
+    changes, epochs = torch.cat(found, dim=1), member.plan.kept_epochs
     for chosen in members:
         yield Attribution(changes[epochs.index(chosen.epoch)])
-    # Another process may be at the same work: its unfinished files, and hence the folder, are left to it.
-    for part in parts:
-        _part_file(folder, part).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    files.remove(parts)
 
 
 def loss_changes(member: Member, train: Split, test: Split, removed: Sequence[int]) -> Tensor:
@@ -64,20 +63,3 @@ def _without(example: int, num_train: int, device: torch.device) -> Tensor:
     weights = torch.ones(num_train, device=device)
     weights[example] = 0
     return weights
-
-
-def _part_file(folder: Path, part: Tensor) -> Path:
-    return folder / f"removed_{int(part[0])}_to_{int(part[-1])}.safetensors"
-
-
-def _resumable_part(folder: Path, member: Member, train: Split, test: Split, part: Tensor) -> Tensor:
-    """The part's loss changes, from its intermediate file if an earlier run of the same work left one."""
-    path = _part_file(folder, part)
-    work = sha256(train.fingerprint.encode(), test.fingerprint.encode(), repr((member.plan, member.seed)).encode())
-    with contextlib.suppress(UserError):  # no such file, or one of no use: it is computed anew and replaced
-        tensors, info = read_tensors(path)
-        if info["work"] == work:
-            return tensors["changes"]
-    changes = loss_changes(member, train, test, part).contiguous()
-    write_tensors(path, {"changes": changes}, {"work": work})
-    return changes

@@ -79,12 +79,12 @@ def test_blocks_cover_every_example_in_order(tiny, monkeypatch: pytest.MonkeyPat
     train, _, members = tiny
     monkeypatch.setattr("tda.curvature.inverses._BLOCK", 4)
     model, objective = members[0].model, members[0].objective
-    found = [rows.dense() for rows in blocks_of_gradients(model, objective, train)]
+    found = [rows.dense() for rows in blocks_of_gradients(model, objective.loss, train)]
     assert [len(rows) for rows in found] == [4, 4, 1]
     expected = naive_gradients(model, train)
     torch.testing.assert_close(torch.cat(found), expected, rtol=1e-9, atol=1e-12)
     vectors = torch.randn(3, expected.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    products = times_vectors(model, objective, train, unflatten(vectors, model))
+    products = times_vectors(model, objective.loss, train, unflatten(vectors, model))
     torch.testing.assert_close(products, vectors @ expected.T, rtol=1e-9, atol=1e-11)
 
 

@@ -93,7 +93,7 @@ def test_interrupted_run_continues_with_its_parts(ensemble: Ensemble, monkeypatc
     monkeypatch.setattr(module, "loss_changes", counting)
     with pytest.raises(KeyboardInterrupt):
         score("loo", members, ensemble.train, ensemble.test)
-    damaged = part_folder(ensemble) / "removed_2_to_3.safetensors"
+    damaged = part_folder(ensemble) / "2_to_3.safetensors"
     os.truncate(damaged, damaged.stat().st_size - 10)
     (resumed,) = score("loo", members, ensemble.train, ensemble.test)
     assert computed == [[0, 1], [2, 3], [4, 5], [2, 3], [4, 5]]
@@ -128,7 +128,7 @@ def test_two_runs_with_parts_at_once_do_not_disturb_each_other(ensemble: Ensembl
     monkeypatch.setattr(module, "loss_changes", halting)
     slow.start()
     assert last_part.wait(30)
-    unfinished = part_folder(ensemble) / ".removed_4_to_5.safetensors.abc.tmp"
+    unfinished = part_folder(ensemble) / ".4_to_5.safetensors.abc.tmp"
     with open(unfinished, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         (fast,) = score("loo", members, ensemble.train, ensemble.test)

@@ -1,0 +1,141 @@
+"""The exact derivative through the training: what an example's weight did to every test example, by every step that was taken.
+
+The score is minus the derivative of the test loss by the example's weight in the training loss: the first-order prediction of
+L(without) - L(with) for the same start and batches, which is what leave-one-out measures. It follows Adam's or SGD's steps and
+their moments, decaying rates, clipping, dropout and batch normalisation exactly; see unrolled_modes.py for the two ways.
+"""
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from tda.data.splits import Split
+from tda.methods.registry import Attribution, register
+from tda.methods.resumable_parts import ResumableParts
+from tda.methods.unrolled_modes import Unrolling
+from tda.models.model_state import trained_parameters
+from tda.system.devices import on_device
+from tda.system.errors import UserError
+from tda.system.workers import in_order
+from tda.training.ensembles import seed_run
+from tda.training.members import Member
+from tda.training.study import Study
+from tda.training.taken_steps import Training
+
+_MODES, _QUANTITIES = ("auto", "forward", "backward"), {"loss": -1, "margin": 1}
+
+# Examples that share a pass, at most: more hardly save anything, and a killed run loses what it has of them.
+_LARGEST_PART = 100
+
+
+def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    if settings["mode"] not in _MODES:
+        raise UserError(f"--unrolled.mode is {', '.join(_MODES[:-1])} or {_MODES[-1]}, not {settings['mode']}")
+    if settings["quantity"] not in _QUANTITIES:
+        raise UserError(f"--unrolled.quantity is {' or '.join(_QUANTITIES)}, not {settings['quantity']}")
+    for name in ("at_weight", "memory_gib"):
+        if not settings[name] > 0 or math.isinf(settings[name]):
+            raise UserError(f"--unrolled.{name} must be positive, not {settings[name]}")
+
+
+@register(
+    "unrolled",
+    "Unrolled training",
+    "Hara, Nitanda and Maehara 2019; Ilyas and Engstrom 2025",
+    check=_check,
+    mode="auto",
+    quantity="loss",
+    at_weight=1.0,
+    memory_gib=4.0,
+)
+def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
+    """Minus d L(test) / d weight of the training example, or d margin / d weight, through the whole training, at each epoch.
+
+    mode: forward follows the training examples and serves all epochs at once, backward follows the test examples of each epoch;
+    auto takes the one with fewer products. quantity: loss in nats, or margin. at_weight: every example's weight in the training
+    that is differentiated, 1 or the share that subsets keep. memory_gib: bytes of tangents, or of states, in GiB. The report
+    says the mode, and how far the training's parameters are from the checkpoint's (largest difference; 0 is bit for bit).
+    """
+    member, weight = members[0], settings["at_weight"]
+    epochs = [each.epoch for each in members]
+    weights = None if weight == 1 else torch.full((len(train),), weight, device=train.device)
+    run = seed_run(member.study, member.seed, weights, epochs)
+    model = on_device(member.study.new_model(member.seed), train.device)
+    training = Training(model, member.plan, member.objective, run, train)
+    mode = _mode(settings["mode"], len(train), len(test), run.snapshots)
+    made_of = (train.fingerprint, test.fingerprint, member.plan, member.seed, member.info.get("origin"), epochs, mode, settings)
+    parts = ResumableParts(member.study.experiment.seed_folder(member.seed_id) / "unrolled_parts", repr(made_of))
+    quantity = getattr(member.objective, settings["quantity"])
+    unrolling = Unrolling.of(training, test, quantity, int(settings["memory_gib"] * 2**30))
+
+    pieces = _pieces(unrolling, len(train) if mode == "forward" else len(test))
+    derivative = {"forward": _forward, "backward": _backward}[mode]
+
+    def compute(number: int) -> dict[str, Tensor]:
+        return parts.result(pieces[number], lambda: derivative(_own(unrolling), members, pieces[number]))
+
+    alone = train.device.type == "cuda" or not unrolling.differentiate.threads_may_share
+    found = list(map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces)))
+    derivatives = torch.cat([each["derivatives"] for each in found], dim=1 if mode == "forward" else 2)
+    for number in range(len(members)):
+        report = {"mode": mode}
+        if weights is None:
+            report["distance_to_checkpoint"] = max(float(each["distances"][number]) for each in found)
+        yield Attribution(_QUANTITIES[settings["quantity"]] * derivatives[number], report)
+    parts.remove(pieces)
+
+
+def _mode(wanted: str, num_train: int, num_test: int, snapshots: Sequence[int]) -> str:
+    """The mode that takes fewer products of a batch's Hessian with a vector, unless one is wanted."""
+    if wanted != "auto":
+        return wanted
+    return "forward" if num_train * max(snapshots) <= num_test * sum(snapshots) else "backward"
+
+
+def _pieces(unrolling: Unrolling, count: int) -> list[Tensor]:
+    """Numbers 0 to count - 1 in parts of about one size, whose states fit the memory for every thread that works at once."""
+    training = unrolling.training
+    threads = (
+        torch.get_num_threads() if unrolling.differentiate.threads_may_share and training.train.device.type == "cpu" else 1
+    )
+    size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(training.model).values())
+    copies = 3 if training.plan.momentum is not None else 4
+    largest = max(1, min(_LARGEST_PART, unrolling.memory // (copies * size * threads)))
+    rounds = -(-count // (largest * threads))
+    return list(torch.arange(count).tensor_split(min(count, rounds * threads)))
+
+
+def _own(unrolling: Unrolling) -> Unrolling:
+    """The same with a model of its own, for a thread."""
+    training = unrolling.training
+    own = Training(copy.deepcopy(training.model), training.plan, training.objective, training.run, training.train)
+    return Unrolling.of(own, unrolling.test, unrolling.quantity, unrolling.memory)
+
+
+def _forward(unrolling: Unrolling, members: list[Member], part: Tensor) -> dict[str, Tensor]:
+    derivatives, distances = [], []
+    for member, (_, found) in zip(members, unrolling.forwards(part.tolist()), strict=True):
+        derivatives.append(found)
+        distances.append(_distance(unrolling, member))
+    return {"derivatives": torch.stack(derivatives), "distances": torch.tensor(distances)}
+
+
+def _backward(unrolling: Unrolling, members: list[Member], part: Tensor) -> dict[str, Tensor]:
+    derivatives, distances = [], []
+    for member, snapshot in zip(members, unrolling.training.run.snapshots, strict=True):
+        found = unrolling.backwards(
+            snapshot, unrolling.test[part], lambda member=member: distances.append(_distance(unrolling, member))
+        )
+        derivatives.append(found.T)
+    return {"derivatives": torch.stack(derivatives), "distances": torch.tensor(distances)}
+
+
+def _distance(unrolling: Unrolling, member: Member) -> float:
+    """The largest difference of a parameter, as it is now, from the member's checkpoint."""
+    parameters = trained_parameters(unrolling.training.model)
+    return max(
+        float((parameter.detach().cpu() - member.state.parameters[name]).abs().max()) for name, parameter in parameters.items()
+    )

@@ -1,0 +1,235 @@
+"""Differentiation of a trained model by every example's weight, through every step of its training: forwards and backwards.
+
+A training leads from its start to its parameters by steps, and an example's weight enters those whose batch holds it. Forwards,
+tangents of the examples' weights follow the steps and serve every epoch that they pass (Hara, Nitanda and Maehara 2019, whose
+derivative is the same for SGD). Backwards, adjoints of the test examples' quantities go from an epoch to the start and meet
+every example on their way (Maclaurin, Duvenaud and Adams 2015; Engstrom et al. 2025; Ilyas and Engstrom 2025).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, jvp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from tda.curvature.batch_derivatives import BatchDerivatives, Differentiator, WeightedBatch
+from tda.curvature.batch_statistics import momenta, open_normalisation
+from tda.curvature.inverses import times_vectors
+from tda.data.splits import Split
+from tda.gradients.quantities import Quantity
+from tda.models.model_state import ModelState, read_state, trained_parameters
+from tda.system.errors import UserError
+from tda.system.inputs import call, chosen
+from tda.training.step_derivatives import Movement, Values, still
+from tda.training.taken_steps import TakenStep, Training
+
+# Test examples, and tangents, in one forward pass of a model with running statistics.
+_TESTS_AT_ONCE, _TANGENTS_AT_ONCE = 64, 24
+
+
+@dataclass(frozen=True)
+class Unrolling:
+    """The derivative of one training.
+
+    quantity: of test examples, from logits and labels; memory: bytes that the states of a training may take.
+    """
+
+    training: Training
+    differentiate: Differentiator
+    test: Split
+    quantity: Quantity
+    memory: int
+
+    @staticmethod
+    def of(training: Training, test: Split, quantity: Quantity, memory: int) -> "Unrolling":
+        """Raises UserError for a model whose running statistics cannot be differentiated."""
+        momenta(training.model)
+        return Unrolling(training, Differentiator(training.model), test, quantity, memory)
+
+    def forwards(self, positions: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Yield at each snapshot of the run its step and d quantity / d weight (m, n_test) of the training positions (m,)."""
+        training, model = self.training, self.training.model
+        moved = still(_values(model), training.plan, len(positions))
+        statistics = _still_statistics(model, len(positions))
+        row_of = {int(position): row for row, position in enumerate(positions)}
+        begun = torch.zeros(len(positions), dtype=torch.bool)
+        for step in training.steps():
+            rows = {row_of[position]: place for place, position in enumerate(step.batch.tolist()) if position in row_of}
+            begun[list(rows)] = True
+            if begun.any():
+                self._follow(step, moved, statistics, rows, begun)
+            if step.number in training.run.snapshots:
+                yield step.number, self._along(moved.parameters, statistics)
+
+    def backwards(self, snapshot: int, tests: Split, arrived: Callable[[], None] = lambda: None) -> Tensor:
+        """d quantity / d weight (n_test, n_train) of test examples for the model after `snapshot` steps.
+
+        arrived: called once the model is that model. Raises UserError if the states of the training do not fit the memory.
+        """
+        training = self.training
+        taken = _Reversed(training, snapshot, self.memory)
+        arrived()
+        moved, statistics = self._slopes(tests)
+        derivatives = torch.zeros(len(tests), len(training.train)).to(next(iter(moved.parameters.values())))
+        for step in taken.backwards():
+            batch = self._batch(step)
+            slopes = step.derivative(training.plan, batch.gradient).backward(moved)
+            found = derivatives.new_empty(len(tests), len(step.batch))
+            for rows in _slices(len(tests), batch.at_once):
+                part = {name: slope[rows] for name, slope in slopes.items()}
+                products, found[rows], _ = batch.products(part)
+                for name, product in products.items():
+                    moved.parameters[name][rows] += product
+            if statistics:
+                self._pull_back_statistics(batch, moved, statistics)
+            derivatives.index_add_(1, step.batch.to(derivatives.device), found / len(step.batch))
+        return derivatives
+
+    def _batch(self, step: TakenStep) -> BatchDerivatives:
+        training, model, train = self.training, self.training.model, self.training.train
+        model.train(step.noise is not None)
+        inputs, surroundings = chosen(train.inputs, step.batch), nullcontext
+        if step.noise is not None:
+            inputs = step.noise.cropped(inputs)
+            # The derivative is taken in full precision whatever the step computed in.
+            surroundings = partial(replace(step.noise, mixed_precision=False).applied_to, model, train.device)
+        weights = training.run.weights
+        counted = torch.ones(len(step.batch), device=train.device) if weights is None else weights[step.batch]
+        factors = counted.to(next(iter(step.before.values())).dtype) / len(step.batch)
+        batch = WeightedBatch(training.objective, inputs, train.labels[step.batch], factors, step.before, surroundings)
+        return self.differentiate(batch)
+
+    def _follow(self, step: TakenStep, moved: Movement, statistics: Values, entering: dict[int, int], begun: Tensor) -> None:
+        """Carry tangents over one step; entering: rows whose examples are in the batch, and their places there."""
+        training, batch = self.training, self._batch(step)
+        derivative = step.derivative(training.plan, batch.gradient)
+        own = batch.example_gradients() if entering else {}
+        for rows in _slices(len(begun), batch.at_once):
+            if not begun[rows].any():
+                continue
+            part = _rows_of(moved, rows)
+            slopes, _, changes = batch.products(part.parameters)
+            for row, place in entering.items():
+                if rows.start <= row < rows.stop:
+                    weight = 1 if training.run.weights is None else training.run.weights[step.batch[place]]
+                    for name, gradient in own.items():
+                        slopes[name][row - rows.start] += gradient[place] / weight
+            derivative.forward(part, slopes)
+            for name, momentum in momenta(training.model).items():
+                statistics[name][rows].mul_(1 - momentum).add_(changes[name], alpha=momentum)
+
+    def _along(self, tangents: Values, statistics: Values) -> Tensor:
+        """Derivatives (m, n_test) of the test examples' quantity along tangents of the model as it is now."""
+        model = self.training.model.eval()
+        if not statistics:
+            return times_vectors(model, self.quantity, self.test, tangents)
+        values = _values(model) | {name: model.get_buffer(name).detach() for name in statistics}
+        found = []
+        for inputs, labels in self.test.batches(_TESTS_AT_ONCE):
+
+            def quantity(values: Values, inputs=inputs, labels=labels) -> Tensor:
+                return self.quantity(call(model, inputs, values), labels)
+
+            def along(tangent: Values, quantity=quantity) -> Tensor:
+                return jvp(quantity, (values,), (tangent,))[1]
+
+            with sdpa_kernel(SDPBackend.MATH), open_normalisation(model):
+                found.append(vmap(along, chunk_size=_TANGENTS_AT_ONCE)(tangents | statistics))
+        return torch.cat(found, dim=1)
+
+    def _slopes(self, tests: Split) -> tuple[Movement, Values]:
+        """Adjoints of the test examples' quantity at the model as it is now, and those of its running statistics."""
+        training = self.training
+        model, names = training.model.eval(), momenta(training.model)
+        values = _values(model) | {name: model.get_buffer(name).detach() for name in names}
+        moved = still(_values(model), training.plan, len(tests))
+        statistics = _still_statistics(model, len(tests))
+        for row in range(len(tests)):
+            inputs, labels = chosen(tests.inputs, slice(row, row + 1)), tests.labels[row : row + 1]
+
+            def quantity(values: Values, inputs=inputs, labels=labels) -> Tensor:
+                return self.quantity(call(model, inputs, values), labels).sum()
+
+            with sdpa_kernel(SDPBackend.MATH), open_normalisation(model):
+                slopes = grad(quantity)(values)
+            for name, slope in slopes.items():
+                (statistics if name in names else moved.parameters)[name][row] = slope
+        return moved, statistics
+
+    def _pull_back_statistics(self, batch: BatchDerivatives, moved: Movement, statistics: Values) -> None:
+        momentum_of = momenta(self.training.model)
+        for rows in _slices(len(next(iter(statistics.values()))), batch.at_once):
+            adjoints = {name: momentum_of[name] * each[rows] for name, each in statistics.items()}
+            for name, product in batch.pulled_back(adjoints).items():
+                moved.parameters[name][rows] += product
+        for name, each in statistics.items():
+            each.mul_(1 - momentum_of[name])
+
+
+class _Reversed:
+    """A training whose steps can be gone through from the last to the first.
+
+    All steps are kept where they fit the memory; otherwise a state every so many steps, from which the steps after it are taken
+    again. The square root of their number is the cheapest such distance (Chen et al. 2016).
+    """
+
+    def __init__(self, training: Training, until: int, memory: int) -> None:
+        """Train; the model is then that after `until` steps. Raises UserError if the memory does not do."""
+        self._training = training
+        size = _state_size(training)
+        self._length = until if until * size <= memory else math.isqrt(until - 1) + 1
+        needed = size * (self._length + (0 if self._length == until else -(-until // self._length)))
+        if needed > memory:
+            gib = 2**30
+            raise UserError(
+                f"going back through {until} steps takes {needed / gib:.1f} GiB of states; "
+                f"raise --unrolled.memory_gib from {memory / gib:g}, or choose --unrolled.mode forward"
+            )
+        self._starts: list[ModelState] = []
+        self._kept: list[TakenStep] = []
+        for step in training.steps(until=until):
+            if step.number % self._length == 0 and step.number < until:
+                self._starts.append(read_state(training.model, training.optimizer))
+            if step.number > (until - 1) // self._length * self._length:
+                self._kept.append(step.kept())
+
+    def backwards(self) -> Iterator[TakenStep]:
+        """The steps from the last to the first; the model is at no step in particular meanwhile."""
+        yield from reversed(self._kept)
+        self._kept = []
+        for number in reversed(range(len(self._starts))):
+            start = self._starts[number - 1] if number else None
+            taken = number * self._length
+            kept = [step.kept() for step in self._training.steps(start, taken, taken + self._length)]
+            yield from reversed(kept)
+
+
+def _state_size(training: Training) -> int:
+    """Bytes of the parameters and of what Adam remembers of them."""
+    parameters = trained_parameters(training.model).values()
+    copies = 1 if training.plan.momentum is not None else 3
+    return copies * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+
+
+def _values(model: nn.Module) -> Values:
+    return {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
+
+
+def _still_statistics(model: nn.Module, count: int) -> Values:
+    return {name: model.get_buffer(name).new_zeros(count, *model.get_buffer(name).shape) for name in momenta(model)}
+
+
+def _rows_of(moved: Movement, rows: slice) -> Movement:
+    remembered = {
+        quantity: {name: each[rows] for name, each in values.items()} for quantity, values in moved.remembered.items()
+    }
+    return Movement({name: each[rows] for name, each in moved.parameters.items()}, remembered)
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
