@@ -19,6 +19,7 @@ SETTINGS = AgreementAnalysis(
     model="cnn",
     task="mnist3",
     num_per_class=10,
+    variant="",
     num_seeds=None,
     num_checkpoints=1,
     device="auto",

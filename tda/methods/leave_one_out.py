@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, register
-from tda.methods.resumable_parts import ResumableParts
 from tda.system.devices import on_device
+from tda.system.resumable_parts import ResumableParts
 from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
 from tda.training.members import Member

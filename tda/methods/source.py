@@ -215,9 +215,7 @@ class _Trajectory:
 
 def _gradients(members: list[Member], split: Split) -> Tensor:
     """Mean over checkpoints of the examples' loss gradients (n, p)."""
-    found = [
-        torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective, split)]) for each in members
-    ]
+    found = [torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective, split)]) for each in members]
     return sum(found) / len(found)
 
 

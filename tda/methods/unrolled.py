@@ -2,7 +2,7 @@
 
 The score is minus the derivative of the test loss by the example's weight in the training loss: the first-order prediction of
 L(without) - L(with) for the same start and batches, which is what leave-one-out measures. It follows Adam's or SGD's steps and
-their moments, decaying rates, clipping, dropout and batch normalisation exactly; see unrolled_modes.py for the two ways.
+their moments, decaying rates, clipping, dropout and batch normalisation exactly; see unrolling/both_ways.py for the two ways.
 """
 
 import copy
@@ -14,16 +14,16 @@ from torch import Tensor
 
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, register
-from tda.methods.resumable_parts import ResumableParts
-from tda.methods.unrolled_modes import Unrolling
 from tda.models.model_state import trained_parameters
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.resumable_parts import ResumableParts
 from tda.system.workers import in_order
 from tda.training.ensembles import seed_run
 from tda.training.members import Member
 from tda.training.study import Study
 from tda.training.taken_steps import Training
+from tda.unrolling.both_ways import Unrolling
 
 _MODES, _QUANTITIES = ("auto", "forward", "backward"), {"loss": -1, "margin": 1}
 

@@ -6,7 +6,6 @@ derivative is the same for SGD). Backwards, adjoints of the test examples' quant
 every example on their way (Maclaurin, Duvenaud and Adams 2015; Engstrom et al. 2025; Ilyas and Engstrom 2025).
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -22,11 +21,11 @@ from tda.curvature.batch_statistics import momenta, open_normalisation
 from tda.curvature.inverses import times_vectors
 from tda.data.splits import Split
 from tda.gradients.quantities import Quantity
-from tda.models.model_state import ModelState, read_state, trained_parameters
-from tda.system.errors import UserError
+from tda.models.model_state import trained_parameters
 from tda.system.inputs import call, chosen
 from tda.training.step_derivatives import Movement, Values, still
 from tda.training.taken_steps import TakenStep, Training
+from tda.unrolling.reversed_training import ReversedTraining
 
 # Test examples, and tangents, in one forward pass of a model with running statistics.
 _TESTS_AT_ONCE, _TANGENTS_AT_ONCE = 64, 24
@@ -72,7 +71,7 @@ class Unrolling:
         arrived: called once the model is that model. Raises UserError if the states of the training do not fit the memory.
         """
         training = self.training
-        taken = _Reversed(training, snapshot, self.memory)
+        taken = ReversedTraining(training, snapshot, self.memory)
         arrived()
         moved, statistics = self._slopes(tests)
         derivatives = torch.zeros(len(tests), len(training.train)).to(next(iter(moved.parameters.values())))
@@ -169,51 +168,6 @@ class Unrolling:
                 moved.parameters[name][rows] += product
         for name, each in statistics.items():
             each.mul_(1 - momentum_of[name])
-
-
-class _Reversed:
-    """A training whose steps can be gone through from the last to the first.
-
-    All steps are kept where they fit the memory; otherwise a state every so many steps, from which the steps after it are taken
-    again. The square root of their number is the cheapest such distance (Chen et al. 2016).
-    """
-
-    def __init__(self, training: Training, until: int, memory: int) -> None:
-        """Train; the model is then that after `until` steps. Raises UserError if the memory does not do."""
-        self._training = training
-        size = _state_size(training)
-        self._length = until if until * size <= memory else math.isqrt(until - 1) + 1
-        needed = size * (self._length + (0 if self._length == until else -(-until // self._length)))
-        if needed > memory:
-            gib = 2**30
-            raise UserError(
-                f"going back through {until} steps takes {needed / gib:.1f} GiB of states; "
-                f"raise --unrolled.memory_gib from {memory / gib:g}, or choose --unrolled.mode forward"
-            )
-        self._starts: list[ModelState] = []
-        self._kept: list[TakenStep] = []
-        for step in training.steps(until=until):
-            if step.number % self._length == 0 and step.number < until:
-                self._starts.append(read_state(training.model, training.optimizer))
-            if step.number > (until - 1) // self._length * self._length:
-                self._kept.append(step.kept())
-
-    def backwards(self) -> Iterator[TakenStep]:
-        """The steps from the last to the first; the model is at no step in particular meanwhile."""
-        yield from reversed(self._kept)
-        self._kept = []
-        for number in reversed(range(len(self._starts))):
-            start = self._starts[number - 1] if number else None
-            taken = number * self._length
-            kept = [step.kept() for step in self._training.steps(start, taken, taken + self._length)]
-            yield from reversed(kept)
-
-
-def _state_size(training: Training) -> int:
-    """Bytes of the parameters and of what Adam remembers of them."""
-    parameters = trained_parameters(training.model).values()
-    copies = 1 if training.plan.momentum is not None else 3
-    return copies * sum(parameter.numel() * parameter.element_size() for parameter in parameters)
 
 
 def _values(model: nn.Module) -> Values:

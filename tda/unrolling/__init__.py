@@ -1,0 +1,1 @@
+"""Differentiation through a whole training, forwards and backwards: how a trained model moves with every example's weight."""
