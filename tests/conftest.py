@@ -80,7 +80,8 @@ def trained(experiment: Experiment, folder: Path) -> Path:
         monkeypatch.setenv("TDA_ROOT", str(folder))
         shrink_embedded_base(monkeypatch)
         make_root(folder)
-        run_here("run_cnn_training.py", model=experiment.model, num_per_class=experiment.num_per_class)
+        script = "run_vit_finetuning.py" if experiment.model == "vit" else "run_cnn_training.py"
+        run_here(script, model=experiment.model, num_per_class=experiment.num_per_class)
     return folder
 
 
