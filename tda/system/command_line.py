@@ -5,6 +5,7 @@ lines are the arguments and the text of `--help`; a constant is the default of i
 once the arguments are right, so that neither `--help` nor a mistake waits for torch.
 """
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -44,6 +45,8 @@ def run(settings: object, description: str, main: Callable[..., str] | None = No
         sys.stderr.write(_OUT_OF_MEMORY)
         sys.exit(2)
     _tell(closing_line)
+    # The work is done: an interrupt while libraries end their threads would only look as if it were not.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen, parts_of
 from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
 from tda.trak.batches import Batch
+from tda.trak.modelout_functions import SequenceToSequenceModelOutput
 from tda.trak.projectors import FormedProjection, RowProjection
 
 _LOGGER = logging.getLogger("tda.trak")
@@ -77,11 +78,19 @@ class LayerGradients:
                 raise
             except (TypeError, ValueError, RuntimeError) as error:
                 what = ", ".join(inputs) if isinstance(inputs, dict) else f"inputs {tuple(inputs.shape)}"
-                raise UserError(f"the model cannot be called with {what}, as its task does: {_first_line(error)}") from error
+                raise UserError(
+                    f"the model cannot be called with {what}, as its task does{self._other_task()}: {_first_line(error)}"
+                ) from error
         self.task.require_logits(logits.shape)
         if not logits.requires_grad:
             raise UserError(_NO_GRADIENT)
         return logits.shape[-1] if logits.dim() else 1
+
+    def _other_task(self) -> str:
+        """The task for a model of encoder and decoder, where another was chosen."""
+        is_of_both = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
+        fits = not is_of_both or isinstance(self.task, SequenceToSequenceModelOutput)
+        return "" if fits else " (for one of encoder and decoder choose the task sequence_to_sequence)"
 
     def _block_size(self, inputs: Inputs, labels: Tensor, is_formed: bool) -> int:
         # It depends on the inputs' shapes alone, so that a resumed run computes in the same blocks.

@@ -77,6 +77,14 @@ def test_reader_that_goes_away_is_no_mistake(tmp_path: Path):
     assert done.returncode == 128 + signal.SIGPIPE and done.stderr == ""
 
 
+def test_an_interrupt_after_the_work_is_none(tmp_path: Path):
+    program = tmp_path / "program.py"
+    program.write_text("import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n" + PROGRAM)
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run([sys.executable, program], capture_output=True, env=environment, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def test_defect_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
     def main(settings: Settings) -> str:
         raise ZeroDivisionError

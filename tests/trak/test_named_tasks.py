@@ -306,6 +306,8 @@ def test_sequence_to_sequence_layer_by_layer(name: str, tmp_path: Path):
     formed = lambda i, m, y: {"input_ids": i, "attention_mask": m, "labels": y}  # noqa: E731
     by_name = scores_of_batches(tmp_path / "dict", model, "sequence_to_sequence", formed, train[:], targets[:])
     np.testing.assert_allclose(by_name, found)
+    with pytest.raises(UserError, match="for one of encoder and decoder choose the task sequence_to_sequence"):
+        scores_of(model, checkpoints, train, targets, task="language_modeling", save_dir=tmp_path / "other")
 
 
 def test_the_iterative_task_is_the_image_classifier(tmp_path: Path):
