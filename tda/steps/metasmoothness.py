@@ -95,10 +95,13 @@ def _row(study: Study, probe: Probe) -> dict:
 
 
 def _forecast(probed: Probed, probe: Probe) -> float:
-    """How well a small step's changes of the test losses rank those by the removals; NaN where nothing is removed."""
+    """How well a small step's changes of each test example rank those by the removals; NaN where nothing is removed.
+
+    Of margins: a classifier's loss falls as its margin rises, so that ranks are the same but for what a loss rounds away.
+    """
     if not probe.removed:
         return np.nan
-    begun, done = probed.along[2] - probed.losses, probed.along[1] - probed.losses
+    begun, done = probed.margins_along[2] - probed.margins, probed.margins_along[1] - probed.margins
     return float(forecast(begun, done).mean())
 
 

@@ -40,7 +40,7 @@ def test_rows_are_means_over_the_probed_seeds(ensemble: Ensemble):
         assert row["loss_curvature"] == pytest.approx(np.mean(bent), rel=1e-4)
         assert row["test_loss"] == pytest.approx(np.mean([each.losses for each in seeds]), rel=1e-4)
         assert row["test_accuracy"] == pytest.approx(np.mean([each.accuracy for each in seeds]), rel=1e-4)
-    told = [forecast(each.along[2] - each.losses, each.along[1] - each.losses).mean() for each in seeds]
+    told = [forecast(*(each.margins_along[k] - each.margins for k in (2, 1))).mean() for each in seeds]
     assert found.loc[3, "forecast"] == pytest.approx(np.mean(told), rel=1e-4) and np.isnan(found.loc[0, "forecast"])
     assert f"metasmoothness {found.loc[0, 'agreement']:.2f}" in line and f"3: {found.loc[3, 'forecast']:.2f}" in line
     assert all((EXPERIMENT.results.path / f"metasmoothness.{suffix}").exists() for suffix in ("png", "pdf"))
