@@ -120,9 +120,8 @@ def _sentence(rows: pd.DataFrame) -> str:
     if largest == 0:
         what = "derivatives through the training do not predict what leaving out a single example does"
     else:
-        more = "or more " if largest == removals["removed"].max() else ""
-        what = (
-            f"derivatives through the training predict what leaving out about {largest} {more}example{'s' * (largest > 1)} does"
-        )
+        tried = ", the most that was tried" if largest == removals["removed"].max() else ""
+        count = f"{largest} examples" if largest > 1 else "one example"
+        what = f"derivatives through the training predict what leaving out about {count} does{tried}"
     name, accuracy = rows["experiment"].iloc[0], rows["test_accuracy"].iloc[0]
     return f"{name}: metasmoothness {smooth:.2f}, test accuracy {accuracy:.3f}, {what} (rank correlation {told})"

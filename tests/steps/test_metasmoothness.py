@@ -8,6 +8,7 @@ from conftest import EXPERIMENT, Ensemble, run_here
 from tda.experiments.manifest import read_manifest
 from tda.statistics.intervals import over_seeds
 from tda.statistics.smoothness import curvature, forecast, sign_agreement
+from tda.steps import metasmoothness as metasmoothness_step
 from tda.system.errors import UserError
 from tda.training.probes import Probe, probed_seeds, removal
 
@@ -93,3 +94,26 @@ def test_unusable_settings_are_refused(ensemble: Ensemble, monkeypatch: pytest.M
     with pytest.raises(UserError, match=words):
         measure(**changed)
     assert not (EXPERIMENT.results.path / TABLE).exists()
+
+
+@pytest.mark.parametrize(
+    ("forecasts", "words"),
+    [
+        (
+            (0.9, 0.7, 0.6),
+            "predict what leaving out about 30 examples does, the most that was tried (rank correlation 1: 0.90, ",
+        ),
+        ((0.9, 0.6, 0.4), "predict what leaving out about 8 examples does (rank correlation"),
+        ((0.6, 0.4, 0.4), "predict what leaving out about one example does (rank"),
+        (
+            (0.4, 0.3, 0.2),
+            "do not predict what leaving out a single example does (rank correlation 1: 0.40, 8: 0.30, 30: 0.20)",
+        ),
+    ],
+)
+def test_sentence_says_how_far_derivatives_reach(forecasts: tuple[float, ...], words: str):
+    rows = pd.DataFrame({"experiment": "cnn", "removed": [0, 1, 8, 30], "forecast": [np.nan, *forecasts], "test_accuracy": 0.9})
+    found = metasmoothness_step._sentence(rows.assign(agreement=0.75))
+    assert (
+        found.startswith("cnn: metasmoothness 0.75, test accuracy 0.900, derivatives through the training") and words in found
+    )
