@@ -101,13 +101,13 @@ def test_unusable_settings_are_refused(ensemble: Ensemble, monkeypatch: pytest.M
     [
         (
             (0.9, 0.7, 0.6),
-            "predict what leaving out about 30 examples does, the most that was tried (rank correlation 1: 0.90, ",
+            "predict what leaving out about 30 examples does, the most that was tried (rank correlation 1: ",
         ),
         ((0.9, 0.6, 0.4), "predict what leaving out about 8 examples does (rank correlation"),
         ((0.6, 0.4, 0.4), "predict what leaving out about one example does (rank"),
         (
             (0.4, 0.3, 0.2),
-            "do not predict what leaving out a single example does (rank correlation 1: 0.40, 8: 0.30, 30: 0.20)",
+            "do not predict what leaving out a single example does (rank correlation 1: 0.40, 8: 0.30, 30",
         ),
     ],
 )
