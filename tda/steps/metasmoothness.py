@@ -95,10 +95,13 @@ def _row(study: Study, probe: Probe) -> dict:
 
 
 def _forecast(probed: Probed, probe: Probe) -> float:
-    """How well a small step's changes of the test losses rank those by the removals; NaN where nothing is removed."""
+    """How well a small step's changes of each test example rank those by the removals; NaN where nothing is removed.
+
+    Of margins: a classifier's loss falls as its margin rises, so that ranks are the same but for what a loss rounds away.
+    """
     if not probe.removed:
         return np.nan
-    begun, done = probed.along[2] - probed.losses, probed.along[1] - probed.losses
+    begun, done = probed.margins_along[2] - probed.margins, probed.margins_along[1] - probed.margins
     return float(forecast(begun, done).mean())
 
 
@@ -117,9 +120,8 @@ def _sentence(rows: pd.DataFrame) -> str:
     if largest == 0:
         what = "derivatives through the training do not predict what leaving out a single example does"
     else:
-        more = "or more " if largest == removals["removed"].max() else ""
-        what = (
-            f"derivatives through the training predict what leaving out about {largest} {more}example{'s' * (largest > 1)} does"
-        )
+        tried = ", the most that was tried" if largest == removals["removed"].max() else ""
+        count = f"{largest} examples" if largest > 1 else "one example"
+        what = f"derivatives through the training predict what leaving out about {count} does{tried}"
     name, accuracy = rows["experiment"].iloc[0], rows["test_accuracy"].iloc[0]
     return f"{name}: metasmoothness {smooth:.2f}, test accuracy {accuracy:.3f}, {what} (rank correlation {told})"

@@ -68,13 +68,16 @@ class Probed:
     """What one seed's trainings along a probe's directions were found to be.
 
     agreement: (D,) sign agreement of the trained parameters. accuracy: () share of right predictions at weight 1. losses:
-    (n_test,) test losses there, nats. along: (lengths, D, n_test) test losses after each length.
+    (n_test,) test losses there, nats, and margins likewise. along: (lengths, D, n_test) test losses after each length, and
+    margins_along, which a small step moves by more than a loss near 0 is rounded to.
     """
 
     agreement: np.ndarray
     accuracy: np.ndarray
     losses: np.ndarray
     along: np.ndarray
+    margins: np.ndarray
+    margins_along: np.ndarray
 
 
 def probe_seed(study: Study, seed_id: int, probe: Probe, force: bool = False) -> bool:
@@ -91,8 +94,8 @@ def probe_seed(study: Study, seed_id: int, probe: Probe, force: bool = False) ->
     directions = probe.directions(len(study.train))
     weights += [1 + length * direction for length in probe.lengths for direction in directions]
     parameters, evaluations = _trained(study, seed_id, weights)
-    losses = torch.stack([each.losses.double() for each in evaluations])
-    if not torch.isfinite(losses).all():
+    losses, margins = (torch.stack([getattr(each, name).double() for each in evaluations]) for name in ("losses", "margins"))
+    if not (torch.isfinite(losses).all() and torch.isfinite(margins).all()):
         raise UserError(f"a training of {study.experiment.name} diverged; {path} was not written")
     start, middle, end = parameters[0], parameters[1 : 1 + len(directions)], parameters[1 + len(directions) :]
     agreement = [float(sign_agreement(start, *pair)) for pair in zip(middle, end[: len(directions)], strict=True)]
@@ -102,6 +105,8 @@ def probe_seed(study: Study, seed_id: int, probe: Probe, force: bool = False) ->
         "accuracy": correct.double().mean(),
         "losses": losses[0].clone(),
         "along": losses[1:].view(len(probe.lengths), len(directions), -1).clone(),
+        "margins": margins[0].clone(),
+        "margins_along": margins[1:].view(len(probe.lengths), len(directions), -1).clone(),
     }
     write_tensors(path, tensors, {})
     return True

@@ -8,6 +8,7 @@ from conftest import EXPERIMENT, Ensemble, run_here
 from tda.experiments.manifest import read_manifest
 from tda.statistics.intervals import over_seeds
 from tda.statistics.smoothness import curvature, forecast, sign_agreement
+from tda.steps import metasmoothness as metasmoothness_step
 from tda.system.errors import UserError
 from tda.training.probes import Probe, probed_seeds, removal
 
@@ -40,7 +41,7 @@ def test_rows_are_means_over_the_probed_seeds(ensemble: Ensemble):
         assert row["loss_curvature"] == pytest.approx(np.mean(bent), rel=1e-4)
         assert row["test_loss"] == pytest.approx(np.mean([each.losses for each in seeds]), rel=1e-4)
         assert row["test_accuracy"] == pytest.approx(np.mean([each.accuracy for each in seeds]), rel=1e-4)
-    told = [forecast(each.along[2] - each.losses, each.along[1] - each.losses).mean() for each in seeds]
+    told = [forecast(*(each.margins_along[k] - each.margins for k in (2, 1))).mean() for each in seeds]
     assert found.loc[3, "forecast"] == pytest.approx(np.mean(told), rel=1e-4) and np.isnan(found.loc[0, "forecast"])
     assert f"metasmoothness {found.loc[0, 'agreement']:.2f}" in line and f"3: {found.loc[3, 'forecast']:.2f}" in line
     assert all((EXPERIMENT.results.path / f"metasmoothness.{suffix}").exists() for suffix in ("png", "pdf"))
@@ -93,3 +94,26 @@ def test_unusable_settings_are_refused(ensemble: Ensemble, monkeypatch: pytest.M
     with pytest.raises(UserError, match=words):
         measure(**changed)
     assert not (EXPERIMENT.results.path / TABLE).exists()
+
+
+@pytest.mark.parametrize(
+    ("forecasts", "words"),
+    [
+        (
+            (0.9, 0.7, 0.6),
+            "predict what leaving out about 30 examples does, the most that was tried (rank correlation 1: ",
+        ),
+        ((0.9, 0.6, 0.4), "predict what leaving out about 8 examples does (rank correlation"),
+        ((0.6, 0.4, 0.4), "predict what leaving out about one example does (rank"),
+        (
+            (0.4, 0.3, 0.2),
+            "do not predict what leaving out a single example does (rank correlation 1: 0.40, 8: 0.30, 30",
+        ),
+    ],
+)
+def test_sentence_says_how_far_derivatives_reach(forecasts: tuple[float, ...], words: str):
+    rows = pd.DataFrame({"experiment": "cnn", "removed": [0, 1, 8, 30], "forecast": [np.nan, *forecasts], "test_accuracy": 0.9})
+    found = metasmoothness_step._sentence(rows.assign(agreement=0.75))
+    assert (
+        found.startswith("cnn: metasmoothness 0.75, test accuracy 0.900, derivatives through the training") and words in found
+    )

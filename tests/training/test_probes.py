@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import flat_parameters, losses
+from tiny_model import flat_parameters, losses, margins
 from torch.nn import functional
 
 from tda.models.model_state import write_state
@@ -40,6 +40,7 @@ def test_what_is_kept_is_that_of_plain_trainings(tiny, probe: Probe):
     directions = probe.directions(len(train))
     start = plainly_trained(study, torch.ones(9))
     np.testing.assert_allclose(found.losses, losses(start, test), rtol=1e-6)
+    np.testing.assert_allclose(found.margins, margins(start, test), rtol=1e-6)
     predicted = start(test.inputs).argmax(1)
     assert found.accuracy == pytest.approx(float((predicted == test.labels).double().mean()))
     assert found.along.shape == (len(probe.lengths), probe.num_directions, 12)
@@ -47,6 +48,7 @@ def test_what_is_kept_is_that_of_plain_trainings(tiny, probe: Probe):
         ends = [plainly_trained(study, 1 + length * direction.float()) for length in probe.lengths]
         for place, model in enumerate(ends):
             np.testing.assert_allclose(found.along[place, number], losses(model, test), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(found.margins_along[place, number], margins(model, test), rtol=1e-5, atol=1e-6)
         at = [flat_parameters(model) for model in (start, *ends[:2])]
         distance = (at[2] - at[0]).abs()
         agreement = (distance * (at[1] - at[0]).sign() * (at[2] - at[1]).sign()).sum() / distance.sum()
