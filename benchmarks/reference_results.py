@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import agreement_tables
 import map_tables
 import pandas as pd
 import plan_tables
@@ -174,6 +175,9 @@ TABLES = {
 TABLES |= {
     marker: partial(_from_csvs, render)
     for marker, render in {
+        "agreement": agreement_tables.same_run_table,
+        "agreement between runs": agreement_tables.other_run_table,
+        "left out": agreement_tables.left_out_table,
         "lds": yardstick_tables.lds_table,
         "lds by pairs": yardstick_tables.pair_reliability_table,
         "lds by test examples": yardstick_tables.test_reliability_table,

@@ -28,13 +28,19 @@ class CrossRuns:
         return _correlation(each.mean(), means_without_each(each), np.trace(self.without_test, axis1=1, axis2=2) / len(each))
 
     def other_run(self) -> Estimate:
-        """Mean over all ordered pairs of different runs; without a seed, over those that it has no part in."""
+        """Mean over all ordered pairs of different runs; without a seed, over those that it has no part in.
+
+        NaN for a single run, and without an interval for two.
+        """
         count = len(self.whole)
+        if count < 2:
+            return Estimate(np.nan, np.nan, np.nan)
         between = self.whole * ~np.eye(count, dtype=bool)
         fewer = between.sum() - between.sum(axis=0) - between.sum(axis=1)
         without_test = self.without_test.sum(axis=(1, 2)) - np.trace(self.without_test, axis1=1, axis2=2)
         pairs = count * (count - 1)
-        return _correlation(between.sum() / pairs, fewer / ((count - 1) * (count - 2)), without_test / pairs)
+        without_seed = fewer / ((count - 1) * (count - 2)) if count > 2 else np.full(count, np.nan)
+        return _correlation(between.sum() / pairs, without_seed, without_test / pairs)
 
 
 def across_pairs(left: np.ndarray, right: np.ndarray) -> CrossRuns:

@@ -86,7 +86,7 @@ def ceiling_columns(retrained: Retrained) -> dict[str, float]:
     fewer than two retrainings in each half.
     """
     half = len(retrained.losses) // 2
-    others = _crossed(retrained.ranked_rises, retrained.ranked_rises).other_run() if len(retrained.losses) > 2 else _NONE
+    others = _crossed(retrained.ranked_rises, retrained.ranked_rises).other_run()
     found = {"lds_run": _NONE if retrained.same_run else others, "lds_other_run": others if retrained.same_run else _NONE}
     halves = [Retrained(retrained.whole, retrained.losses[part], False) for part in (slice(half), slice(half, 2 * half))]
     for name in CHANGES:
@@ -100,9 +100,8 @@ def ceiling_columns(retrained: Retrained) -> dict[str, float]:
 
 def _of_runs(predicted: np.ndarray, retrained: Retrained) -> dict[str, Estimate]:
     crossed = _crossed(_ranked(predicted), retrained.ranked_rises)
-    enough = len(predicted) > 2
     if retrained.same_run:
-        return {"lds_run": crossed.same_run(), "lds_other_run": crossed.other_run() if enough else _NONE}
+        return {"lds_run": crossed.same_run(), "lds_other_run": crossed.other_run()}
     samples = [means_without_each(crossed.whole.mean(axis=axis)) for axis in (0, 1) if crossed.whole.shape[1 - axis] > 1]
     without_test = crossed.without_test.mean(axis=(1, 2))
     estimate = jackknifed(crossed.whole.mean(), *samples, without_test, low=-1.0, high=1.0)

@@ -23,7 +23,7 @@ from tda.training.evaluation import evaluate
 from tda.training.members import load_member
 from tda.training.retrainings import RetrainingStore
 from tda.training.study import Study, open_study
-from tda.training.subset_draws import SubsetDraw, SubsetOutputs, load_subset_outputs, seeds_of_runs, share_kept
+from tda.training.subset_draws import SubsetDraw, SubsetOutputs, load_subset_outputs, repeated_runs, share_kept
 
 SAME_RUN, OTHER_SEEDS = "same run", "other seeds"
 KEYS = ("estimand", "left_out", "checkpoints", "members", "subsets", "retrainings", "method")
@@ -42,7 +42,7 @@ def evaluate_left_out(settings: LdsEvaluation) -> str:
     study = open_study(chosen_experiment(settings), settings.device)
     folder, count = study.results, settings.num_retrainings
     alpha = share_kept(settings.alpha, settings.left_out)
-    seeds = seeds_of_runs(study, count) if settings.same_run else ()
+    study, seeds = repeated_runs(study, count) if settings.same_run else (study, ())
     draw = check_draw(SubsetDraw("evaluation", alpha, settings.num_subsets, count, seeds))
     estimand, num_seeds = (SAME_RUN, count) if settings.same_run else (OTHER_SEEDS, settings.num_seeds)
     checkpoints = read_checkpoints(study.experiment)

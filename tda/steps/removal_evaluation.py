@@ -19,7 +19,7 @@ from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.training.study import Study, open_study
-from tda.training.subset_draws import seeds_of_runs
+from tda.training.subset_draws import repeated_runs
 
 
 def main(settings: RemovalEvaluation) -> str:
@@ -35,7 +35,7 @@ def main(settings: RemovalEvaluation) -> str:
         raise UserError(f"--num_test must lie in 2 to {len(study.test)}, the size of the test subset, not {settings.num_test}")
     if times < 1:
         raise UserError(f"--num_retrainings must be 1 or more, not {times}")
-    seeds = seeds_of_runs(study, times) if settings.same_run else seeds_of_retrainings(times)
+    study, seeds = repeated_runs(study, times) if settings.same_run else (study, seeds_of_retrainings(times))
     checkpoints = read_checkpoints(study.experiment)
     stem = "removal_same_run" if settings.same_run else "removal"
     with study.step("removal", vars(settings), share="same run" if settings.same_run else "") as record:

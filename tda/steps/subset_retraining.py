@@ -12,7 +12,7 @@ from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.retrainings import RetrainingStore
 from tda.training.study import open_study
-from tda.training.subset_draws import SubsetDraw, seeds_of_runs, share_kept
+from tda.training.subset_draws import SubsetDraw, repeated_runs, share_kept
 
 
 def main(settings: SubsetRetraining) -> str:
@@ -24,7 +24,8 @@ def main(settings: SubsetRetraining) -> str:
         raise UserError(f"--first_subset {settings.first_subset} must lie in 0 to {settings.num_subsets - 1}")
     study = open_study(chosen_experiment(settings), settings.device)
     if settings.same_run:
-        draw = replace(draw, seeds=seeds_of_runs(study, settings.num_retrainings))
+        study, seeds = repeated_runs(study, settings.num_retrainings)
+        draw = replace(draw, seeds=seeds)
     store = RetrainingStore(study)
     retrainings = draw.whole_runs(len(study.train)) + draw.retrainings(len(study.train), settings.first_subset)
     kind, share = f"{settings.purpose} subset retraining", _share(settings)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tda.system.errors import UserError
 from tda.system.random_streams import stream, stream_seed
+from tda.training.members import load_member
 from tda.training.retrainings import Retraining, RetrainingStore
 from tda.training.study import Study
 
@@ -88,14 +89,17 @@ def share_kept(alpha: float, left_out: float | None) -> float:
     return round(1 - left_out, 12)
 
 
-def seeds_of_runs(study: Study, num_retrainings: int) -> tuple[int, ...]:
-    """Seeds of the first members, as many as there are retrainings of the same run; raises UserError for want of members."""
+def repeated_runs(study: Study, num_retrainings: int) -> tuple[Study, tuple[int, ...]]:
+    """The study as its members know it, with their choices of fine-tuning, and the seeds of the first members.
+
+    As many as there are retrainings of the same run. Raises UserError for want of seeds, or of the first member.
+    """
     if num_retrainings > len(study.seeds):
         raise UserError(
             f"--num_retrainings {num_retrainings} is too large for retrainings of the same run: random_seeds.pt holds "
             f"{len(study.seeds)} seeds"
         )
-    return study.seeds[:num_retrainings]
+    return load_member(study, 0, study.plan.kept_epochs[-1]).study, study.seeds[:num_retrainings]
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,11 @@ def test_scores_that_do_not_vary_predict_nothing_and_a_single_member_has_no_inte
     assert found["lds_run"] == found["lds_means"] == 0
     one = Retrained(truth.whole[:1], truth.losses[:1], True)
     found = lds_columns(predicted_rises(left_out, effects[:1]), one)
-    assert found["lds_run"] == pytest.approx(1) and np.isnan(found["lds_means_low"])
+    assert found["lds_run"] == pytest.approx(1) and np.isnan(found["lds_means_low"]) and np.isnan(found["lds_other_run"])
+    two = Retrained(truth.whole[:2], truth.losses[:2], True)
+    found = lds_columns(predicted_rises(left_out, effects[:2]), two)
+    expected = [spearman_of_tests(two.rises[r], two.rises[1 - r]) for r in range(2)]
+    assert found["lds_other_run"] == pytest.approx(np.mean(expected)) and np.isnan(found["lds_other_run_low"])
 
 
 def test_the_ceiling_is_what_retrainings_say_of_each_other():

@@ -62,24 +62,24 @@ def test_at_least_one_example_is_left_out():
 
 
 @pytest.fixture
-def judged(ensemble: Ensemble) -> Ensemble:
+def scored(ensemble: Ensemble) -> Ensemble:
     run_here("run_tda.py", num_per_class=2, methods={"grad_dot": {}, "loo": {}})
+    return ensemble
+
+
+def test_rows_of_both_estimands_stand_beside_each_other(scored: Ensemble):
     for left_out in (0.01, 0.5):
         for same_run in (True, False):
             retrain(left_out=left_out, same_run=same_run)
             judge(left_out=left_out, same_run=same_run)
-    return ensemble
-
-
-def test_rows_of_both_estimands_stand_beside_each_other(judged: Ensemble):
     table = pd.read_csv(FOLDER.path / "lds_left_out.csv")
     assert len(table) == 2 * 2 * 4 and set(table["method"]) == {"grad_dot", "loo", "random", "retraining"}
     assert set(table["left_out"]) == {1, 3} and set(table["members"]) == {3} and set(table["subsets"]) == {5}
     rows = table.set_index(["estimand", "left_out", "method"])
     scores = load_scores(FOLDER, "grad_dot").values[:, -1].astype(float)
     for left_out, alpha in ((1, 0.99), (3, 0.5)):
-        same = load_subset_outputs(RetrainingStore(judged.study), SubsetDraw("evaluation", alpha, 5, 3, SEEDS))
-        other = load_subset_outputs(RetrainingStore(judged.study), SubsetDraw("evaluation", alpha, 5, 3))
+        same = load_subset_outputs(RetrainingStore(scored.study), SubsetDraw("evaluation", alpha, 5, 3, SEEDS))
+        other = load_subset_outputs(RetrainingStore(scored.study), SubsetDraw("evaluation", alpha, 5, 3))
         assert torch.equal(same.masks, other.masks)
         predicted = np.einsum("sn,rnt->rst", ~same.masks.numpy(), scores)
         for estimand, found, pairs in (
@@ -101,15 +101,17 @@ def spearman(left: np.ndarray, right: np.ndarray) -> float:
     return 0.0 if np.ptp(left) == 0 or np.ptp(right) == 0 else spearmanr(left, right).statistic
 
 
-def test_judging_again_replaces_rows(judged: Ensemble):
+def test_judging_again_replaces_rows(scored: Ensemble):
+    retrain(left_out=0.01, same_run=True)
+    judge(left_out=0.01, same_run=True)
     before = (FOLDER.path / "lds_left_out.csv").read_bytes()
     assert "same run, 1 of 6 left out" in judge(left_out=0.01, same_run=True)
     assert (FOLDER.path / "lds_left_out.csv").read_bytes() == before
     judge(left_out=0.01, same_run=True, num_checkpoints=2)
-    assert len(pd.read_csv(FOLDER.path / "lds_left_out.csv")) == 20
+    assert len(pd.read_csv(FOLDER.path / "lds_left_out.csv")) == 8
 
 
-def test_removal_of_the_most_helpful_in_the_members_own_runs(judged: Ensemble):
+def test_removal_of_the_most_helpful_in_the_members_own_runs(scored: Ensemble):
     chosen = {"experiment": EXPERIMENT.name, "shares": (0.17,), "num_test": 4, "num_retrainings": 2, "num_checkpoints": 1}
     run_here("run_removal_evaluation.py", same_run=True, **chosen)
     table = pd.read_csv(FOLDER.path / "removal_same_run.csv").set_index("method")
