@@ -51,6 +51,7 @@ def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
     "Bae et al. 2024",
     check=_check,
     needs="checkpoints of early epochs (--early_epochs of the training script)",
+    in_all=False,
     num_segments=3,
     early_epochs="",
     curvature="auto",
@@ -215,9 +216,7 @@ class _Trajectory:
 
 def _gradients(members: list[Member], split: Split) -> Tensor:
     """Mean over checkpoints of the examples' loss gradients (n, p)."""
-    found = [
-        torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective, split)]) for each in members
-    ]
+    found = [torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective, split)]) for each in members]
     return sum(found) / len(found)
 
 

@@ -18,5 +18,6 @@ def preconditioner(plan: TrainingPlan, state: ModelState) -> dict[str, Tensor] |
     _, forgetting = options["betas"]
     moments, steps = state.optimizer["exp_avg_sq"], state.optimizer["step"]
     return {
-        name: 1 / ((moment / (1 - forgetting ** float(steps[name]))).sqrt() + options["eps"]) for name, moment in moments.items()
+        name: 1 / ((moment / (1 - forgetting ** float(steps[name]))).sqrt() + options["eps"])
+        for name, moment in moments.items()
     }

@@ -19,7 +19,9 @@ def right_sides(count: int, size: int) -> torch.Tensor:
 
 def solve(matrix: torch.Tensor, b: torch.Tensor, diagonal: torch.Tensor | None = None, **options):
     diagonal = torch.ones(len(matrix), dtype=matrix.dtype) if diagonal is None else diagonal
-    return block_conjugate_gradients(lambda v: v @ matrix, b, diagonal, **({"tolerance": 1e-10, "max_iterations": 99} | options))
+    return block_conjugate_gradients(
+        lambda v: v @ matrix, b, diagonal, **({"tolerance": 1e-10, "max_iterations": 99} | options)
+    )
 
 
 @pytest.mark.parametrize("count", [1, 5, 40, 60])

@@ -15,9 +15,7 @@ def test_inner_products_are_those_of_the_gradients(tiny):
     train, test, members = tiny
     model, objective = members[0].model, members[0].objective
     coordinates, diagonal = kronecker_coordinates(model, objective, train)
-    left, right = (
-        torch.cat([rows.dense() for rows in coordinates.rows(split, objective.loss)]) for split in (train, test)
-    )
+    left, right = (torch.cat([rows.dense() for rows in coordinates.rows(split, objective.loss)]) for split in (train, test))
     expected = naive_gradients(model, train) @ naive_gradients(model, test).T
     torch.testing.assert_close(left @ right.T, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
     assert left.shape == (9, coordinates.size) and coordinates.size <= naive_gradients(model, test[:1]).shape[1]
