@@ -150,6 +150,26 @@ def against_rivals(content: dict) -> str:
     return f"{_origin(content)}\n\n{_table(header, rows)}"
 
 
+def influence_solvers(content: dict) -> str:
+    """The exact solve and conjugate gradients for the same influence."""
+    parts = [_origin(content)]
+    for experiment, found in content["experiments"].items():
+        rows = []
+        for row in found["rows"]:
+            numbers = [_number(row["seconds"]), _spread(row), _number(row["peak_mib"]), _number(row["ratio"], "x")]
+            agreement = ["", "", ""]
+            if "rank_correlation" in row:
+                agreement = [f"{row['rank_correlation']:.6f}"]
+                agreement += [f"{row[key]:.1e}" for key in ("largest_difference", "relative_difference")]
+            products = [_number(row.get("iterations")), f"{row['largest_relative_residual']:.1e}"]
+            rows.append([row["contender"], *numbers, *products, *agreement])
+        header = ["contender", "seconds", "min to max (runs)", "peak MiB", "ratio", "block products", "residual"]
+        header += ["rank correlation", "largest difference / largest score", "relative difference"]
+        title = f"{experiment}, {found['num_test']} test examples, damping {found['damping']}"
+        parts.append(f"{title}\n\n{_table(header, rows)}")
+    return "\n\n".join(parts)
+
+
 def projected_trak(content: dict) -> str:
     """TRAKer here and traker's, on a ResNet-18 and on a member of the study."""
     titles = {"resnet18": "ResNet-18", "member": "member of cnn_mnist3"}

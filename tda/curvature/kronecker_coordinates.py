@@ -1,9 +1,9 @@
 """The Gauss-Newton matrix in the coordinates in which EK-FAC takes it as diagonal.
 
 A linear layer's gradient is an outer product of an input and an output gradient, and so is the rotated gradient: the matrix is
-exact here, nothing is approximated by the rotation, and its diagonal is what EK-FAC keeps of it (George et al. 2018). Directions
-that no training input reaches are no coordinates: training gradients are 0 there, so that the matrix is 0 and scores do not
-see them. Parameters of other layers (norms, embeddings) stay as they are.
+exact here, nothing is approximated by the rotation, and its diagonal is what EK-FAC keeps of it (George et al. 2018).
+Directions that no training input reaches are no coordinates: training gradients are 0 there, so that the matrix is 0 and scores
+do not see them. Parameters of other layers (norms, embeddings) stay as they are.
 """
 
 from collections.abc import Iterator

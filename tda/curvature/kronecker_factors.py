@@ -54,7 +54,7 @@ class LayerFactors:
         return formed_weight(*self.rotated_sides(rows))
 
     def rotated_sides(self, rows: FactoredRows) -> tuple[Tensor, Tensor]:
-        """The two sides of the layer's gradients in the eigenbasis: inputs (n, G, T, k) and output gradients (n, R, G, T, O)."""
+        """The sides of the layer's gradients in the eigenbasis: inputs (n, G, T, k) and output gradients (n, R, G, T, O)."""
         inputs, deltas = _sides(rows, self.scales)
         return inputs @ self.inputs, deltas @ self.outputs
 

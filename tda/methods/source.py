@@ -51,6 +51,7 @@ def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
     "Bae et al. 2024",
     check=_check,
     needs="checkpoints of early epochs (--early_epochs of the training script)",
+    in_all=False,
     num_segments=3,
     early_epochs="",
     curvature="auto",

@@ -26,6 +26,7 @@ FITTING = "--purpose fitting --num_subsets 12 --num_retrainings 1"
 OWN_ARGUMENTS = {
     "datamodels": "--datamodels.num_subsets 4 --empirical_influence.num_subsets 4",
     "trajectory": "--kernel_trajectory.early_epochs 1 --trak_trajectory.early_epochs 1",
+    "source": "--source.early_epochs 1 --source.num_segments 2",
     "s_test": "--damping 0.1 --num_checkpoints 2",
 }
 SCORING = ("gd_and_gc", "if", "ats", "loo", "tracin", "gas", "repsim", "if_arnoldi", "ekfac", "trak", *OWN_ARGUMENTS)
@@ -108,7 +109,7 @@ def test_scripts_one_after_another(
     scores = [path for path in results.glob("tda_scores/*/*/attribution_epoch_*.parquet")]
     seeds = len(SEEDS) if family == "cnn" else 1
     methods = {path.parent.parent.name for path in scores}
-    assert len(methods) == 18 and len(scores) == 18 * seeds * 5
+    assert len(methods) == 19 and len(scores) == 19 * seeds * 5
     assert all(pd.read_parquet(path).shape == (6, 13) for path in scores)
     assert len(list(results.glob("s_test/if/*/*.safetensors"))) == 2 * seeds
 

@@ -1,4 +1,4 @@
-"""Influence by preconditioned conjugate gradients against the closed form and against the exact solver of `if`."""
+"""Influence by block conjugate gradients against the closed form and against the exact solver of `if`."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tda.curvature import kronecker_coordinates
 from tda.data.splits import load_split
-from tda.methods import preconditioned_influence as module
+from tda.methods import conjugate_gradient_influence as module
 from tda.methods.registry import load_method
 from tda.system.errors import UserError
 
@@ -19,16 +19,17 @@ EVERY_FAMILY = True
 
 
 def solved(members, train, test, **settings):
-    method = load_method("if_ekfac_cg")
+    method = load_method("if_cg")
     return list(method.score(members, train, test, method.settings | settings))
 
 
 @pytest.mark.parametrize("damping", [5e-3, 0.1])
 @pytest.mark.parametrize("num_test", [4, 12], ids=["by test", "by train"])
-def test_matches_the_closed_form(tiny, damping: float, num_test: int):
+@pytest.mark.parametrize("preconditioner", ["ekfac", "none"])
+def test_matches_the_closed_form(tiny, damping: float, num_test: int, preconditioner: str):
     train, test, members = tiny
     test, model = test[:num_test], members[0].model
-    (found,) = solved(members[:1], train, test, damping=damping, tolerance=1e-10)
+    (found,) = solved(members[:1], train, test, damping=damping, tolerance=1e-10, preconditioner=preconditioner)
     curvature = explicit_gauss_newton(model, train)
     inverse = torch.linalg.inv(curvature + damping * torch.eye(len(curvature), dtype=curvature.dtype))
     expected = naive_gradients(model, train) @ inverse @ naive_gradients(model, test).T
@@ -93,13 +94,22 @@ def test_residual_tells_of_a_solver_that_was_stopped(tiny):
     assert found.report["iterations"] == 1 and found.report["largest_relative_residual"] > 1e-3
 
 
+def test_preconditioner_is_chosen_by_what_training_gradients_span(tiny):
+    train, test, members = tiny
+    (few,) = solved(members[:1], train, test)
+    logits = 3 if train.labels.dim() == 1 else 14 * (train.labels.shape[1] - 1)
+    enough = 9 * logits >= kronecker_coordinates.kronecker_coordinates(members[0].model, members[0].objective, train)[0].size
+    assert few.report["preconditioner"] == ("ekfac" if enough else "none")
+    assert solved(members[:1], train, test, preconditioner="ekfac")[0].report["preconditioner"] == "ekfac"
+
+
 @pytest.mark.cnn_alone
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"damping": 0.0}, "damping of the influence function must be positive, not 0.0"),
-        ({"tolerance": -1.0}, "tolerance of if_ekfac_cg must be positive, not -1.0"),
-        ({"preconditioner": "kfac"}, "unknown preconditioner kfac; known ones are ekfac, none"),
+        ({"tolerance": -1.0}, "tolerance of if_cg must be positive, not -1.0"),
+        ({"preconditioner": "kfac"}, "unknown preconditioner kfac; known ones are auto, ekfac, none"),
     ],
 )
 def test_settings_are_checked(tiny, settings: dict, words: str):
