@@ -33,7 +33,7 @@ from tda.training.study import Study
 
 # Above so many rows or parameters the exact curvature's eigenvectors cost more than all else; so many bytes of rows are held.
 EXACT_LIMIT = 8000
-ROW_BYTES = 2**30
+ROW_BYTES = 2**28
 
 # Vectors of parameter length that are held at once, in bytes; each lot passes over the other side's examples anew.
 _VECTOR_BYTES = 2**28
