@@ -18,8 +18,9 @@ def preconditioner(plan: TrainingPlan, state: ModelState) -> dict[str, Tensor] |
     options = plan.optimizer([torch.zeros(1, requires_grad=True)]).defaults
     _, forgetting = options["betas"]
     inside, outside = options.get("epsilon", 0.0), options.get("eps", 0.0)
-    moments, steps = state.optimizer["exp_avg_sq"], state.optimizer["step"]
-    return {
-        name: 1 / ((moment / (1 - forgetting ** float(steps[name]))).sqrt() + options["eps"])
-        for name, moment in moments.items()
-    }
+    steps, found = state.optimizer["step"], {}
+    for name, moment in state.optimizer["exp_avg_sq"].items():
+        moment = moment.to(torch.promote_types(moment.dtype, torch.float32))
+        corrected = moment / (1 - forgetting ** float(steps[name]))
+        found[name] = 1 / ((corrected + inside).sqrt() + outside)
+    return found
