@@ -52,7 +52,7 @@ def _search(operator: Products, right_sides: Tensor, root: Tensor, tolerance: fl
     """One run of the recursion on the split-preconditioned operator root A root; returns x (k, p) and the steps."""
     weights, residuals = _orthonormal(right_sides * root)
     directions, x, steps = residuals, torch.zeros_like(right_sides), 0
-    while steps < limit and len(residuals) and _largest_norm(weights, residuals / root) >= tolerance:
+    while steps < limit and len(residuals) and _largest_norm(weights, residuals, root) >= tolerance:
         steps += 1
         images = operator(directions * root) * root
         inner = directions @ images.T
@@ -64,8 +64,11 @@ def _search(operator: Products, right_sides: Tensor, root: Tensor, tolerance: fl
     return x * root, steps
 
 
-def _largest_norm(weights: Tensor, rows: Tensor) -> float:
-    """The largest norm among the rows of weights (k, r) times rows (r, p)."""
+def _largest_norm(weights: Tensor, orthonormal: Tensor, root: Tensor) -> float:
+    """The largest norm among the rows of weights (k, r) times orthonormal rows (r, p), divided by root (p,)."""
+    if bool((root == root[0]).all()):
+        return float(weights.norm(dim=1).max() / root[0])
+    rows = orthonormal / root
     return float(((weights @ (rows @ rows.T)) * weights).sum(dim=1).clamp(min=0).max().sqrt())
 
 
