@@ -31,9 +31,9 @@ from tda.training.preconditioners import preconditioner
 from tda.training.segments import Segment, segments
 from tda.training.study import Study
 
-# Above so many rows or parameters the exact curvature's eigenvectors cost more than all else; so many bytes of rows are held.
-EXACT_LIMIT = 8000
-ROW_BYTES = 2**30
+# Above so many parameters, or bytes of curvature rows, the exact curvature's eigenvectors cost more than all else.
+PARAMETER_LIMIT = 4000
+ROW_BYTES = 2**28
 
 # Vectors of parameter length that are held at once, in bytes; each lot passes over the other side's examples anew.
 _VECTOR_BYTES = 2**28
@@ -99,7 +99,7 @@ def _exact_is_small(member: Member, train: Split, cut: list[Segment]) -> bool:
     parameters = sum(map(Tensor.numel, member.state.parameters.values()))
     rows = _roots(member, train) * len(train) * max(len(segment.epochs) for segment in cut)
     itemsize = next(iter(member.state.parameters.values())).element_size()
-    return parameters <= EXACT_LIMIT or (rows <= EXACT_LIMIT and rows * parameters * itemsize <= ROW_BYTES)
+    return parameters <= PARAMETER_LIMIT or rows * parameters * itemsize <= ROW_BYTES
 
 
 def _roots(member: Member, train: Split) -> int:
