@@ -106,7 +106,7 @@ def _solved_by_rows(member: Member, train: Split, test: Split, search: _Search) 
     products = kernel_products(blocks, len(train), at_once)
     found = search.solve(products, weights, torch.ones_like(weights[0]))
     lots = found.x.split(at_once)
-    scores = torch.cat([times_vectors(model, objective, test, combined(blocks, lot)) for lot in lots])
+    scores = torch.cat([times_vectors(model, objective.loss, test, combined(blocks, lot)) for lot in lots])
     return scores, {"largest_relative_residual": float(found.residuals.max()), "iterations": found.iterations}
 
 

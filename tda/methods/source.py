@@ -170,7 +170,7 @@ class _Trajectory:
             for number in reversed(range(len(self.cut))):
                 stretch = self._stretch(number, hold=len(lots) > 1)
                 vectors = unflatten(stretch.caused(slopes), model)
-                terms = [times_vectors(each.model, each.objective, self.train, vectors) for each in stretch.members]
+                terms = [times_vectors(each.model, each.objective.loss, self.train, vectors) for each in stretch.members]
                 scores = scores + sum(terms) / len(terms)
                 slopes = stretch.carried_back(slopes)
             columns.append(scores)
@@ -183,7 +183,7 @@ class _Trajectory:
             new = stretch.caused(_gradients(stretch.members, lot))
             changes = new if changes is None else stretch.carried(changes) + new
         model = self.member.model
-        return times_vectors(model, self.member.objective, test, unflatten(changes, model))
+        return times_vectors(model, self.member.objective.loss, test, unflatten(changes, model))
 
     def _lots(self, split: Split) -> list[Split]:
         parameters = self.member.state.parameters.values()
@@ -216,7 +216,9 @@ class _Trajectory:
 
 def _gradients(members: list[Member], split: Split) -> Tensor:
     """Mean over checkpoints of the examples' loss gradients (n, p)."""
-    found = [torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective, split)]) for each in members]
+    found = [
+        torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective.loss, split)]) for each in members
+    ]
     return sum(found) / len(found)
 
 
