@@ -9,8 +9,8 @@ python run_cnn_training.py --model cnn --task mnist3 --num_per_class 50 --varian
 python run_tda.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --methods loo,unrolled,grad_dot,if,ekfac,trak
 python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8
 python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.01 --same_run --num_subsets 50 --num_retrainings 5
-python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.01 --same_run --num_subsets 50     --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.01 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
 python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.05 --same_run --num_subsets 50 --num_retrainings 5
-python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.05 --same_run --num_subsets 50     --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.05 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
 python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.5 --same_run --num_subsets 50 --num_retrainings 5
-python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.5 --same_run --num_subsets 50     --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --variant inside1e-8 --left_out 0.5 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
