@@ -109,7 +109,7 @@ def test_scripts_one_after_another(
     scores = [path for path in results.glob("tda_scores/*/*/attribution_epoch_*.parquet")]
     seeds = len(SEEDS) if family == "cnn" else 1
     methods = {path.parent.parent.name for path in scores}
-    assert len(methods) == 20 and len(scores) == 19 * seeds * 5
+    assert len(methods) == 20 and len(scores) == 20 * seeds * 5
     assert all(pd.read_parquet(path).shape == (6, 13) for path in scores)
     assert len(list(results.glob("s_test/if/*/*.safetensors"))) == 2 * seeds
 
