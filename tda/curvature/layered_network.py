@@ -49,22 +49,23 @@ class LayeredBatch:
         factors: Tensor,
         values: Values,
     ) -> None:
-        self.layers, self.values = [make() for make in makers], values
+        # One memory format: convolutions of many tangents copy what comes in another.
+        self.layers, self.values = [make() for make in makers], {name: value.contiguous() for name, value in values.items()}
         self.objective, self.labels, self.factors = objective, labels, factors
         below = False
         for layer in self.layers:
             layer.moves = below
             below = below or not isinstance(layer, Activation | Reshaping)
-        activation = inputs
+        activation = inputs.contiguous()
         for layer in self.layers:
-            activation = layer.forward(activation, values)
+            activation = layer.forward(activation, self.values)
         self.logits = activation
         self.slope = -objective.residuals(activation, labels)
         self.gradient: Values = {}
         downwards: Tensor | None = self.slope * factors[:, None]
         for layer in reversed(self.layers):
             if downwards is not None:
-                downwards = layer.backward(downwards, values, self.gradient)
+                downwards = layer.backward(downwards, self.values, self.gradient)
 
     def products(self, tangents: Values) -> tuple[Values, Tensor]:
         """Along tangents (k, *shape): the gradient's derivatives (k, *shape), and those of the examples' losses (k, b)."""

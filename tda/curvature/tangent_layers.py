@@ -15,8 +15,9 @@ from torch.nn import functional
 
 Values = dict[str, Tensor]
 
-# Patches of a convolution at the places that a maximum chose are gathered while there are no more numbers than this.
-_SMALL_PATCHES = 2**22
+# Patches of a convolution at the places that a maximum chose are gathered while there are no more numbers than this, and for
+# at least so many tangents: to read them takes as long as the whole convolution of a few.
+_LARGEST_PATCHES, _FEWEST_TANGENTS = 2**26, 8
 
 
 class Layer:
@@ -223,8 +224,8 @@ class Activation(Layer):
 class PooledConvolution(Layer):
     """A convolution, an activation and the maximum over windows: only the places that the maximum chose need derivatives.
 
-    The activation then acts on a quarter of the numbers where windows are 2x2. Where patches are small, the terms in which the
-    inputs stand still are taken at those places too.
+    The activation then acts on a quarter of the numbers where windows are 2x2. For many tangents, the terms in which the inputs
+    stand still are taken at those places too.
     """
 
     convolution: Convolution
@@ -240,7 +241,7 @@ class PooledConvolution(Layer):
         self.shape = index.shape[2:]
         self.index = index.flatten(2)
         self.activation.forward(sums.flatten(2).gather(2, self.index), values)
-        self.chosen_patches = self._chosen_patches()
+        self.chosen_patches: Tensor | None = None
         return largest
 
     def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
@@ -253,7 +254,7 @@ class PooledConvolution(Layer):
     def tangent_forward(self, change: Tensor | None, values: Values, tangents: Values) -> Tensor:
         """(k, b, i, h, w) -> (k, b, o, p, q)."""
         shared = self.convolution.along_inputs(change, values)
-        if self.chosen_patches is None:
+        if not self._at_chosen(tangents):
             own = self._gathered(self.convolution.along_weights(tangents))
         else:
             own = self._own_at_chosen(tangents)
@@ -264,7 +265,7 @@ class PooledConvolution(Layer):
         """(k, b, o, p, q) -> (k, b, i, h, w)."""
         convolution, activation = self.convolution, self.activation
         chosen = activation.tangent_backward(change.flatten(3), values, tangents, products)
-        if self.chosen_patches is None:
+        if not self._at_chosen(tangents):
             return convolution.tangent_backward(self._spread(chosen), values, tangents, products)
         weight = tangents[convolution.weight]
         by_output = chosen.permute(2, 0, 1, 3).flatten(2) @ self.chosen_patches
@@ -278,16 +279,22 @@ class PooledConvolution(Layer):
         """Those of the convolution."""
         self.convolution.example_gradients(gradients)
 
-    def _chosen_patches(self) -> Tensor | None:
-        """(o, b * p * q, i * kernel): the patch at each chosen place, if they are few enough."""
+    def _at_chosen(self, tangents: Values) -> bool:
+        """Whether to use the patches at chosen places, which are gathered when they are first used."""
         size = self.convolution.inputs.shape[1] * math.prod(self.convolution.kernel)
-        if self.index.numel() * size > _SMALL_PATCHES:
-            return None
-        patches = self.convolution.patches().transpose(1, 2)
-        batch, outputs, places = self.index.shape
-        index = self.index.permute(1, 0, 2)
-        number = torch.arange(batch, device=index.device)[None, :, None].expand(outputs, batch, places)
-        return patches[number, index].flatten(1, 2)
+        if len(tangents[self.convolution.weight]) < _FEWEST_TANGENTS or self.index.numel() * size > _LARGEST_PATCHES:
+            return False
+        if self.chosen_patches is None:
+            self.chosen_patches = self._gathered_patches()
+        return True
+
+    def _gathered_patches(self) -> Tensor:
+        """(o, b * p * q, i * kernel): the patch at each chosen place."""
+        patches = self.convolution.patches().transpose(1, 2).flatten(0, 1)
+        batch, outputs, _ = self.index.shape
+        first = math.prod(self.places) * torch.arange(batch, device=self.index.device)
+        rows = (self.index + first[:, None, None]).transpose(0, 1)
+        return patches.index_select(0, rows.flatten()).unflatten(0, (outputs, -1))
 
     def _own_at_chosen(self, tangents: Values) -> Tensor:
         convolution, batch = self.convolution, len(self.index)

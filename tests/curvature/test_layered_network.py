@@ -38,10 +38,10 @@ def batch_of(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor
     return inputs, labels, torch.rand(5).double() + 0.5, values, tangents
 
 
-@pytest.mark.parametrize("patches", [0, 2**22])
+@pytest.mark.parametrize("patches", [0, 2**26])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_everything_is_what_automatic_differentiation_gives(name: str, patches: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tda.curvature.tangent_layers._SMALL_PATCHES", patches)
+    monkeypatch.setattr("tda.curvature.tangent_layers._LARGEST_PATCHES", patches)
     model = NETWORKS[name].double()
     inputs, labels, factors, values, tangents = batch_of(model)
 
