@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tda.curvature.tangent_layers import Activation, Convolution, Layer, Linear, PooledConvolution, Reshaping, Values
+from tda.curvature.pooled_convolution import PooledConvolution
+from tda.curvature.tangent_layers import Activation, Convolution, Layer, Linear, Reshaping, Values
 from tda.gradients.objectives import Objective
 from tda.models.model_state import trained_parameters
 

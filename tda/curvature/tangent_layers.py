@@ -5,7 +5,6 @@ activations and weights, is never repeated k times. Functional transforms give t
 time, and only one thread of a process may use them.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,10 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 Values = dict[str, Tensor]
-
-# Patches of a convolution at the places that a maximum chose are gathered while there are no more numbers than this, and for
-# at least so many tangents: to read them takes as long as the whole convolution of a few.
-_LARGEST_PATCHES, _FEWEST_TANGENTS = 2**26, 8
 
 
 class Layer:
@@ -218,99 +213,6 @@ class Activation(Layer):
         if self.second is not None and self.change is not None:
             moved.addcmul_(self.slope * self.second, self.change)
         return moved
-
-
-@dataclass
-class PooledConvolution(Layer):
-    """A convolution, an activation and the maximum over windows: only the places that the maximum chose need derivatives.
-
-    The activation then acts on a quarter of the numbers where windows are 2x2. For many tangents, the terms in which the inputs
-    stand still are taken at those places too.
-    """
-
-    convolution: Convolution
-    activation: Activation
-    window: dict
-
-    def forward(self, inputs: Tensor, values: Values) -> Tensor:
-        """(b, i, h, w) -> (b, o, p, q)."""
-        self.convolution.moves = self.moves
-        sums = self.convolution.forward(inputs, values)
-        self.places = sums.shape[2:]
-        largest, index = functional.max_pool2d(self.activation.function(sums), **self.window, return_indices=True)
-        self.shape = index.shape[2:]
-        self.index = index.flatten(2)
-        self.activation.forward(sums.flatten(2).gather(2, self.index), values)
-        self.chosen_patches: Tensor | None = None
-        return largest
-
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
-        """(b, o, p, q) -> (b, i, h, w)."""
-        activation = self.activation
-        activation.slope = slope.flatten(2)
-        spread = self._spread((activation.slope * activation.first)[None])[0]
-        return self.convolution.backward(spread, values, gradients)
-
-    def tangent_forward(self, change: Tensor | None, values: Values, tangents: Values) -> Tensor:
-        """(k, b, i, h, w) -> (k, b, o, p, q)."""
-        shared = self.convolution.along_inputs(change, values)
-        if not self._at_chosen(tangents):
-            own = self._gathered(self.convolution.along_weights(tangents))
-        else:
-            own = self._own_at_chosen(tangents)
-        moved = own if shared is None else self._gathered(shared).add_(own)
-        return self.activation.tangent_forward(moved, values, tangents).unflatten(3, self.shape)
-
-    def tangent_backward(self, change: Tensor, values: Values, tangents: Values, products: Values) -> Tensor | None:
-        """(k, b, o, p, q) -> (k, b, i, h, w)."""
-        convolution, activation = self.convolution, self.activation
-        chosen = activation.tangent_backward(change.flatten(3), values, tangents, products)
-        if not self._at_chosen(tangents):
-            return convolution.tangent_backward(self._spread(chosen), values, tangents, products)
-        weight = tangents[convolution.weight]
-        by_output = chosen.permute(2, 0, 1, 3).flatten(2) @ self.chosen_patches
-        products[convolution.weight] = by_output.transpose(0, 1).view(weight.shape)
-        if convolution.bias:
-            products[convolution.bias] = chosen.sum(dim=(1, 3))
-        convolution.add_moved_inputs(products, tangents)
-        return convolution.below(self._spread(chosen), values, tangents) if self.moves else None
-
-    def example_gradients(self, gradients: Values) -> None:
-        """Those of the convolution."""
-        self.convolution.example_gradients(gradients)
-
-    def _at_chosen(self, tangents: Values) -> bool:
-        """Whether to use the patches at chosen places, which are gathered when they are first used."""
-        size = self.convolution.inputs.shape[1] * math.prod(self.convolution.kernel)
-        if len(tangents[self.convolution.weight]) < _FEWEST_TANGENTS or self.index.numel() * size > _LARGEST_PATCHES:
-            return False
-        if self.chosen_patches is None:
-            self.chosen_patches = self._gathered_patches()
-        return True
-
-    def _gathered_patches(self) -> Tensor:
-        """(o, b * p * q, i * kernel): the patch at each chosen place."""
-        patches = self.convolution.patches().transpose(1, 2).flatten(0, 1)
-        batch, outputs, _ = self.index.shape
-        first = math.prod(self.places) * torch.arange(batch, device=self.index.device)
-        rows = (self.index + first[:, None, None]).transpose(0, 1)
-        return patches.index_select(0, rows.flatten()).unflatten(0, (outputs, -1))
-
-    def _own_at_chosen(self, tangents: Values) -> Tensor:
-        convolution, batch = self.convolution, len(self.index)
-        weight = tangents[convolution.weight].flatten(2)
-        own = weight.transpose(0, 1) @ self.chosen_patches.transpose(1, 2)
-        own = own.unflatten(2, (batch, -1)).permute(1, 2, 0, 3)
-        return own + tangents[convolution.bias][:, None, :, None] if convolution.bias else own
-
-    def _gathered(self, change: Tensor) -> Tensor:
-        return change.flatten(3).gather(3, self.index.expand(len(change), *self.index.shape))
-
-    def _spread(self, chosen: Tensor) -> Tensor:
-        whole = chosen.new_zeros(*chosen.shape[:3], math.prod(self.places))
-        # Windows may overlap, so that a place is chosen twice.
-        whole.scatter_add_(3, self.index.expand(len(chosen), *self.index.shape), chosen)
-        return whole.unflatten(3, self.places)
 
 
 @dataclass
