@@ -40,13 +40,15 @@ class PooledConvolution(Layer):
         self.chosen_patches: Tensor | None = None
         return largest
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """(b, o, p, q) -> (b, i, h, w)."""
         convolution, activation = self.convolution, self.activation
         activation.slope = slope.flatten(2)
         self.chosen_slope = activation.slope * activation.first
         if not self._only_chosen():
             return self._uncut(convolution.backward(self._spread(self.chosen_slope[None])[0], values, gradients))
+        if gradients is None:
+            return None
         self._gradients_at_chosen(self.chosen_slope[None], gradients)
         for name in filter(None, (convolution.weight, convolution.bias)):
             gradients[name] = gradients[name][0].view_as(values[name])

@@ -28,8 +28,8 @@ class Layer:
         """The output; values: parameters by name."""
         raise NotImplementedError
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
-        """The derivative by the input from that by the output; those by trained parameters go into `gradients`."""
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
+        """The derivative by the input from that by the output; those by trained parameters go into `gradients`, if any."""
         raise NotImplementedError
 
     def tangent_forward(self, change: Tensor | None, values: Values, tangents: Values) -> Tensor | None:
@@ -56,11 +56,12 @@ class Linear(Layer):
         self.inputs = inputs
         return functional.linear(inputs, values[self.weight], values.get(self.bias))
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """(b, o) -> (b, i)."""
         self.slope = slope
-        gradients[self.weight] = slope.T @ self.inputs
-        if self.bias:
+        if gradients is not None:
+            gradients[self.weight] = slope.T @ self.inputs
+        if gradients is not None and self.bias:
             gradients[self.bias] = slope.sum(dim=0)
         return slope @ values[self.weight] if self.moves else None
 
@@ -104,11 +105,12 @@ class Convolution(Layer):
         self.inputs = inputs
         return self._convolved(inputs, values[self.weight], values.get(self.bias))
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """(b, o, h', w') -> (b, i, h, w)."""
         self.slope = slope
-        gradients[self.weight] = self._by_weight(slope, self.inputs, values[self.weight])
-        if self.bias:
+        if gradients is not None:
+            gradients[self.weight] = self._by_weight(slope, self.inputs, values[self.weight])
+        if gradients is not None and self.bias:
             gradients[self.bias] = slope.sum(dim=(0, 2, 3))
         return self._by_inputs(slope, self.inputs, values[self.weight]) if self.moves else None
 
@@ -195,7 +197,7 @@ class Activation(Layer):
         self.first, self.second = self.slopes(inputs)
         return self.function(inputs)
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """The slope times the first derivative."""
         self.slope = slope
         return slope * self.first if self.moves else None
@@ -228,7 +230,7 @@ class Reshaping(Layer):
             self.transposed = self.function(self.inputs)
         return self.function(inputs)
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """Its transpose."""
         return self._pulled_back(slope) if self.moves else None
 
