@@ -1,10 +1,11 @@
 """What `unrolled` costs: forwards against leave-one-out, backwards in trainings, against a plain loop and bergson's MAGIC.
 
 Forwards: all scores of seed 0 at its five checkpoints, by `unrolled` and `loo`, with all threads. Backwards: the last
-checkpoint of seed 0, for one test example and for several that share a pass, with one thread, in units of one training; the plain loop keeps every state and differentiates each step of the optimizer by double backward; MAGIC does the same work with
-the training's states on disk. There the two-layer CNN trains by Adam with epsilon inside the root, as MAGIC's authors do:
-automatic differentiation has no number for the derivative of a root at zero. The public perceptron trains for fewer epochs than
-in the field. Needs benchmarks/requirements.txt for MAGIC, which is left out where it is not installed.
+checkpoint of seed 0, for one test example and for several that share a pass, with one thread, in units of one training; the
+plain loop keeps every state and differentiates each step of the optimizer by double backward; MAGIC does the same work with the
+training's states on disk. There the two-layer CNN trains by Adam with epsilon inside the root, as MAGIC's authors do: automatic
+differentiation has no number for the derivative of a root at zero. The public perceptron trains for fewer epochs than in the
+field. Needs benchmarks/requirements.txt for MAGIC, which is left out where it is not installed.
 Writes benchmarks/results/through_training.json.
 """
 
