@@ -73,8 +73,8 @@ class Differentiator:
         self._model, self._makers = model, layers_of(model)
 
     @property
-    def threads_may_share(self) -> bool:
-        """Whether several threads may differentiate at once."""
+    def layered(self) -> bool:
+        """Whether the network is a row of known layers, so that several threads may differentiate at once."""
         return self._makers is not None
 
     def __call__(self, batch: WeightedBatch) -> BatchDerivatives:

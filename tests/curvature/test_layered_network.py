@@ -81,7 +81,7 @@ def test_both_ways_of_differentiating_agree(name: str):
     batch = WeightedBatch(Classification(), inputs, labels, factors, values)
     layered, mapped = Differentiator(model), Differentiator(nn.ModuleList([model]).get_submodule("0"))
     mapped._makers = None
-    assert layered.threads_may_share and not mapped.threads_may_share
+    assert layered.layered and not mapped.layered
     for found, expected in zip(layered(batch).products(tangents)[:2], mapped(batch).products(tangents)[:2], strict=True):
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(layered(batch).example_gradients(), mapped(batch).example_gradients())
