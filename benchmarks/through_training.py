@@ -6,12 +6,15 @@ plain loop keeps every state and differentiates each step of the optimizer by do
 training's states on disk. There the two-layer CNN trains by Adam with epsilon inside the root, as MAGIC's authors do: automatic
 differentiation has no number for the derivative of a root at zero. The public perceptron trains for fewer epochs than in the
 field. Needs benchmarks/requirements.txt for MAGIC, which is left out where it is not installed.
+Ratios are of processor seconds, which other work on the machine disturbs less than the clock.
 Writes benchmarks/results/through_training.json.
 """
 
 import importlib.util
 import os
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +56,15 @@ def _study(experiment: str, device: str):
     return open_study(Experiment(model, task, int(size.removesuffix("pc"))), device)
 
 
+def _timed(work: Callable[[], object], warm_up: int = 1) -> tuple[list[float], dict, object]:
+    """Seconds and processor seconds of one run, and its result."""
+    if warm_up:
+        work()
+    before = time.process_time()
+    seconds, found = repeat(work, 1, warm_up=0)
+    return seconds, {"processor_seconds": time.process_time() - before}, found
+
+
 @contender
 def trained_member(experiment: str, device: str) -> Outcome:
     """Train seed 0 into the root."""
@@ -74,8 +86,8 @@ def all_scores(experiment: str, device: str, method: str, settings: dict) -> Out
     train, test = study.inputs(study.train), study.inputs(study.test)
     registered = load_method(method)
     work = lambda: list(registered.score(members, train, test, registered.settings | settings))  # noqa: E731
-    seconds, found = repeat(work, 1, warm_up=0)
-    return Outcome(seconds, {"scores": torch.stack([each.scores for each in found]).cpu().numpy()})
+    seconds, facts, found = _timed(work, warm_up=0)
+    return Outcome(seconds, {"scores": torch.stack([each.scores for each in found]).cpu().numpy()}, facts)
 
 
 def _one_thread(experiment: str, device: str, changes: dict):
@@ -101,8 +113,8 @@ def one_training(experiment: str, device: str, changes: dict, num_test: int) -> 
 
     training, _ = _one_thread(experiment, device, changes)
     work = lambda: list(train_many(training.model, training.plan, training.objective, [training.run], training.train))  # noqa: E731
-    seconds, _ = repeat(work, 3)
-    return Outcome([min(seconds)], facts={"steps": len(training.run.batches)})
+    seconds, facts, _ = _timed(work)
+    return Outcome(seconds, facts=facts | {"steps": len(training.run.batches)})
 
 
 @contender
@@ -113,16 +125,18 @@ def our_backwards(experiment: str, device: str, changes: dict, num_test: int) ->
     training, test = _one_thread(experiment, device, changes)
     unrolling = Unrolling.of(training, test, training.objective.loss, 4 * 2**30)
     tests = test[torch.arange(num_test)]
-    seconds, found = repeat(lambda: unrolling.backwards(len(training.run.batches), tests), 1)
-    return Outcome(seconds, {"derivatives": found.cpu().numpy()})
+    # A pass of many test examples is long enough without a first one.
+    work = lambda: unrolling.backwards(len(training.run.batches), tests)  # noqa: E731
+    seconds, facts, found = _timed(work, warm_up=int(num_test == 1))
+    return Outcome(seconds, {"derivatives": found.cpu().numpy()}, facts)
 
 
 @contender
 def plain_loop(experiment: str, device: str, changes: dict, num_test: int) -> Outcome:
     """The same for one test example, by double backward."""
     training, test = _one_thread(experiment, device, changes)
-    seconds, found = repeat(lambda: plain_unrolling.derivatives(training, test[torch.arange(1)]), 1)
-    return Outcome(seconds, {"derivatives": found[None].cpu().numpy()})
+    seconds, facts, found = _timed(lambda: plain_unrolling.derivatives(training, test[torch.arange(1)]))
+    return Outcome(seconds, {"derivatives": found[None].cpu().numpy()}, facts)
 
 
 @contender
@@ -136,8 +150,8 @@ def magic(experiment: str, device: str, changes: dict, num_test: int) -> Outcome
         with tempfile.TemporaryDirectory() as folder:
             return magic_unrolling.derivatives(training, test[torch.arange(1)], Path(folder))
 
-    seconds, found = repeat(work, 1)
-    return Outcome(seconds, {"derivatives": found[None].cpu().numpy()})
+    seconds, facts, found = _timed(work)
+    return Outcome(seconds, {"derivatives": found[None].cpu().numpy()}, facts)
 
 
 def _in_turns(contenders: dict[str, tuple[str, dict]], repeats: int) -> dict[str, Measured]:
@@ -146,10 +160,12 @@ def _in_turns(contenders: dict[str, tuple[str, dict]], repeats: int) -> dict[str
     for _ in range(repeats):
         for label, (name, arguments) in contenders.items():
             runs[label].append(in_child(name, **arguments))
-    return {
-        label: replace(found[0], seconds=[run.seconds[0] for run in found], peak_mib=max(run.peak_mib for run in found))
-        for label, found in runs.items()
-    }
+    together = {}
+    for label, found in runs.items():
+        facts = found[0].facts | {"processor_seconds": float(np.median([run.facts["processor_seconds"] for run in found]))}
+        seconds, peak = [run.seconds[0] for run in found], max(run.peak_mib for run in found)
+        together[label] = replace(found[0], seconds=seconds, peak_mib=peak, facts=facts)
+    return together
 
 
 def _forwards(experiment: str, device: str, repeats: int) -> dict:
@@ -167,8 +183,10 @@ def _forwards(experiment: str, device: str, repeats: int) -> dict:
     )
     columns = zip(*(run.arrays["scores"][-1].T for run in found.values()), strict=True)
     agreement = np.nanmean([spearmanr(*pair).statistic for pair in columns])
-    rows = common.with_ratios([run.row(label) for label, run in found.items()])
-    return rows | {"rank_correlation": rounded(float(agreement), 3)}
+    rows = [run.row(label) for label, run in found.items()]
+    for row in rows:
+        row["ratio"] = rounded(row["processor_seconds"] / rows[0]["processor_seconds"], 3)
+    return {"rows": rows, "rank_correlation": rounded(float(agreement), 3)}
 
 
 def _backwards(experiment: str, changes: dict, settings: Settings) -> dict:
@@ -189,7 +207,8 @@ def _backwards(experiment: str, changes: dict, settings: Settings) -> dict:
     for label, run in found.items():
         scale = 1 / settings.num_test if label == together else 1.0
         row = run.row(label, scale)
-        row["trainings"] = rounded(row["seconds"] / np.median(training.seconds), 3)
+        row["processor_seconds"] = rounded(scale * row["processor_seconds"])
+        row["trainings"] = rounded(row["processor_seconds"] / training.facts["processor_seconds"], 3)
         if run.arrays:
             difference = np.abs(run.arrays["derivatives"][:1] - expected).max() / np.abs(expected).max()
             row["largest_difference"] = rounded(float(difference), 2)
