@@ -43,17 +43,21 @@ def other_run_table(reference: Path) -> pd.DataFrame:
 
 
 def left_out_table(reference: Path) -> pd.DataFrame:
-    """LDS of one run with its interval / of means: a row a method, a column an experiment, kind and number left out."""
-    columns = {}
+    """LDS of one run with its interval / of means: a row an experiment, kind and number left out, a column a method."""
+    rows = []
     for path in sorted(reference.glob("*/lds_left_out.csv")):
         table = pd.read_csv(path)
-        for (estimand, left_out), rows in table.groupby(["estimand", "left_out"], sort=False):
-            ordered = rows.drop_duplicates("method", keep="last").sort_values("lds_run", ascending=False)
-            columns[f"{path.parent.name}, {estimand}, {left_out} left out"] = {
-                _REFERENCES.get(row.method, row.method): f"{_interval(row._asdict(), 'lds_run')} / {row.lds_means:.2f}"
-                for row in ordered.itertuples()
-            }
-    return _by_method(columns)
+        for (estimand, left_out), found in table.groupby(["estimand", "left_out"], sort=False):
+            row = {"experiment": path.parent.name, "retrainings": estimand, "left out": left_out}
+            for entry in found.drop_duplicates("method", keep="last").itertuples():
+                name = _REFERENCES.get(entry.method) or method_title(entry.method)
+                row[name] = f"{_interval(entry._asdict(), 'lds_run')} / {entry.lds_means:.2f}"
+            rows.append(row)
+    if not rows:
+        return _NOTHING
+    table = pd.DataFrame(rows).fillna("")
+    last = [name for name in _REFERENCES.values() if name in table]
+    return table[[name for name in table if name not in last] + last]
 
 
 def _experiments(reference: Path) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
@@ -76,7 +80,7 @@ def _by_method(columns: dict[str, dict[str, str]]) -> pd.DataFrame:
     if not columns:
         return _NOTHING
     methods = list(dict.fromkeys(method for cells in columns.values() for method in cells))
-    last = [_CEILING, *_REFERENCES.values()]
+    last = [_CEILING]
     methods = [method for method in methods if method not in last] + [method for method in last if method in methods]
     named = {"method": [method if method in last else method_title(method) for method in methods]}
     return pd.DataFrame(named | {name: [cells.get(method, "") for method in methods] for name, cells in columns.items()})

@@ -11,6 +11,7 @@ A kill, a signal or a limit counts as survived if the same command, run again, e
 """
 
 import argparse
+import itertools
 import json
 import os
 import runpy
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=4, help="rounds over all steps, three kills each")
     parser.add_argument("--signals", type=int, default=6, help="rounds over all steps, a signal each")
     parser.add_argument("--folder", help="where the study and the outcomes so far are kept, for a run in pieces")
+    parser.add_argument(
+        "--share", default="1/1", help="of a part, such as 2/3 in the second of three processes with one --folder"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="end after so many")
     chosen, begun = parser.parse_args(), time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
@@ -53,8 +57,12 @@ def main() -> None:
             "limits": lambda: limits(reference),
             "writers": lambda: writers(reference),
         }
+        first, of = map(int, chosen.share.split("/"))
         for name in [chosen.only] if chosen.only else parts:
-            rows = outcomes(parts[name](), folder / f"{name}.jsonl", begun + 60 * chosen.minutes)
+            tried = itertools.islice(parts[name](), first - 1, None, of)
+            rows = outcomes(tried, folder / f"{name}.jsonl", begun + 60 * chosen.minutes)
+            if of > 1:
+                continue
             if rows is None:
                 sys.exit("the time is over; the same command goes on")
             report(name, rows)

@@ -23,7 +23,7 @@ def kills(reference: Reference, rounds: int) -> Iterator[Attempt]:
                     root, hits = before_step(reference, Path(folder) / "root", script), 0
                     for share in shares:
                         process = start(script, root)
-                        time.sleep(share * reference.seconds[script])
+                        time.sleep(share * reference.steps[script].seconds)
                         hits += process.poll() is None
                         process.kill()
                         process.communicate()
@@ -37,7 +37,7 @@ def signals(reference: Reference, rounds: int) -> Iterator[Attempt]:
     for number in range(rounds):
         for script in STEPS:
             generator, first = random.Random(f"{script} {number}"), number % 2 == 0
-            seconds = generator.uniform(0.15, 1) if first else generator.uniform(0.3, 0.95) * reference.seconds[script]
+            seconds = generator.uniform(0.15, 1) if first else generator.uniform(0.3, 0.95) * reference.steps[script].seconds
 
             def run(script: str = script, seconds: float = seconds) -> list[str]:
                 with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def limits(reference: Reference) -> Iterator[Attempt]:
         for size in (512, 20_000):
             yield _limited(reference, script, "disk full", resource.RLIMIT_FSIZE, size)
         for share in (0.6, 0.9):
-            size = int(share * reference.address_space[script])
+            size = int(share * reference.steps[script].address_space)
             yield _limited(reference, script, "memory short", resource.RLIMIT_AS, size)
 
 

@@ -16,10 +16,11 @@ from common import CHECKOUT
 from robustness_cases import EXPERIMENT, SUBSETS, prepare
 
 PROGRAM = "benchmarks/robustness_program.py"
+_SCORED = ("grad_dot", "trak", "ekfac", "repsim")
 STEPS = {
     "run_subset_generation.py": ("--task", "digits3", "--num_per_class", "2"),
     "run_cnn_training.py": EXPERIMENT,
-    "run_tda.py": EXPERIMENT,
+    "run_tda.py": (*EXPERIMENT, "--methods", ",".join(_SCORED)),
     "tda_cnn_scripts/run_cnn_s_test.py": EXPERIMENT,
     "run_subset_retraining.py": (*EXPERIMENT, *SUBSETS),
     "run_compute_pvalues.py": EXPERIMENT,
@@ -33,24 +34,6 @@ STEPS = {
 }
 PRODUCTS = ("data/**/*", "models/**/*.safetensors", "results/**/*.parquet", "results/**/*.csv", "results/**/*.safetensors")
 PRODUCTS += ("traker/**/*",)
-_RESULTS = "results/cnn_digits3_2pc"
-_PRODUCTS_OF = {
-    "run_subset_generation.py": ("data/subset_indices/digits3/train_2pc.txt",),
-    "run_cnn_training.py": ("models/cnn",),
-    "run_tda.py": (f"{_RESULTS}/tda_scores", f"{_RESULTS}/ensemble_scores_*"),
-    "tda_cnn_scripts/run_cnn_s_test.py": (f"{_RESULTS}/s_test",),
-    "run_subset_retraining.py": (f"{_RESULTS}/retrainings",),
-    "run_compute_pvalues.py": tuple(
-        f"{_RESULTS}/{name}" for name in ("pvalues_*", "qvalues_*", "mean_*", "pvalue_*", "summary.csv", "attributions*")
-    ),
-    "run_correlation_analysis.py": (f"{_RESULTS}/correlation_*",),
-    "run_lds_evaluation.py": (f"{_RESULTS}/lds*",),
-    "run_removal_evaluation.py": (f"{_RESULTS}/removal*",),
-    "run_mislabel_detection.py": (f"{_RESULTS}/mislabel*",),
-    "run_feature_attribution.py": (f"{_RESULTS}/feature_attribution",),
-    "run_map_truth_test.py": (f"{_RESULTS}/map_truth*",),
-    PROGRAM: ("traker",),
-}
 
 
 @dataclass(frozen=True)
@@ -63,12 +46,20 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A step's seconds, its largest address space in bytes, and the products that it made."""
+
+    seconds: float
+    address_space: int
+    products: list[str]
+
+
+@dataclass(frozen=True)
 class Reference:
-    """The undisturbed study: seconds and largest address space, in bytes, of each step."""
+    """The undisturbed study, and what was measured of each step."""
 
     root: Path
-    seconds: dict[str, float]
-    address_space: dict[str, int]
+    steps: dict[str, Measured]
 
     @functools.cached_property
     def contents(self) -> dict[str, str]:
@@ -98,21 +89,26 @@ def undisturbed(folder: Path) -> Reference:
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
         torch.save(torch.tensor([11, 22, 33]), root / "random_seeds.pt")
-        found = {script: _measured(script, root) for script in STEPS}
+        found = {}
+        for script, arguments in STEPS.items():
+            if script == "run_tda.py":
+                # All methods are there for the steps that follow; some of them are what is disturbed.
+                _measured(script, EXPERIMENT, root)
+                for method in _SCORED:
+                    for path in (root / "results").glob(f"*/*/{method}"):
+                        shutil.rmtree(path)
+            found[script] = vars(_measured(script, arguments, root))
         prepare(root)
         measured.write_text(json.dumps(found))
-    found = json.loads(measured.read_text())
-    return Reference(
-        root, {script: step[0] for script, step in found.items()}, {script: step[1] for script, step in found.items()}
-    )
+    return Reference(root, {script: Measured(**step) for script, step in json.loads(measured.read_text()).items()})
 
 
-def _measured(script: str, root: Path) -> tuple[float, int]:
-    """Run a step; returns its seconds and the largest address space that it had, in bytes."""
-    begun, peak = time.perf_counter(), 0
+def _measured(script: str, arguments: tuple[str, ...], root: Path) -> Measured:
+    """Run a step."""
+    before, begun, peak = contents(root), time.perf_counter(), 0
     with open(root.parent / "errors.txt", "w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, str(CHECKOUT / script), *STEPS[script]],
+            [sys.executable, str(CHECKOUT / script), *arguments],
             cwd=root.parent, env=environment(root), stdout=subprocess.DEVNULL, stderr=errors,
         )  # fmt: skip
         while process.poll() is None:
@@ -121,7 +117,7 @@ def _measured(script: str, root: Path) -> tuple[float, int]:
         errors.seek(0)
         if process.returncode:
             sys.exit(f"{script} does not run: {errors.read()}")
-    return time.perf_counter() - begun, peak
+    return Measured(time.perf_counter() - begun, peak, sorted(contents(root).keys() - before.keys()))
 
 
 def _address_space(process: int) -> int:
@@ -150,8 +146,8 @@ def copy_of(root: Path, folder: Path) -> Path:
 def before_step(reference: Reference, folder: Path, script: str) -> Path:
     """The study as it was before a step ran: without its products."""
     root = copy_of(reference.root, folder)
-    for path in [path for pattern in _PRODUCTS_OF[script] for path in root.glob(pattern)]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for product in reference.steps[script].products:
+        (root / product).unlink()
     return root
 
 

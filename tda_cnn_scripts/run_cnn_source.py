@@ -12,6 +12,7 @@ SETTINGS = Scoring(
     model="cnn",
     task="digits3",
     num_per_class=10,
+    variant="",
     methods={"source": {"num_segments": 3, "early_epochs": "", "curvature": "auto", "damping": None}},
     seed_id=None,
     num_seeds=None,

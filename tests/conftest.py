@@ -21,6 +21,7 @@ from tda.data.splits import Split
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.models import vit_pretraining
+from tda.models.families import family_named
 from tda.system.tensor_files import read_tensors, write_tensors
 from tda.training.members import Member, load_members
 from tda.training.study import Study, open_study
@@ -80,9 +81,13 @@ def trained(experiment: Experiment, folder: Path) -> Path:
         monkeypatch.setenv("TDA_ROOT", str(folder))
         shrink_embedded_base(monkeypatch)
         make_root(folder)
-        script = "run_vit_finetuning.py" if experiment.model == "vit" else "run_cnn_training.py"
-        run_here(script, model=experiment.model, num_per_class=experiment.num_per_class)
+        run_here(family_named(experiment.model).training_script, **named(experiment))
     return folder
+
+
+def named(experiment: Experiment) -> dict[str, object]:
+    """The settings by which a script is told an experiment."""
+    return {"model": experiment.model, "task": experiment.task, "num_per_class": experiment.num_per_class}
 
 
 def shrink_embedded_base(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Random small networks out of a zoo of layers, as recipes that print: what a recipe's steps do not allow is left out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from hypothesis import strategies as st
@@ -251,7 +250,7 @@ BUILDERS: dict[str, Callable[[Tensor, dict], nn.Module]] = {
     "transposed convolution": _of_images(lambda channels: nn.ConvTranspose2d(channels, 2, 2, stride=2)),
 }  # fmt: skip
 
-_flags = st.booleans()
+flags = st.booleans()
 _convolutions = st.fixed_dictionaries(
     {
         "channels": st.sampled_from([2, 4]),
@@ -260,19 +259,19 @@ _convolutions = st.fixed_dictionaries(
         "padding": st.sampled_from([0, 1, 2, "same", "valid"]),
         "dilation": st.integers(1, 2),
         "groups": st.sampled_from([1, 2]),
-        "bias": _flags,
+        "bias": flags,
         "padding_mode": st.sampled_from(["zeros", "zeros", "circular", "reflect"]),
     }
 )
 _plain_steps = st.one_of(
-    st.tuples(st.just("linear"), st.fixed_dictionaries({"outputs": st.sampled_from([WIDTH, 6]), "bias": _flags})),
+    st.tuples(st.just("linear"), st.fixed_dictionaries({"outputs": st.sampled_from([WIDTH, 6]), "bias": flags})),
     st.tuples(st.just("linear"), st.just({"outputs": WIDTH, "bias": True})),
-    st.tuples(st.just("activation"), st.fixed_dictionaries({"inplace": _flags})),
+    st.tuples(st.just("activation"), st.fixed_dictionaries({"inplace": flags})),
     st.tuples(st.just("norm"), st.fixed_dictionaries({"kind": st.sampled_from(["batch", "rms", "layer", "all"])})),
     st.tuples(st.just("convolution"), _convolutions),
     st.tuples(st.just("experts"), st.fixed_dictionaries({"count": st.integers(2, 4)})),
-    st.tuples(st.just("attention"), st.fixed_dictionaries({"batch_first": _flags, "causal": _flags})),
-    st.tuples(st.just("recurrent"), st.fixed_dictionaries({"batch_first": _flags})),
+    st.tuples(st.just("attention"), st.fixed_dictionaries({"batch_first": flags, "causal": flags})),
+    st.tuples(st.just("recurrent"), st.fixed_dictionaries({"batch_first": flags})),
     st.tuples(
         st.sampled_from(
             ["own", "tied", "dropout", "prelu", "group norm", "instance norm", "pooling", "mean pooling"]
@@ -281,80 +280,8 @@ _plain_steps = st.one_of(
         st.just({}),
     ),
 )
-_steps = st.one_of(
+steps = st.one_of(
     _plain_steps,
     st.tuples(st.sampled_from(["residual", "twice"]), st.fixed_dictionaries({"inner": _plain_steps})),
-    st.tuples(st.just("if any"), st.fixed_dictionaries({"inner": _plain_steps, "subset": _flags})),
+    st.tuples(st.just("if any"), st.fixed_dictionaries({"inner": _plain_steps, "subset": flags})),
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network and what it is given.
-
-    frozen: of every so many parameters one is frozen, none for 0; block_size: examples in a pass; far: whether plans are made
-    for many examples, which changes the forms; alike: how many of the first examples are the same.
-    """
-
-    kind: str
-    steps: list[Step]
-    seed: int
-    count: int
-    block_size: int
-    dtype: torch.dtype
-    quantity: str
-    frozen: int
-    far: bool
-    alike: int
-    channels_last: bool
-    training: bool
-
-    def network(self) -> nn.Module:
-        """The network in evaluation or training mode, its parameters far from where they start."""
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            network = Network(self.kind, self.steps).to(self.dtype)
-            for name, buffer in network.named_buffers():
-                if "running" in name:
-                    buffer.copy_(torch.rand_like(buffer.float()) + 0.5)
-            for number, parameter in enumerate(network.parameters()):
-                parameter.data.add_(torch.randn_like(parameter), alpha=0.2)
-                parameter.requires_grad_(not self.frozen or number % self.frozen != 0)
-        network.head.weight.requires_grad_()
-        normalised = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-        if self.channels_last and self.kind == "images":
-            network.to(memory_format=torch.channels_last)
-        return network.train(self.training and not normalised)
-
-    def inputs(self) -> Tensor | dict[str, Tensor]:
-        """A tensor, or token ids with a mask."""
-        generator = torch.Generator().manual_seed(self.seed)
-        if self.kind == "tokens":
-            ids = torch.randint(TOKENS, (self.count, LENGTH), generator=generator)
-            lengths = torch.randint(1, LENGTH + 1, (self.count, 1), generator=generator)
-            ids[: self.alike], lengths[: self.alike] = ids[0], lengths[0]
-            return {"input_ids": ids, "mask": (torch.arange(LENGTH) < lengths).long()}
-        inputs = torch.randn(self.count, *SHAPES[self.kind], generator=generator)
-        inputs[: self.alike] = inputs[0].clone()
-        if self.channels_last and self.kind == "images":
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        return inputs.to(self.dtype)
-
-
-def cases() -> st.SearchStrategy[Case]:
-    """Any of them."""
-    return st.builds(
-        Case,
-        kind=st.sampled_from(list(SHAPES)),
-        steps=st.lists(_steps, min_size=1, max_size=5),
-        seed=st.integers(0, 10**6),
-        count=st.integers(2, 8),
-        block_size=st.integers(1, 8),
-        dtype=st.sampled_from([torch.float64, torch.float64, torch.float32, torch.bfloat16, torch.float16]),
-        quantity=st.sampled_from(["loss", "margin", "logits", "roots"]),
-        frozen=st.sampled_from([0, 0, 2, 3]),
-        far=_flags,
-        alike=st.sampled_from([0, 0, 2, 8]),
-        channels_last=_flags,
-        training=_flags,
-    )

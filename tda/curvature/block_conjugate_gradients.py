@@ -13,6 +13,8 @@ from torch import Tensor
 
 from tda.curvature.products import Products
 
+_WELL_CONDITIONED = 100.0
+
 
 @dataclass(frozen=True)
 class BlockSolution:
@@ -50,7 +52,7 @@ def _search(operator: Products, right_sides: Tensor, root: Tensor, tolerance: fl
     """One run of the recursion on the split-preconditioned operator root A root; returns x (k, p) and the steps."""
     weights, residuals = _orthonormal(right_sides * root)
     directions, x, steps = residuals, torch.zeros_like(right_sides), 0
-    while steps < limit and len(residuals) and _largest_norm(weights, residuals / root) >= tolerance:
+    while steps < limit and len(residuals) and _largest_norm(weights, residuals, root) >= tolerance:
         steps += 1
         images = operator(directions * root) * root
         inner = directions @ images.T
@@ -62,8 +64,11 @@ def _search(operator: Products, right_sides: Tensor, root: Tensor, tolerance: fl
     return x * root, steps
 
 
-def _largest_norm(weights: Tensor, rows: Tensor) -> float:
-    """The largest norm among the rows of weights (k, r) times rows (r, p)."""
+def _largest_norm(weights: Tensor, orthonormal: Tensor, root: Tensor) -> float:
+    """The largest norm among the rows of weights (k, r) times orthonormal rows (r, p), divided by root (p,)."""
+    if bool((root == root[0]).all()):
+        return float(weights.norm(dim=1).max() / root[0])
+    rows = orthonormal / root
     return float(((weights @ (rows @ rows.T)) * weights).sum(dim=1).clamp(min=0).max().sqrt())
 
 
@@ -73,16 +78,20 @@ def _inverse(matrix: Tensor) -> Tensor:
 
 def _orthonormal(rows: Tensor) -> tuple[Tensor, Tensor]:
     """W (k, r) and orthonormal Q (r, p) with W Q = rows, without the directions that are rounding errors."""
-    weights, found = _orthogonalised(rows)
-    if not len(found):
+    weights, found, spread = _orthogonalised(rows)
+    if spread < _WELL_CONDITIONED:
         return weights, found
     # A second pass makes up for what the first, on ill-conditioned rows, leaves of orthogonality.
-    again, found = _orthogonalised(found)
+    again, found, _ = _orthogonalised(found)
     return weights @ again, found
 
 
-def _orthogonalised(rows: Tensor) -> tuple[Tensor, Tensor]:
+def _orthogonalised(rows: Tensor) -> tuple[Tensor, Tensor, float]:
+    """The same to rounding errors times the third value, the largest eigenvalue of the rows' kernel over the smallest."""
     values, vectors = torch.linalg.eigh((rows @ rows.T).double())
     kept = values > values.clamp(min=torch.finfo(torch.float64).tiny).max() * torch.finfo(rows.dtype).eps
+    if not kept.any():
+        return rows.new_zeros(len(rows), 0), rows[:0], 1.0
     sizes, vectors = values[kept].sqrt(), vectors[:, kept]
-    return (vectors * sizes).to(rows.dtype), (vectors / sizes).T.to(rows.dtype) @ rows
+    spread = float(values.max() / values[kept].min())
+    return (vectors * sizes).to(rows.dtype), (vectors / sizes).T.to(rows.dtype) @ rows, spread

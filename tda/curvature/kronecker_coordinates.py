@@ -13,19 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from tda.curvature.kronecker_factors import LayerFactors, factored_plan, kronecker_factors
-from tda.curvature.products import Products, flatten
 from tda.data.splits import Split
 from tda.gradients.factored_rows import FactoredRows
-from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.layer_rows import is_linear
 from tda.gradients.objectives import Objective
 from tda.gradients.quantities import Quantity
-
-HELD_BYTES = 2**30
-"""Rows of the curvature up to this size are held between products; larger ones are computed anew for each."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +57,18 @@ class KroneckerCoordinates:
         return {name: piece.unflatten(1, shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
 
 
+def with_factors(plan: GradientPlan) -> GradientPlan:
+    """The same plan, with the gradients of all linear layers and convolutions held as factors."""
+    return replace(plan, layers=[replace(layer, factored=True) if is_linear(layer) else layer for layer in plan.layers])
+
+
 def kronecker_coordinates(model: nn.Module, objective: Objective, train: Split) -> tuple[KroneckerCoordinates, Tensor]:
     """The coordinates that fit a model's training curvature, and the Gauss-Newton matrix's diagonal (p',) in them.
 
     Raises UserError for a model without linear layers.
     """
-    complete = plan_gradients(model, train.inputs)
-    layers = [replace(layer, factored=True) if is_linear(layer) else layer for layer in complete.layers]
-    complete = replace(complete, layers=layers)
+    complete = with_factors(plan_gradients(model, train.inputs))
+    layers = complete.layers
     fitted = iter(kronecker_factors([factored_plan(complete)], train, objective.curvature_roots))
     factors = [next(fitted) if is_linear(layer) else None for layer in layers]
     names = {layer.parameters["weight"]: found for layer, found in zip(layers, factors, strict=True) if found is not None}
@@ -85,34 +84,9 @@ def kronecker_coordinates(model: nn.Module, objective: Objective, train: Split) 
     return coordinates, torch.cat([diagonal[name] for name in shapes])
 
 
-def gauss_newton_rows(coordinates: KroneckerCoordinates, objective: Objective, train: Split) -> Products:
-    """The map from vectors (k, p') to G v (k, p'), by the gradients of the curvature's roots.
-
-    They are held between products while they fit HELD_BYTES, else computed anew for each.
-    """
-    held, size = [], 0
-    for rows in coordinates.rows(train, objective.curvature_roots):
-        size += rows.size_in_bytes()
-        if size > HELD_BYTES:
-            held = None
-            break
-        held.append(rows)
-
-    def product(vectors: Tensor) -> Tensor:
-        cut, total = coordinates.cut(vectors), torch.zeros_like(vectors)
-        for rows in coordinates.rows(train, objective.curvature_roots) if held is None else held:
-            total += flatten(rows.combined(rows.times(cut)))
-        return total / len(train)
-
-    return product
-
-
-def _rotated(factors: LayerFactors, rows: FactoredRows) -> FactoredRows | FormedRows:
+def _rotated(factors: LayerFactors, rows: FactoredRows) -> FactoredRows:
     inputs, deltas = factors.rotated_sides(rows)
-    shape = _rotated_shape(factors)
-    found = FactoredRows(inputs.contiguous(), deltas.contiguous(), rows.weight, None, shape)
-    several = deltas.shape[3] > 1
-    return found.formed() if several and found.count * shape.numel() < inputs.numel() + deltas.numel() else found
+    return FactoredRows(inputs.contiguous(), deltas.contiguous(), rows.weight, None, _rotated_shape(factors))
 
 
 def _rotated_shape(factors: LayerFactors) -> torch.Size:

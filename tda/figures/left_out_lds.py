@@ -20,9 +20,9 @@ def draw_left_out(table: pd.DataFrame) -> Figure:
     Left: one run's scores; right: means over runs. Rows that differ in members, subsets or checkpoints are points of one curve;
     where several are of one number, the last of the table is shown. Retrainings as predictions of each other are dashed.
     """
-    estimands = list(dict.fromkeys(table["estimand"]))
+    estimands = sorted(set(table["estimand"]), reverse=True)
     figure = Figure(figsize=(10.5, 3.6 * len(estimands) + 0.4), layout="constrained")
-    panels = figure.subplots(len(estimands), len(_MEASURES), sharey=True, squeeze=False)
+    panels = figure.subplots(len(estimands), len(_MEASURES), sharex=True, sharey=True, squeeze=False)
     methods = list(dict.fromkeys(table["method"]))
     colours = colormaps["tab20"].colors
     for row, estimand in zip(panels, estimands, strict=True):
@@ -40,8 +40,10 @@ def draw_left_out(table: pd.DataFrame) -> Figure:
             counts = sorted(set(table["left_out"]))
             panel.set_xticks(counts, map(str, counts))
             panel.set_xticks([], minor=True)
-            panel.set(title=f"{estimand}: {title}", xlabel="training examples left out")
+            panel.set(title=f"{estimand}: {title}")
             panel.axhline(0, color="grey", linewidth=0.6)
         row[0].set_ylabel("linear datamodeling score")
+    for panel in panels[-1]:
+        panel.set_xlabel("training examples left out")
     panels[0, -1].legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure

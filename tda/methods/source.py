@@ -31,9 +31,9 @@ from tda.training.preconditioners import preconditioner
 from tda.training.segments import Segment, segments
 from tda.training.study import Study
 
-# Above so many rows or parameters the exact curvature's eigenvectors cost more than all else; so many bytes of rows are held.
-EXACT_LIMIT = 8000
-ROW_BYTES = 2**30
+# Above so many parameters, or bytes of curvature rows, the exact curvature's eigenvectors cost more than all else.
+PARAMETER_LIMIT = 4000
+ROW_BYTES = 2**28
 
 # Vectors of parameter length that are held at once, in bytes; each lot passes over the other side's examples anew.
 _VECTOR_BYTES = 2**28
@@ -99,7 +99,7 @@ def _exact_is_small(member: Member, train: Split, cut: list[Segment]) -> bool:
     parameters = sum(map(Tensor.numel, member.state.parameters.values()))
     rows = _roots(member, train) * len(train) * max(len(segment.epochs) for segment in cut)
     itemsize = next(iter(member.state.parameters.values())).element_size()
-    return parameters <= EXACT_LIMIT or (rows <= EXACT_LIMIT and rows * parameters * itemsize <= ROW_BYTES)
+    return parameters <= PARAMETER_LIMIT or rows * parameters * itemsize <= ROW_BYTES
 
 
 def _roots(member: Member, train: Split) -> int:
@@ -170,7 +170,7 @@ class _Trajectory:
             for number in reversed(range(len(self.cut))):
                 stretch = self._stretch(number, hold=len(lots) > 1)
                 vectors = unflatten(stretch.caused(slopes), model)
-                terms = [times_vectors(each.model, each.objective, self.train, vectors) for each in stretch.members]
+                terms = [times_vectors(each.model, each.objective.loss, self.train, vectors) for each in stretch.members]
                 scores = scores + sum(terms) / len(terms)
                 slopes = stretch.carried_back(slopes)
             columns.append(scores)
@@ -183,7 +183,7 @@ class _Trajectory:
             new = stretch.caused(_gradients(stretch.members, lot))
             changes = new if changes is None else stretch.carried(changes) + new
         model = self.member.model
-        return times_vectors(model, self.member.objective, test, unflatten(changes, model))
+        return times_vectors(model, self.member.objective.loss, test, unflatten(changes, model))
 
     def _lots(self, split: Split) -> list[Split]:
         parameters = self.member.state.parameters.values()
@@ -216,7 +216,9 @@ class _Trajectory:
 
 def _gradients(members: list[Member], split: Split) -> Tensor:
     """Mean over checkpoints of the examples' loss gradients (n, p)."""
-    found = [torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective, split)]) for each in members]
+    found = [
+        torch.cat([rows.dense() for rows in blocks_of_gradients(each.model, each.objective.loss, split)]) for each in members
+    ]
     return sum(found) / len(found)
 
 

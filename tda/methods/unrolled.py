@@ -46,6 +46,7 @@ def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
     "Unrolled training",
     "Hara, Nitanda and Maehara 2019; Ilyas and Engstrom 2025",
     check=_check,
+    in_all=False,
     mode="auto",
     quantity="loss",
     at_weight=1.0,

@@ -53,6 +53,12 @@ class Retrained:
         """The same without each run in turn."""
         return [self.without(run) for run in range(len(self.whole))]
 
+    @cached_property
+    def without_each_retraining(self) -> list["Retrained"]:
+        """With other seeds, the same without each retraining in turn; none of the same run, whose retrainings go with it."""
+        retrainings = () if self.same_run else range(len(self.losses))
+        return [Retrained(self.whole, np.delete(self.losses, out, axis=0), False) for out in retrainings]
+
     def without(self, run: int) -> "Retrained":
         """The same without a run: of the member, and of its repetition; of retrainings with other seeds all stay."""
         losses = np.delete(self.losses, run, axis=0) if self.same_run else self.losses
@@ -70,7 +76,7 @@ def lds_columns(predicted: np.ndarray, retrained: Retrained) -> dict[str, float]
     lds_run: a run's prediction against the repetition of that run (same run), or a member's against each retraining (other
     seeds), averaged. lds_other_run: of the same run, against the repetitions of the other runs; NaN for other seeds.
     lds_means: means over runs against means over retrainings. lds_variance, lds_wasserstein: distributional LDS. scale: c.
-    Intervals are the jackknife's over members (with other seeds: and over retrainings, for lds_run) and over test examples.
+    Intervals are the jackknife's over members (with other seeds: and over retrainings) and over test examples.
     """
     found = _of_runs(predicted, retrained) | _of_distributions(predicted, retrained)
     columns: dict[str, float] = {}
@@ -133,10 +139,12 @@ def _of_distributions(predicted: np.ndarray, retrained: Retrained) -> dict[str, 
     if len(predicted) < 3:
         return {name: Estimate(float(values.mean()), np.nan, np.nan) for name, values in each.items()}
     without_run = [of_tests(np.delete(predicted, run, axis=0), fewer) for run, fewer in enumerate(retrained.without_each)]
+    fewer_retrained = retrained.without_each_retraining if len(retrained.losses) > 2 else []
+    without_retraining = [of_tests(predicted, fewer) for fewer in fewer_retrained]
     found = {}
     for name, values in each.items():
-        of_runs = np.array([fewer[name].mean() for fewer in without_run])
-        found[name] = jackknifed(values.mean(), of_runs, means_without_each(values), low=-1.0, high=1.0)
+        samples = [np.array([fewer[name].mean() for fewer in one]) for one in (without_run, without_retraining) if one]
+        found[name] = jackknifed(values.mean(), *samples, means_without_each(values), low=-1.0, high=1.0)
     return found
 
 

@@ -14,7 +14,7 @@ from tda.figures.saving import save_figure
 from tda.models.families import family_named
 from tda.scores.tables import add_to_table
 from tda.settings import Metasmoothness
-from tda.statistics.intervals import over_seeds
+from tda.statistics.intervals import Estimate, over_seeds
 from tda.statistics.smoothness import curvature, forecast, predicted_removal, sign_agreement
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
@@ -84,14 +84,20 @@ def _row(study: Study, probe: Probe) -> dict:
     """What all probed seeds say of one probe, means over directions, test examples and seeds with intervals over the seeds."""
     seeds = list(probed_seeds(study, probe).values())
     row = {"experiment": study.experiment.name, "removed": probe.removed, "step": probe.step}
-    row |= over_seeds([each.agreement.mean() for each in seeds]).columns("agreement", "agreement_low", "agreement_high")
+    row |= _bounded([each.agreement.mean() for each in seeds]).columns("agreement", "agreement_low", "agreement_high")
     agreement = [sign_agreement(each.losses, each.along[0], each.along[1]).mean() for each in seeds]
-    row |= over_seeds(agreement).columns("loss_agreement", "loss_agreement_low", "loss_agreement_high")
-    row |= over_seeds([_forecast(each, probe) for each in seeds]).columns("forecast", "forecast_low", "forecast_high")
+    row |= _bounded(agreement).columns("loss_agreement", "loss_agreement_low", "loss_agreement_high")
+    row |= _bounded([_forecast(each, probe) for each in seeds]).columns("forecast", "forecast_low", "forecast_high")
     row["loss_curvature"] = np.mean([curvature(each.losses, *each.along[:2], probe.step).mean() for each in seeds])
     row |= {"test_loss": np.mean([each.losses.mean() for each in seeds]), "test_accuracy": np.mean([s.accuracy for s in seeds])}
     row |= {"steps": study.plan.epochs * study.plan.steps_per_epoch(len(study.train))}
     return row | {"seeds": len(seeds), "directions": probe.num_directions}
+
+
+def _bounded(values: Sequence[float]) -> Estimate:
+    """Mean and interval over seeds of what lies in [-1, 1], and so does the interval."""
+    found = over_seeds(values)
+    return Estimate(found.value, *np.clip((found.low, found.high), -1, 1).tolist())
 
 
 def _forecast(probed: Probed, probe: Probe) -> float:

@@ -4,8 +4,9 @@ import pytest
 import torch
 from tiny_model import explicit_gauss_newton, naive_gradients
 
-from tda.curvature import kronecker_coordinates as module
-from tda.curvature.kronecker_coordinates import gauss_newton_rows, kronecker_coordinates
+from tda.curvature import gauss_newton_rows as module
+from tda.curvature.gauss_newton_rows import held_or_anew, matrix_products
+from tda.curvature.kronecker_coordinates import kronecker_coordinates
 
 EVERY_FAMILY = True
 
@@ -28,7 +29,8 @@ def test_products_are_those_of_the_explicit_matrix(tiny, monkeypatch: pytest.Mon
     model, objective = members[0].model, members[0].objective
     monkeypatch.setattr(module, "HELD_BYTES", held)
     coordinates, diagonal = kronecker_coordinates(model, objective, train)
-    product = gauss_newton_rows(coordinates, objective, train)
+    blocks = held_or_anew(lambda: coordinates.rows(train, objective.curvature_roots))
+    product = matrix_products(blocks, len(train), coordinates.cut)
     rotated = torch.cat([rows.dense() for rows in coordinates.rows(train, objective.loss)])
     plain = naive_gradients(model, train)
     expected = plain @ explicit_gauss_newton(model, train) @ plain.T

@@ -162,7 +162,7 @@ def test_left_out_subsets_have_a_row_of_panels_for_each_kind_of_retrainings():
     assert points_of(figure.axes[0])["TRAK"] == [[2 / 1.03, 0.6], [75 / 1.03, 0.6]]
     assert points_of(figure.axes[2])["random scores"] == [[2.0, 0.4], [75.0, 0.4]]
     assert points_of(figure.axes[2])["retrainings of other runs"] == [[2 * 1.03, 0.9]]
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["2", "75"]
+    assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == ["2", "75"]
     np.testing.assert_allclose(interval_ends(figure.axes[0].containers[0]), [[0.5, 0.7], [0.5, 0.7]])
 
 

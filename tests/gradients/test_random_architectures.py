@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from hypothesis import HealthCheck, given, reject, settings
-from random_architectures import Case, cases
+from random_cases import Case, cases
 from single_examples import assert_close, gradients_alone, labels_of
 
 from tda.gradients.gradient_kernel import gradient_kernel

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import Ensemble
 from tiny_model import explicit_gauss_newton, loss_of_one, naive_gradients, score, stored
 from torch import Tensor, nn
 
@@ -183,6 +184,16 @@ def covered_gradients(model: nn.Module, split: Split, names: list[str]) -> Tenso
     pieces = naive_gradients(model, split).split([part.numel() for part in parameters.values()], dim=1)
     by_name = dict(zip(parameters, pieces, strict=True))
     return torch.cat([by_name[name] for name in names], dim=1)
+
+
+@pytest.mark.parametrize("curvature", ["gauss_newton", "ekfac"])
+def test_both_directions_agree_on_a_real_member(ensemble: Ensemble, curvature: str):
+    members = ensemble.members(14, 15)
+    train, test = ensemble.train, ensemble.test
+    by_train = source(members, train, test, curvature=curvature, num_segments=2).scores
+    by_test = source(members, train, test[:4], curvature=curvature, num_segments=2).scores
+    assert by_train.dtype == torch.float32 and by_train.shape == (6, 21)
+    torch.testing.assert_close(by_test, by_train[:, :4], rtol=1e-2, atol=1e-3 * float(by_train.abs().max()))
 
 
 def logistic(task) -> nn.Module:

@@ -29,7 +29,7 @@ OWN_ARGUMENTS = {
     "source": "--source.early_epochs 1 --source.num_segments 2",
     "s_test": "--damping 0.1 --num_checkpoints 2",
 }
-SCORING = ("gd_and_gc", "if", "ats", "loo", "tracin", "gas", "repsim", "if_arnoldi", "ekfac", "trak", *OWN_ARGUMENTS)
+SCORING = ("gd_and_gc", "if", "ats", "loo", "unrolled", "tracin", "gas", "repsim", "if_arnoldi", "ekfac", "trak", *OWN_ARGUMENTS)
 
 
 def scoring(family: str, chosen: str) -> list[str]:
@@ -109,7 +109,7 @@ def test_scripts_one_after_another(
     scores = [path for path in results.glob("tda_scores/*/*/attribution_epoch_*.parquet")]
     seeds = len(SEEDS) if family == "cnn" else 1
     methods = {path.parent.parent.name for path in scores}
-    assert len(methods) == 19 and len(scores) == 19 * seeds * 5
+    assert len(methods) == 20 and len(scores) == 19 * seeds * 5
     assert all(pd.read_parquet(path).shape == (6, 13) for path in scores)
     assert len(list(results.glob("s_test/if/*/*.safetensors"))) == 2 * seeds
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from tda.statistics.correlation import pearson, spearman
+from tda.statistics.correlation import pearson, ranks_of_rows, spearman
 
 
 def test_correlations_are_those_of_scipy():
@@ -30,3 +30,9 @@ def test_a_constant_has_no_correlation_and_leaves_the_others_theirs():
         found = correlate(arrays)
         assert np.isnan(found[1]).all() and np.isnan(found[:, 1]).all()
         np.testing.assert_allclose(found[np.ix_([0, 2], [0, 2])], correlate(arrays[::2]), rtol=1e-12)
+
+
+def test_ranks_of_rows_are_scipy_s():
+    rows = np.random.default_rng(0).integers(0, 30, size=(3, 5, 12)).astype(float)
+    rows[0] += np.random.default_rng(1).normal(size=(5, 12))
+    np.testing.assert_array_equal(ranks_of_rows(rows), stats.rankdata(rows, axis=-1))

@@ -5,7 +5,16 @@ import pytest
 import torch
 from scipy import stats
 
-from tda.statistics.intervals import Estimate, bootstrap_mean, bootstrap_spearman, jackknife, over_seeds, percentiles
+from tda.statistics.intervals import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_spearman,
+    jackknife,
+    jackknifed,
+    means_without_each,
+    over_seeds,
+    percentiles,
+)
 
 
 def draws_of(count: int, draws: int) -> np.ndarray:
@@ -116,3 +125,22 @@ def test_percentiles_are_those_of_the_draws_or_moved_onto_the_value():
     for centred, moved in ((False, 0.0), (True, 3.0 - 20.0)):
         found = percentiles(3.0, draws, centred)
         np.testing.assert_allclose((found.value, found.low, found.high), (3.0, 1.0 + moved, 39.0 + moved), rtol=1e-12)
+
+
+def test_jackknife_over_one_sample_is_student_s_interval_of_a_mean():
+    values = np.random.default_rng(0).normal(size=8)
+    found, expected = jackknifed(values.mean(), means_without_each(values)), over_seeds(values)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_jackknife_over_two_samples_adds_their_variances_and_stays_within_the_ends():
+    table = np.random.default_rng(0).normal(size=(5, 9))
+    without = [means_without_each(table.mean(axis=axis)) for axis in (1, 0)]
+    found = jackknifed(table.mean(), *without)
+    variance = table.mean(axis=1).var(ddof=1) / 5 + table.mean(axis=0).var(ddof=1) / 9
+    half = stats.t.ppf(0.975, 4) * np.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx((table.mean() - half, table.mean() + half))
+    bounded = jackknifed(table.mean(), *without, low=table.mean() - 1e-3, high=table.mean() + 1e-3)
+    assert (bounded.low, bounded.high) == pytest.approx((table.mean() - 1e-3, table.mean() + 1e-3))
+    alone = jackknifed(1.0, means_without_each(np.ones(1)), without[0])
+    assert alone.value == 1 and np.isnan(alone.low) and np.isnan(alone.high)

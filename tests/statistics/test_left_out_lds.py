@@ -113,6 +113,24 @@ def test_intervals_leave_out_members_and_test_examples():
     assert found["lds_means_high"] == pytest.approx(min(found["lds_means"] + half, 1))
 
 
+def test_intervals_with_other_seeds_leave_out_retrainings_too():
+    left_out, effects, truth = retrained()
+    truth = Retrained(truth.whole, truth.losses[:4] + np.random.default_rng(3).normal(size=truth.losses[:4].shape), False)
+    predicted = predicted_rises(left_out, effects)
+    found = lds_columns(predicted, truth)
+
+    def mean_lds(runs: list[int], models: list[int], tests: list[int]) -> float:
+        return spearman_of_tests(predicted[runs].mean(axis=0)[:, tests], truth.losses[models].mean(axis=0)[:, tests])
+
+    groups = [list(range(count)) for count in (RUNS, 4, TESTS)]
+    without = []
+    for place, group in enumerate(groups):
+        fewer = [[*groups[:place], [each for each in group if each != out], *groups[place + 1 :]] for out in group]
+        without.append([mean_lds(*chosen) for chosen in fewer])
+    half = stats.t.ppf(0.975, 3) * np.sqrt(sum((len(one) - 1) * np.var(one) for one in without))
+    assert found["lds_means_low"] == pytest.approx(found["lds_means"] - half)
+
+
 def test_scores_that_do_not_vary_predict_nothing_and_a_single_member_has_no_interval():
     left_out, effects, truth = retrained()
     found = lds_columns(predicted_rises(left_out, np.ones_like(effects)), truth)

@@ -1,7 +1,7 @@
 """How well self-influence finds flipped labels."""
 
 import pandas as pd
-from conftest import EXPERIMENT, Ensemble, run_here
+from conftest import EXPERIMENT, Ensemble, named, run_here
 
 from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
@@ -20,7 +20,7 @@ def test_self_influence_finds_flipped_labels(ensemble: Ensemble):
 def test_seeds_and_methods_that_come_one_by_one_share_a_table(ensemble: Ensemble):
     """As processes do that divide the seeds among them."""
     path = EXPERIMENT.results.path / "mislabel_detection.csv"
-    chosen = {"model": "cnn", "task": "digits3", "num_per_class": 2, "share": 0.3}
+    chosen = named(EXPERIMENT) | {"share": 0.3}
     for seed_id, method in ((0, "grad_dot"), (1, "grad_dot"), (1, "repsim")):
         line = run_here("run_mislabel_detection.py", methods=(method,), seed_id=seed_id, **chosen)
     apart = pd.read_csv(path)

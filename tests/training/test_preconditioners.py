@@ -1,8 +1,11 @@
 """What an optimizer multiplies gradients by, against the optimizer's own steps."""
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import torch
 
-from tda.models.model_state import read_state
+from tda.models.model_state import ModelState, read_state
 from tda.models.training_plan import TrainingPlan
 from tda.training.preconditioners import preconditioner
 
@@ -27,3 +30,28 @@ def test_adam_s_next_step_is_minus_rate_times_the_diagonal_times_the_first_momen
 def test_sgd_has_none():
     model = torch.nn.Linear(2, 2)
     assert preconditioner(TrainingPlan(epochs=1, momentum=0.9), read_state(model)) is None
+
+
+@dataclass
+class InsideRoot:
+    """A plan whose optimizer has its epsilon inside the root."""
+
+    momentum: None = None
+
+    def optimizer(self, parameters: list[torch.Tensor]) -> SimpleNamespace:
+        return SimpleNamespace(defaults={"betas": (0.9, 0.5), "epsilon": 0.25})
+
+
+def test_epsilon_may_stand_inside_the_root():
+    moments = {"weight": torch.tensor([0.0, 3.0])}
+    state = ModelState({}, {}, {"exp_avg_sq": moments, "step": {"weight": torch.tensor(2.0)}})
+    expected = 1 / (torch.tensor([0.0, 4.0]) + 0.25).sqrt()
+    torch.testing.assert_close(preconditioner(InsideRoot(), state)["weight"], expected)
+
+
+def test_moments_in_half_precision_are_divided_in_single():
+    moments = {"weight": torch.tensor([1e-6, 3.0], dtype=torch.bfloat16)}
+    state = ModelState({}, {}, {"exp_avg_sq": moments, "step": {"weight": torch.tensor(1.0)}})
+    found = preconditioner(TrainingPlan(epochs=1), state)["weight"]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, 1 / ((moments["weight"].float() * 1000).sqrt() + 1e-8), rtol=1e-5, atol=0)

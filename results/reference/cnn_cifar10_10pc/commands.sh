@@ -9,3 +9,12 @@ python run_cnn_training.py --model cnn --task cifar10 --num_per_class 10
 python run_tda.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot,grad_cos,ats,loo,if,if_lissa
 python run_compute_pvalues.py --experiment cnn_cifar10_10pc
 python run_correlation_analysis.py --experiment cnn_cifar10_10pc
+
+# agreement_*.csv and lds_left_out.csv: of an ensemble of its own, on a GPU, in a root folder of its own (TDA_ROOT).
+python run_cnn_training.py --model cnn --task cifar10 --num_per_class 10
+python run_tda.py --model cnn --task cifar10 --num_per_class 10 --methods loo,unrolled,grad_dot,if,ekfac,trak
+python run_agreement_analysis.py --model cnn --task cifar10 --num_per_class 10
+python run_subset_retraining.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.01 --same_run --num_subsets 30 --num_retrainings 5
+python run_lds_evaluation.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.01 --same_run --num_subsets 30 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+python run_subset_retraining.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 5
+python run_lds_evaluation.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5

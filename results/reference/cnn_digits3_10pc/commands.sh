@@ -9,3 +9,4 @@ python run_cnn_training.py --model cnn --task digits3 --num_per_class 10
 python run_tda.py --model cnn --task digits3 --num_per_class 10 --methods all
 python run_compute_pvalues.py --experiment cnn_digits3_10pc
 python run_correlation_analysis.py --experiment cnn_digits3_10pc
+python run_metasmoothness.py --task digits3 --num_per_class 10 --variants inside1e-8,inside1e-8_rate3e-4 --removed 1,8,15 --num_directions 6 --num_seeds 3

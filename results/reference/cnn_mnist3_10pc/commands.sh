@@ -9,3 +9,8 @@ python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
 python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods all
 python run_compute_pvalues.py --experiment cnn_mnist3_10pc
 python run_correlation_analysis.py --experiment cnn_mnist3_10pc
+
+# agreement_*.csv: of an ensemble of its own, on a GPU, in a root folder of its own (TDA_ROOT).
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
+python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods loo,unrolled,grad_dot,grad_cos,if,ekfac,trak,if_lissa,ats
+python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 10

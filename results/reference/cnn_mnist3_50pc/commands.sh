@@ -17,3 +17,14 @@ python run_tda.py --model cnn --task mnist3 --num_per_class 50 --methods all
 python run_compute_pvalues.py --experiment cnn_mnist3_50pc
 python run_correlation_analysis.py --experiment cnn_mnist3_50pc
 python run_feature_attribution.py --model cnn --task mnist3 --num_per_class 50 --tests misclassified --num_test 3
+
+# agreement_*.csv and lds_left_out.csv: of an ensemble of its own, on a GPU, in a root folder of its own (TDA_ROOT).
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 50
+python run_tda.py --model cnn --task mnist3 --num_per_class 50 --methods loo,unrolled,grad_dot,grad_cos,if,ekfac,trak,if_lissa,ats
+python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 50
+python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.01 --same_run --num_subsets 50 --num_retrainings 5
+python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.01 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.05 --same_run --num_subsets 50 --num_retrainings 5
+python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.05 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.5 --same_run --num_subsets 50 --num_retrainings 5
+python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.5 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
