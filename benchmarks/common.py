@@ -205,6 +205,14 @@ def write_result(name: str, device: str, content: dict, packages: tuple[str, ...
     return path
 
 
+def earlier(name: str, device: str, packages: tuple[str, ...] = ()) -> dict:
+    """The content of an earlier run's file, by the same device and versions; else nothing."""
+    path = RESULTS / f"{name}{'_cuda' if device.startswith('cuda') else ''}.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    same = content.get("device") == device_name(device) and content.get("versions") == versions(*packages)
+    return {key: value for key, value in content.items() if key not in ("command", "device", "versions")} if same else {}
+
+
 def default_device() -> str:
     """cuda where there is one, else cpu."""
     from tda.system.devices import pick_device

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 import common
+import unrolling_tables
 from common import CHECKOUT, RESULTS
 
 PAGES = (RESULTS.parent / "README.md", CHECKOUT / "docs" / "robustness.md")
@@ -277,6 +278,11 @@ def start_up(content: dict) -> str:
         for row in content["rows"]
     ]
     return f"{_origin(content)}\n\n{_table(['process', 'seconds', 'min to max (runs)', 'in imports of torch'], rows)}"
+
+
+def through_training(content: dict) -> str:
+    """What differentiation through a training costs."""
+    return unrolling_tables.through_training(content, _origin(content), _table, _number, _spread)
 
 
 def robustness(content: dict) -> str:

@@ -23,8 +23,10 @@ from tda.system.inputs import Inputs, call, count_of, device_of
 
 Values = dict[str, Tensor]
 
-# Tangents of this many directions at a time: operators are then large, and on a CPU what they work on lies in the caches.
-_DIRECTIONS_AT_ONCE = {"cpu": 24, "cuda": 128}
+# Tangents of this many directions at a time, at most: enough that what they share is read seldom.
+_DIRECTIONS_AT_ONCE = {"cpu": 50, "cuda": 128}
+# Through functional transforms a CPU does better with what lies in its caches.
+_MAPPED_AT_ONCE = {"cpu": 24, "cuda": 128}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class WeightedBatch:
 
     inputs of b examples, labels (b, ...), factors (b,); values: the trained parameters at which it is differentiated.
     surroundings: opened around every forward pass, for what a training step draws; the same is drawn each time.
+    gradient: of the sum by parameter where it is known; None is to be computed.
     """
 
     objective: Objective
@@ -41,6 +44,7 @@ class WeightedBatch:
     factors: Tensor
     values: Values
     surroundings: Callable[[], AbstractContextManager] = nullcontext
+    gradient: Values | None = None
 
 
 class BatchDerivatives(Protocol):
@@ -69,8 +73,8 @@ class Differentiator:
         self._model, self._makers = model, layers_of(model)
 
     @property
-    def threads_may_share(self) -> bool:
-        """Whether several threads may differentiate at once."""
+    def layered(self) -> bool:
+        """Whether the network is a row of known layers, so that several threads may differentiate at once."""
         return self._makers is not None
 
     def __call__(self, batch: WeightedBatch) -> BatchDerivatives:
@@ -82,9 +86,11 @@ class Differentiator:
 
 class _Layered:
     def __init__(self, makers: list, batch: WeightedBatch) -> None:
-        self.at_once = _DIRECTIONS_AT_ONCE.get(batch.labels.device.type, 24)
+        self.at_once = _DIRECTIONS_AT_ONCE.get(batch.labels.device.type, 50)
         with torch.no_grad():
-            self._batch = LayeredBatch(makers, batch.objective, batch.inputs, batch.labels, batch.factors, batch.values)
+            self._batch = LayeredBatch(
+                makers, batch.objective, batch.inputs, batch.labels, batch.factors, batch.values, batch.gradient
+            )
         self.gradient = self._batch.gradient
 
     @torch.no_grad()
@@ -104,9 +110,11 @@ class _Mapped:
         self._model, self._batch = model, batch
         memory = activation_bytes(model, batch.inputs) * count_of(batch.inputs)
         # A tangent's forward and backward pass keep several times what the pass itself does.
-        self.at_once = fitting(4 * memory, _DIRECTIONS_AT_ONCE.get(batch.labels.device.type, 24))
-        with self._open():
-            self.gradient = grad(lambda values: self._losses(values)[0])(batch.values)
+        self.at_once = fitting(4 * memory, _MAPPED_AT_ONCE.get(batch.labels.device.type, 24))
+        self.gradient = batch.gradient
+        if self.gradient is None:
+            with self._open():
+                self.gradient = grad(lambda values: self._losses(values)[0])(batch.values)
 
     def products(self, tangents: Values) -> tuple[Values, Tensor, Values]:
         def along(tangent: Values) -> tuple[Values, tuple[Tensor, Values]]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tda.curvature.tangent_layers import Activation, Convolution, Layer, Linear, PooledConvolution, Reshaping, Values
+from tda.curvature.pooled_convolution import PooledConvolution
+from tda.curvature.tangent_layers import Activation, Convolution, Layer, Linear, Reshaping, Values
 from tda.gradients.objectives import Objective
 from tda.models.model_state import trained_parameters
 
@@ -37,7 +38,7 @@ def layers_of(model: nn.Module) -> list[Callable[[], Layer]] | None:
 class LayeredBatch:
     """One batch: the weighted sum of its losses with its gradient, and derivatives along directions.
 
-    factors: (b,) what each example's loss is multiplied by in the sum.
+    factors: (b,) what each example's loss is multiplied by in the sum; gradient: the sum's, if it is known.
     """
 
     def __init__(
@@ -48,23 +49,25 @@ class LayeredBatch:
         labels: Tensor,
         factors: Tensor,
         values: Values,
+        gradient: Values | None = None,
     ) -> None:
-        self.layers, self.values = [make() for make in makers], values
+        # One memory format: convolutions of many tangents copy what comes in another.
+        self.layers, self.values = [make() for make in makers], {name: value.contiguous() for name, value in values.items()}
         self.objective, self.labels, self.factors = objective, labels, factors
         below = False
         for layer in self.layers:
             layer.moves = below
             below = below or not isinstance(layer, Activation | Reshaping)
-        activation = inputs
+        activation = inputs.contiguous()
         for layer in self.layers:
-            activation = layer.forward(activation, values)
+            activation = layer.forward(activation, self.values)
         self.logits = activation
         self.slope = -objective.residuals(activation, labels)
-        self.gradient: Values = {}
+        self.gradient: Values = {} if gradient is None else gradient
         downwards: Tensor | None = self.slope * factors[:, None]
         for layer in reversed(self.layers):
             if downwards is not None:
-                downwards = layer.backward(downwards, values, self.gradient)
+                downwards = layer.backward(downwards, self.values, self.gradient if gradient is None else None)
 
     def products(self, tangents: Values) -> tuple[Values, Tensor]:
         """Along tangents (k, *shape): the gradient's derivatives (k, *shape), and those of the examples' losses (k, b)."""

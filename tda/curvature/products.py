@@ -6,11 +6,13 @@ The forward pass is shared by all vectors; only tangents are computed k times. A
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 
+from tda.curvature.batch_derivatives import Differentiator, WeightedBatch
 from tda.data.splits import Split
 from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.objectives import Objective
@@ -40,6 +42,11 @@ def hessian_products(model: nn.Module, objective: Objective, split: Split) -> Pr
     """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean loss over the examples."""
     model, split = _precise(model, split)
     parameters = _detached(model)
+    differentiate = Differentiator(model)
+    if differentiate.layered and isinstance(split.inputs, Tensor):
+        factors = torch.full((len(split),), 1 / len(split)).to(next(iter(parameters.values())))
+        batch = WeightedBatch(objective, split.inputs, split.labels, factors, parameters, gradient={})
+        return partial(_layered_products, differentiate, batch, model)
 
     def mean_loss(values: dict[str, Tensor]) -> Tensor:
         return _mean_loss(model, objective, split, values)
@@ -92,6 +99,14 @@ def gauss_newton_products(model: nn.Module, objective: Objective, split: Split) 
         return pull_back(objective.curved(logits, split.labels, change) / len(split))[0]
 
     return _over_rows(model, split, product)
+
+
+def _layered_products(differentiate: Differentiator, batch: WeightedBatch, model: nn.Module, vectors: Tensor) -> Tensor:
+    # The pass is taken again for each call: what it keeps of every one of many batches would not fit the memory.
+    derivatives = differentiate(batch)
+    at_once = fitting(activation_bytes(model, batch.inputs) * len(batch.labels), derivatives.at_once)
+    products = (derivatives.products(unflatten(rows, model))[0] for rows in vectors.split(at_once))
+    return torch.cat([flatten({name: each[name] for name in batch.values}) for each in products])
 
 
 def _mean_loss(model: nn.Module, objective: Objective, split: Split, values: dict[str, Tensor]) -> Tensor:

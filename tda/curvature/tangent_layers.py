@@ -5,7 +5,6 @@ activations and weights, is never repeated k times. Functional transforms give t
 time, and only one thread of a process may use them.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,9 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 Values = dict[str, Tensor]
-
-# Patches of a convolution at the places that a maximum chose are gathered while there are no more numbers than this.
-_SMALL_PATCHES = 2**22
 
 
 class Layer:
@@ -32,8 +28,8 @@ class Layer:
         """The output; values: parameters by name."""
         raise NotImplementedError
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
-        """The derivative by the input from that by the output; those by trained parameters go into `gradients`."""
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
+        """The derivative by the input from that by the output; those by trained parameters go into `gradients`, if any."""
         raise NotImplementedError
 
     def tangent_forward(self, change: Tensor | None, values: Values, tangents: Values) -> Tensor | None:
@@ -60,11 +56,12 @@ class Linear(Layer):
         self.inputs = inputs
         return functional.linear(inputs, values[self.weight], values.get(self.bias))
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """(b, o) -> (b, i)."""
         self.slope = slope
-        gradients[self.weight] = slope.T @ self.inputs
-        if self.bias:
+        if gradients is not None:
+            gradients[self.weight] = slope.T @ self.inputs
+        if gradients is not None and self.bias:
             gradients[self.bias] = slope.sum(dim=0)
         return slope @ values[self.weight] if self.moves else None
 
@@ -108,11 +105,12 @@ class Convolution(Layer):
         self.inputs = inputs
         return self._convolved(inputs, values[self.weight], values.get(self.bias))
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """(b, o, h', w') -> (b, i, h, w)."""
         self.slope = slope
-        gradients[self.weight] = self._by_weight(slope, self.inputs, values[self.weight])
-        if self.bias:
+        if gradients is not None:
+            gradients[self.weight] = self._by_weight(slope, self.inputs, values[self.weight])
+        if gradients is not None and self.bias:
             gradients[self.bias] = slope.sum(dim=(0, 2, 3))
         return self._by_inputs(slope, self.inputs, values[self.weight]) if self.moves else None
 
@@ -199,7 +197,7 @@ class Activation(Layer):
         self.first, self.second = self.slopes(inputs)
         return self.function(inputs)
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """The slope times the first derivative."""
         self.slope = slope
         return slope * self.first if self.moves else None
@@ -220,93 +218,6 @@ class Activation(Layer):
 
 
 @dataclass
-class PooledConvolution(Layer):
-    """A convolution, an activation and the maximum over windows: only the places that the maximum chose need derivatives.
-
-    The activation then acts on a quarter of the numbers where windows are 2x2. Where patches are small, the terms in which the
-    inputs stand still are taken at those places too.
-    """
-
-    convolution: Convolution
-    activation: Activation
-    window: dict
-
-    def forward(self, inputs: Tensor, values: Values) -> Tensor:
-        """(b, i, h, w) -> (b, o, p, q)."""
-        self.convolution.moves = self.moves
-        sums = self.convolution.forward(inputs, values)
-        self.places = sums.shape[2:]
-        largest, index = functional.max_pool2d(self.activation.function(sums), **self.window, return_indices=True)
-        self.shape = index.shape[2:]
-        self.index = index.flatten(2)
-        self.activation.forward(sums.flatten(2).gather(2, self.index), values)
-        self.chosen_patches = self._chosen_patches()
-        return largest
-
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
-        """(b, o, p, q) -> (b, i, h, w)."""
-        activation = self.activation
-        activation.slope = slope.flatten(2)
-        spread = self._spread((activation.slope * activation.first)[None])[0]
-        return self.convolution.backward(spread, values, gradients)
-
-    def tangent_forward(self, change: Tensor | None, values: Values, tangents: Values) -> Tensor:
-        """(k, b, i, h, w) -> (k, b, o, p, q)."""
-        shared = self.convolution.along_inputs(change, values)
-        if self.chosen_patches is None:
-            own = self._gathered(self.convolution.along_weights(tangents))
-        else:
-            own = self._own_at_chosen(tangents)
-        moved = own if shared is None else self._gathered(shared).add_(own)
-        return self.activation.tangent_forward(moved, values, tangents).unflatten(3, self.shape)
-
-    def tangent_backward(self, change: Tensor, values: Values, tangents: Values, products: Values) -> Tensor | None:
-        """(k, b, o, p, q) -> (k, b, i, h, w)."""
-        convolution, activation = self.convolution, self.activation
-        chosen = activation.tangent_backward(change.flatten(3), values, tangents, products)
-        if self.chosen_patches is None:
-            return convolution.tangent_backward(self._spread(chosen), values, tangents, products)
-        weight = tangents[convolution.weight]
-        by_output = chosen.permute(2, 0, 1, 3).flatten(2) @ self.chosen_patches
-        products[convolution.weight] = by_output.transpose(0, 1).view(weight.shape)
-        if convolution.bias:
-            products[convolution.bias] = chosen.sum(dim=(1, 3))
-        convolution.add_moved_inputs(products, tangents)
-        return convolution.below(self._spread(chosen), values, tangents) if self.moves else None
-
-    def example_gradients(self, gradients: Values) -> None:
-        """Those of the convolution."""
-        self.convolution.example_gradients(gradients)
-
-    def _chosen_patches(self) -> Tensor | None:
-        """(o, b * p * q, i * kernel): the patch at each chosen place, if they are few enough."""
-        size = self.convolution.inputs.shape[1] * math.prod(self.convolution.kernel)
-        if self.index.numel() * size > _SMALL_PATCHES:
-            return None
-        patches = self.convolution.patches().transpose(1, 2)
-        batch, outputs, places = self.index.shape
-        index = self.index.permute(1, 0, 2)
-        number = torch.arange(batch, device=index.device)[None, :, None].expand(outputs, batch, places)
-        return patches[number, index].flatten(1, 2)
-
-    def _own_at_chosen(self, tangents: Values) -> Tensor:
-        convolution, batch = self.convolution, len(self.index)
-        weight = tangents[convolution.weight].flatten(2)
-        own = weight.transpose(0, 1) @ self.chosen_patches.transpose(1, 2)
-        own = own.unflatten(2, (batch, -1)).permute(1, 2, 0, 3)
-        return own + tangents[convolution.bias][:, None, :, None] if convolution.bias else own
-
-    def _gathered(self, change: Tensor) -> Tensor:
-        return change.flatten(3).gather(3, self.index.expand(len(change), *self.index.shape))
-
-    def _spread(self, chosen: Tensor) -> Tensor:
-        whole = chosen.new_zeros(*chosen.shape[:3], math.prod(self.places))
-        # Windows may overlap, so that a place is chosen twice.
-        whole.scatter_add_(3, self.index.expand(len(chosen), *self.index.shape), chosen)
-        return whole.unflatten(3, self.places)
-
-
-@dataclass
 class Reshaping(Layer):
     """A linear map without parameters that acts on every example alike: flattening, mean over windows, a factor."""
 
@@ -319,7 +230,7 @@ class Reshaping(Layer):
             self.transposed = self.function(self.inputs)
         return self.function(inputs)
 
-    def backward(self, slope: Tensor, values: Values, gradients: Values) -> Tensor | None:
+    def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """Its transpose."""
         return self._pulled_back(slope) if self.moves else None
 

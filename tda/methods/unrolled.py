@@ -78,7 +78,7 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
     def compute(number: int) -> dict[str, Tensor]:
         return parts.result(pieces[number], lambda: derivative(_own(unrolling), members, pieces[number]))
 
-    alone = train.device.type == "cuda" or not unrolling.differentiate.threads_may_share
+    alone = train.device.type == "cuda" or not unrolling.differentiate.layered
     found = list(map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces)))
     derivatives = torch.cat([each["derivatives"] for each in found], dim=1 if mode == "forward" else 2)
     for number in range(len(members)):
@@ -99,9 +99,7 @@ def _mode(wanted: str, num_train: int, num_test: int, snapshots: Sequence[int]) 
 def _pieces(unrolling: Unrolling, count: int) -> list[Tensor]:
     """Numbers 0 to count - 1 in parts of about one size, whose states fit the memory for every thread that works at once."""
     training = unrolling.training
-    threads = (
-        torch.get_num_threads() if unrolling.differentiate.threads_may_share and training.train.device.type == "cpu" else 1
-    )
+    threads = torch.get_num_threads() if unrolling.differentiate.layered and training.train.device.type == "cpu" else 1
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(training.model).values())
     copies = 3 if training.plan.momentum is not None else 4
     largest = max(1, min(_LARGEST_PART, unrolling.memory // (copies * size * threads)))

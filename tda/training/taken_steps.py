@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +22,15 @@ class TakenStep:
     """A step that a training took.
 
     number: from 1; batch (b,): training positions; before: the parameters before it; after: what the optimizer remembers after
-    it, by quantity and parameter; rate: its learning rate; noise: what it drew.
+    it, by quantity and parameter; gradient: the batch's, empty where the derivative needs none, None where clipping changed it;
+    rate: its learning rate; noise: what it drew.
     """
 
     number: int
     batch: Tensor
     before: Values
     after: dict[str, Values]
+    gradient: Values | None
     rate: float
     noise: StepNoise | None
 
@@ -39,11 +41,15 @@ class TakenStep:
     def kept(self) -> "TakenStep":
         """The same with copies of what the next step overwrites."""
         copied = {quantity: {name: each.clone() for name, each in values.items()} for quantity, values in self.after.items()}
-        return TakenStep(self.number, self.batch, self.before, copied, self.rate, self.noise)
+        return replace(self, after=copied)
 
     def size_in_bytes(self) -> int:
         """Memory of its tensors."""
-        tensors = [*self.before.values(), *(each for values in self.after.values() for each in values.values())]
+        tensors = [
+            *self.before.values(),
+            *(self.gradient or {}).values(),
+            *(each for values in self.after.values() for each in values.values()),
+        ]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -84,10 +90,16 @@ class Training:
             before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             batch = run.batches[number - 1]
             training_step(self.model, optimizer, self.objective, self.train, batch, run.weights, noise)
-            yield TakenStep(number, batch, before, self._remembered(parameters), rate, noise)
+            yield TakenStep(number, batch, before, self._remembered(parameters), self._gradient(parameters), rate, noise)
 
     def _remembered(self, parameters: dict[str, nn.Parameter]) -> dict[str, Values]:
         # A step of SGD is linear in what it remembers, so that its derivative need not know it.
         quantities = () if self.plan.momentum is not None else ("exp_avg", "exp_avg_sq")
         state = self.optimizer.state
         return {quantity: {name: state[each][quantity] for name, each in parameters.items()} for quantity in quantities}
+
+    def _gradient(self, parameters: dict[str, nn.Parameter]) -> Values | None:
+        # The very numbers that Adam saw: others that round differently are other directions where a gradient is all rounding.
+        if self.plan.gradient_clipping is not None:
+            return None
+        return {} if self.plan.momentum is not None else {name: each.grad for name, each in parameters.items()}

@@ -55,15 +55,18 @@ class Unrolling:
         training, model = self.training, self.training.model
         moved = still(_values(model), training.plan, len(positions))
         statistics = _still_statistics(model, len(positions))
-        row_of = {int(position): row for row, position in enumerate(positions)}
-        begun = torch.zeros(len(positions), dtype=torch.bool)
+        wanted, row_of = set(positions), {}
         for step in training.steps():
-            rows = {row_of[position]: place for place, position in enumerate(step.batch.tolist()) if position in row_of}
-            begun[list(rows)] = True
-            if begun.any():
-                self._follow(step, moved, statistics, rows, begun)
+            # Rows are taken in the order in which their examples first come: those of the others are zero and need no products.
+            places = {position: place for place, position in enumerate(step.batch.tolist()) if position in wanted}
+            rows = {row_of.setdefault(position, len(row_of)): place for position, place in places.items()}
+            if row_of:
+                self._follow(step, moved, statistics, rows, len(row_of))
             if step.number in training.run.snapshots:
-                yield step.number, self._along(moved.parameters, statistics)
+                order = list(row_of) + [position for position in positions if position not in row_of]
+                row_after = {position: row for row, position in enumerate(order)}
+                found = self._along(moved.parameters, statistics)
+                yield step.number, found[[row_after[position] for position in positions]]
 
     def backwards(self, snapshot: int, tests: Split, arrived: Callable[[], None] = lambda: None) -> Tensor:
         """d quantity / d weight (n_test, n_train) of test examples for the model after `snapshot` steps.
@@ -100,17 +103,17 @@ class Unrolling:
         weights = training.run.weights
         counted = torch.ones(len(step.batch), device=train.device) if weights is None else weights[step.batch]
         factors = counted.to(next(iter(step.before.values())).dtype) / len(step.batch)
-        batch = WeightedBatch(training.objective, inputs, train.labels[step.batch], factors, step.before, surroundings)
+        batch = WeightedBatch(
+            training.objective, inputs, train.labels[step.batch], factors, step.before, surroundings, step.gradient
+        )
         return self.differentiate(batch)
 
-    def _follow(self, step: TakenStep, moved: Movement, statistics: Values, entering: dict[int, int], begun: Tensor) -> None:
-        """Carry tangents over one step; entering: rows whose examples are in the batch, and their places there."""
+    def _follow(self, step: TakenStep, moved: Movement, statistics: Values, entering: dict[int, int], begun: int) -> None:
+        """Carry tangents over one step; begun: first rows, which have begun; entering: those in the batch, and where."""
         training, batch = self.training, self._batch(step)
         derivative = step.derivative(training.plan, batch.gradient)
         own = batch.example_gradients() if entering else {}
-        for rows in _slices(len(begun), batch.at_once):
-            if not begun[rows].any():
-                continue
+        for rows in _slices(begun, batch.at_once):
             part = _rows_of(moved, rows)
             slopes, _, changes = batch.products(part.parameters)
             for row, place in entering.items():
@@ -186,4 +189,6 @@ def _rows_of(moved: Movement, rows: slice) -> Movement:
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+    """0 to count - 1 in as few parts of at most `size` as can be, of about one length."""
+    parts = -(-count // size)
+    return (slice(part * count // parts, (part + 1) * count // parts) for part in range(parts))

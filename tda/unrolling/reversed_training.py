@@ -47,7 +47,7 @@ class ReversedTraining:
 
 
 def _state_size(training: Training) -> int:
-    """Bytes of the parameters and of what Adam remembers of them."""
+    """Bytes of the parameters, and of Adam's gradient and what it remembers."""
     parameters = trained_parameters(training.model).values()
-    copies = 1 if training.plan.momentum is not None else 3
+    copies = 1 if training.plan.momentum is not None else 4
     return copies * sum(parameter.numel() * parameter.element_size() for parameter in parameters)

@@ -17,6 +17,12 @@ NETWORKS = {
         nn.Flatten(),
         nn.Linear(16, 3),
     ),
+    "rims that no window sees": nn.Sequential(
+        nn.Sequential(nn.Conv2d(2, 3, (2, 3), stride=(1, 2)), nn.Tanh(), nn.MaxPool2d((2, 1))),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU(), nn.MaxPool2d(2)),
+        nn.Flatten(),
+        nn.Linear(4, 3),
+    ),
     "strides, dilation, means": nn.Sequential(
         nn.Conv2d(2, 3, 3, stride=2, padding=2),
         nn.Tanh(),
@@ -38,10 +44,11 @@ def batch_of(model: nn.Module) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor
     return inputs, labels, torch.rand(5).double() + 0.5, values, tangents
 
 
-@pytest.mark.parametrize("patches", [0, 2**22])
+@pytest.mark.parametrize("patches", [0, 2**26])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_everything_is_what_automatic_differentiation_gives(name: str, patches: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tda.curvature.tangent_layers._SMALL_PATCHES", patches)
+    for limit in ("_FEW_PATCHES", "_LARGEST_PATCHES"):
+        monkeypatch.setattr(f"tda.curvature.pooled_convolution.{limit}", patches)
     model = NETWORKS[name].double()
     inputs, labels, factors, values, tangents = batch_of(model)
 
@@ -74,7 +81,7 @@ def test_both_ways_of_differentiating_agree(name: str):
     batch = WeightedBatch(Classification(), inputs, labels, factors, values)
     layered, mapped = Differentiator(model), Differentiator(nn.ModuleList([model]).get_submodule("0"))
     mapped._makers = None
-    assert layered.threads_may_share and not mapped.threads_may_share
+    assert layered.layered and not mapped.layered
     for found, expected in zip(layered(batch).products(tangents)[:2], mapped(batch).products(tangents)[:2], strict=True):
         torch.testing.assert_close(found, expected)
     torch.testing.assert_close(layered(batch).example_gradients(), mapped(batch).example_gradients())

@@ -73,7 +73,7 @@ def test_states_that_do_not_fit_are_taken_again_from_a_few():
     train, test = (Split(torch.randn(n, *shape).double(), torch.randint(3, (n,)), torch.arange(n)) for n in (9, 4))
     run = Run(read_state(model), plan.batches(0, len(train)), [12], seed=1)
     training = Training(model, plan, Classification(), run, train)
-    state = 3 * 8 * sum(parameter.numel() for parameter in model.parameters())
+    state = 4 * 8 * sum(parameter.numel() for parameter in model.parameters())
     expected = Unrolling.of(training, test, Classification().loss, PLENTY).backwards(12, test)
     tight = Unrolling.of(training, test, Classification().loss, 8 * state)
     assert torch.equal(tight.backwards(12, test), expected)
