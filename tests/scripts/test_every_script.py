@@ -29,7 +29,20 @@ OWN_ARGUMENTS = {
     "source": "--source.early_epochs 1 --source.num_segments 2",
     "s_test": "--damping 0.1 --num_checkpoints 2",
 }
-SCORING = ("gd_and_gc", "if", "ats", "loo", "unrolled", "tracin", "gas", "repsim", "if_arnoldi", "ekfac", "trak", *OWN_ARGUMENTS)
+SCORING = (
+    "gd_and_gc",
+    "if",
+    "ats",
+    "loo",
+    "unrolled",
+    "tracin",
+    "gas",
+    "repsim",
+    "if_arnoldi",
+    "ekfac",
+    "trak",
+    *OWN_ARGUMENTS,
+)
 
 
 def scoring(family: str, chosen: str) -> list[str]:
