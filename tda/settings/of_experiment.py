@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tda.system.errors import UserError
+
 
 @dataclass(kw_only=True)
 class OfExperiment:
@@ -47,3 +49,10 @@ class OfScores(OfExperiment):
 
     num_seeds: int | None = None
     """Only so many of random_seeds.pt, the first ones; without it all that are trained, of which none may lack its scores."""
+
+
+def check_counts(settings: object, *names: str) -> None:
+    """Raise UserError unless each of these settings is 1 or more."""
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise UserError(f"--{name} {getattr(settings, name)} is too small; choose 1 or more")

@@ -17,6 +17,7 @@ from tda.settings import AgreementAnalysis
 from tda.statistics.agreement import agreement, agreement_between_runs
 from tda.statistics.described_runs import describe
 from tda.statistics.pair_statistics import require_enough_seeds, seed_scores
+from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
 from tda.system.threads import in_threads
 
@@ -30,6 +31,7 @@ def main(settings: AgreementAnalysis) -> str:
     experiment or its scores are missing, damaged or of fewer than three seeds, if LOO is not among them or is alone, or if
     methods cannot be compared.
     """
+    check_device_name(settings.device)
     if not 1 <= settings.num_checkpoints <= MOST_CHECKPOINTS:
         raise UserError(f"--num_checkpoints {settings.num_checkpoints} must lie in 1 to {MOST_CHECKPOINTS}")
     experiment, hashes = chosen_experiment(settings), {}

@@ -16,6 +16,7 @@ from tda.scores.tables import write_table
 from tda.settings import CorrelationAnalysis
 from tda.statistics.correlation import pearson, spearman
 from tda.statistics.pair_statistics import PairStatistics, pair_statistics
+from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
 from tda.system.threads import in_threads
 
@@ -32,6 +33,7 @@ def main(settings: CorrelationAnalysis) -> str:
     A seed's score is the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
     Raises UserError if the experiment or its scores are missing or damaged, or if methods cannot be compared.
     """
+    check_device_name(settings.device)
     num_checkpoints = settings.num_checkpoints
     if num_checkpoints < 1:
         raise UserError(f"--num_checkpoints {num_checkpoints} is too small; choose 1 or more")

@@ -21,6 +21,7 @@ from tda.figures.feature_attribution import Explained, draw_explained
 from tda.figures.saving import save_figure
 from tda.scores.tables import write_table
 from tda.settings import FeatureAttribution
+from tda.settings.of_experiment import check_counts
 from tda.statistics.extremes import majority
 from tda.system.devices import pick_device, prepare_process
 from tda.system.errors import UserError
@@ -34,6 +35,7 @@ def main(settings: FeatureAttribution) -> str:
 
     Raises UserError for unusable settings or missing inputs.
     """
+    check_counts(settings, "num_test", "num_train")
     prepare_process()
     smoothing = Smoothing(settings.smoothing_copies, settings.smoothing_deviation)
     chosen_map = MapSettings(settings.score, smoothing, settings.damping)

@@ -16,6 +16,7 @@ from tda.figures.map_truth import draw_truth
 from tda.figures.saving import save_figure
 from tda.scores.tables import write_table
 from tda.settings import MapTruthTest
+from tda.settings.of_experiment import check_counts
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.study import open_study
@@ -23,6 +24,7 @@ from tda.training.study import open_study
 
 def main(settings: MapTruthTest) -> str:
     """Rank the pixels by maps averaged over the seeds, take the steps, write table and figure; returns the closing line."""
+    check_counts(settings, "num_test", "num_train")
     prepare_process()
     if settings.score not in ("grad_cos", "grad_dot") or settings.ranked_by not in ("map", "map_times_change"):
         raise UserError("--score must be grad_cos or grad_dot, and --ranked_by map or map_times_change")

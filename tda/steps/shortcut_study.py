@@ -30,6 +30,7 @@ from tda.figures.saving import save_figure
 from tda.figures.shortcut import ShortcutExamples, draw_merits, draw_shortcut_maps, map_title
 from tda.scores.tables import write_table
 from tda.settings import ShortcutStudy
+from tda.settings.of_experiment import check_counts
 from tda.statistics.intervals import Estimate, jackknife, over_seeds
 from tda.system.devices import prepare_process
 from tda.system.random_streams import stream
@@ -59,6 +60,7 @@ def main(settings: ShortcutStudy) -> str:
 
     Raises UserError for unusable settings, or if no test image is misread.
     """
+    check_counts(settings, "num_test", "num_train")
     prepare_process()
     study = open_study(chosen_experiment(settings), settings.device)
     patched = shortcut_study(study, study.train)
