@@ -61,10 +61,11 @@ def main(settings: Settings) -> str:
     for script in STOPPED:
         commands[f"{script}, to its work"] = ["-c", STOPPED_AT_WORK, str(CHECKOUT / script)]
     with common.temporary_root() as root:
-        # A file of scores to open first, for the scripts that look whether there are any.
-        scores = root / "results" / "cnn_digits3_10pc" / "tda_scores" / "grad_dot" / "0" / "attribution_epoch_1.parquet"
-        scores.parent.mkdir(parents=True)
-        scores.touch()
+        # Files of scores to open first, for the scripts that look whether there are any.
+        for method in ("grad_dot", "loo"):
+            scores = root / "results" / "cnn_digits3_10pc" / "tda_scores" / method / "0" / "attribution_epoch_1.parquet"
+            scores.parent.mkdir(parents=True)
+            scores.touch()
         seconds = {name: [] for name in commands}
         for number in range(settings.repeats + 1):
             for name, command in commands.items():
