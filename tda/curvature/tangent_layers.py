@@ -7,6 +7,7 @@ time, and only one thread of a process may use them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn import functional
 Values = dict[str, Tensor]
 
 
-class Layer:
+class Layer(Protocol):
     """out = f(a, w) with the loss's derivative d by its output; bound to one batch, it keeps what later calls need.
 
     Activations are (b, ...), tangents (k, b, ...); the methods are called in their order below. A tangent that is None is zero:
@@ -26,19 +27,15 @@ class Layer:
 
     def forward(self, inputs: Tensor, values: Values) -> Tensor:
         """The output; values: parameters by name."""
-        raise NotImplementedError
 
     def backward(self, slope: Tensor, values: Values, gradients: Values | None) -> Tensor | None:
         """The derivative by the input from that by the output; those by trained parameters go into `gradients`, if any."""
-        raise NotImplementedError
 
     def tangent_forward(self, change: Tensor | None, values: Values, tangents: Values) -> Tensor | None:
         """The output's tangents; tangents: those (k, *shape) of the trained parameters."""
-        raise NotImplementedError
 
     def tangent_backward(self, change: Tensor, values: Values, tangents: Values, products: Values) -> Tensor | None:
         """The tangents of what `backward` returned, and of the gradients, which go into `products`."""
-        raise NotImplementedError
 
     def example_gradients(self, gradients: Values) -> None:
         """Each example's own gradients (b, *shape), into `gradients`."""

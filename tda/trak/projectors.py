@@ -45,8 +45,9 @@ class AbstractProjector(ABC):
     def project(self, grads: dict[str, Tensor] | Tensor, model_id: int) -> Tensor:
         """Projected gradients (n, proj_dim) of gradients (n, p), or by name (n, *shape); another projection for each model."""
 
-    def free_memory(self) -> None:  # noqa: B027
-        """Let go of what can be computed again."""
+    def free_memory(self) -> None:
+        """Let go of what can be computed again, which by default is nothing."""
+        return
 
 
 class NoOpProjector(AbstractProjector):
