@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, register
@@ -79,7 +80,8 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
         return parts.result(pieces[number], lambda: derivative(_own(unrolling), members, pieces[number]))
 
     alone = train.device.type == "cuda" or not unrolling.differentiate.layered
-    found = list(map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces)))
+    done = map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces))
+    found = list(tqdm(done, total=len(pieces), desc=f"unrolling seed {member.seed_id}", delay=2, leave=False))
     derivatives = torch.cat([each["derivatives"] for each in found], dim=1 if mode == "forward" else 2)
     for number in range(len(members)):
         report = {"mode": mode}

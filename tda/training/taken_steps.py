@@ -11,6 +11,7 @@ from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.models.model_state import ModelState, trained_parameters, write_state
 from tda.models.training_plan import TrainingPlan
+from tda.system.errors import UserError
 from tda.training.runs import Run
 from tda.training.step_derivatives import StepDerivative, Values
 from tda.training.step_noise import StepNoise
@@ -77,7 +78,8 @@ class Training:
         """Train on from the state after `taken` steps, by default from the start, and yield every step once it is taken.
 
         They are the steps of many_models.train_many on one processor, to the bit. The tensors of `after` are the optimizer's
-        own and change with the next step.
+        own and change with the next step. Raises UserError for a trained parameter that a batch does not reach, which the
+        optimizer passes over.
         """
         optimizer, run, plan = self.optimizer, self.run, self.plan
         write_state(start or run.start, self.model, optimizer)
@@ -90,6 +92,7 @@ class Training:
             before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
             batch = run.batches[number - 1]
             training_step(self.model, optimizer, self.objective, self.train, batch, run.weights, noise)
+            _check_reached(parameters, number)
             yield TakenStep(number, batch, before, self._remembered(parameters), self._gradient(parameters), rate, noise)
 
     def _remembered(self, parameters: dict[str, nn.Parameter]) -> dict[str, Values]:
@@ -103,3 +106,12 @@ class Training:
         if self.plan.gradient_clipping is not None:
             return None
         return {} if self.plan.momentum is not None else {name: each.grad for name, each in parameters.items()}
+
+
+def _check_reached(parameters: dict[str, nn.Parameter], number: int) -> None:
+    missed = [name for name, parameter in parameters.items() if parameter.grad is None]
+    if missed:
+        raise UserError(
+            f"step {number} of the training does not reach the trained parameter {missed[0]}; the derivative through a "
+            "training needs every trained parameter in every batch"
+        )

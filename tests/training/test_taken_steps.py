@@ -1,10 +1,12 @@
 """A training step by step is the training itself, also from the middle on."""
 
+import pytest
 import torch
 from conftest import CPU, Ensemble
 
 from tda.models.model_state import read_state, trained_parameters
 from tda.system.devices import on_device
+from tda.system.errors import UserError
 from tda.training.ensembles import seed_run
 from tda.training.taken_steps import Training
 
@@ -46,3 +48,12 @@ def test_steps_from_the_middle_on_are_the_same(ensemble: Ensemble):
         for name, value in expected.before.items():
             assert torch.equal(found.before[name], value)
         assert found.size_in_bytes() == expected.size_in_bytes() > 0
+
+
+@pytest.mark.cnn_alone
+def test_a_parameter_out_of_reach_is_named(ensemble: Ensemble):
+    training = training_of(ensemble)
+    training.model.register_parameter("idle", torch.nn.Parameter(torch.zeros(3)))
+    start = read_state(training.model)
+    with pytest.raises(UserError, match="step 1 of the training does not reach the trained parameter idle"):
+        next(training.steps(start))
