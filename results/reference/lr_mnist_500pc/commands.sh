@@ -14,3 +14,10 @@ python run_tda.py --model lr --task mnist --num_per_class 500 --methods grad_dot
 python run_tda.py --model lr --task mnist --num_per_class 500 --methods if --if.damping 0.012
 python run_tda.py --model lr --task mnist --num_per_class 500 --methods datamodels,empirical_influence --datamodels.num_subsets 20 --empirical_influence.num_subsets 20
 python run_lds_evaluation.py --experiment lr_mnist_500pc
+
+# lds_left_out.csv: four members' own runs.
+python run_tda.py --model lr --task mnist --num_per_class 500 --methods unrolled,grad_dot,trak --num_seeds 4
+python run_subset_retraining.py --model lr --task mnist --num_per_class 500 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 4
+python run_lds_evaluation.py --model lr --task mnist --num_per_class 500 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 4 --num_checkpoints 1 --num_seeds 4
+python run_subset_retraining.py --model lr --task mnist --num_per_class 500 --left_out 0.5 --same_run --num_subsets 30 --num_retrainings 4
+python run_lds_evaluation.py --model lr --task mnist --num_per_class 500 --left_out 0.5 --same_run --num_subsets 30 --num_retrainings 4 --num_checkpoints 1 --num_seeds 4
