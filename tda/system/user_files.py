@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from tda.system.errors import UserError
+from tda.system.files import reading
 
 _being_loaded: set[Path] = set()
 
@@ -14,9 +15,17 @@ _being_loaded: set[Path] = set()
 def user_files(folder: Path) -> list[Path]:
     """The folder's Python files, sorted; none where there is no such folder, nor those whose names begin with _ or a dot.
 
-    A file that is being loaded, and asks for the others, is not among them.
+    A file that is being loaded, and asks for the others, is not among them. Raises UserError for what is no file, such as a
+    pipe, whose reader would wait for ever, and for a file that is not there or may not be read.
     """
-    return sorted(path for path in {*folder.glob("*.py")} - _being_loaded if not path.name.startswith(("_", ".")))
+    found = sorted(path for path in {*folder.glob("*.py")} - _being_loaded if not path.name.startswith(("_", ".")))
+    for path in found:
+        try:
+            with reading(path):
+                pass
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is a link to a file that is not there; mend or delete it") from error
+    return found
 
 
 def load_user_file(path: Path, module_name: str) -> ModuleType:
