@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from common import CHECKOUT, RESULTS, write_result
-from robustness_cases import Case, argument_cases, file_cases
+from robustness_cases import Case, argument_cases, file_cases, oldest
 from robustness_disturbances import kills, limits, signals, writers
 from robustness_study import Attempt, Reference, contents, copy_of, environment, undisturbed
 from robustness_traker import traker_attempts
@@ -119,7 +119,7 @@ def outcome(case: Case, reference: Reference) -> list[str]:
         after = contents(root)
         kept = all(after.get(path) == content for path, content in before.items())
         if case.spoilt and not case.may_recompute:
-            path = str(sorted(reference.root.glob(case.spoilt))[0].relative_to(reference.root))
+            path = str(oldest(reference.root, case.spoilt).relative_to(reference.root))
             after[path] = reference.contents.get(path)
             after = {path: content for path, content in after.items() if content is not None}
         return [judged(case, status, errors, seconds, kept, after == reference.contents)]

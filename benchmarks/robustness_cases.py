@@ -83,6 +83,11 @@ def _bad_values(name: str, annotation: object) -> Iterator[str]:
         yield "nonsense"
 
 
+def oldest(root: Path, pattern: str) -> Path:
+    """The file of a pattern that was made first: of several steps' retrainings, one of the first step's."""
+    return min(root.glob(pattern), key=lambda path: (path.stat().st_mtime_ns, path))
+
+
 def file_cases() -> Iterator[Case]:
     """Every kind of file that a step reads, spoilt in every way."""
     member, seed = "models/cnn/cnn_digits3_2pc/0", "results/cnn_digits3_2pc/tda_scores/grad_dot"
@@ -110,7 +115,7 @@ def file_cases() -> Iterator[Case]:
                 if script == score[0]:
                     # What is scored already would not be read again.
                     shutil.rmtree(root / "results/cnn_digits3_2pc/tda_scores/gas")
-                spoil(sorted(root.glob(pattern))[0])
+                spoil(oldest(root, pattern))
 
             yield Case(kind, f"{kind}: {damage}", script, arguments, on, spoilt=pattern, may_recompute=may_recompute)
 

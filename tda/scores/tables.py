@@ -7,7 +7,7 @@ import pandas as pd
 
 from tda.scores.six_digits import DIGITS
 from tda.system.errors import UserError
-from tda.system.files import locked, write_text
+from tda.system.files import locked, reading, write_text
 
 
 def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
@@ -36,7 +36,8 @@ def add_to_table(path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from:
 
 def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
+        with reading(path):
+            table = pd.read_csv(path)
         _ = table[list(columns)]
     except PermissionError as error:
         raise UserError(f"{path} may not be read: permission is denied") from error

@@ -8,7 +8,7 @@ from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identi
 from tda.scores.score_files import methods_on_disk
 from tda.settings import ShowSummary
 from tda.system.errors import UserError
-from tda.system.files import sha256
+from tda.system.files import reading, sha256
 
 
 def main(settings: ShowSummary) -> str:
@@ -50,7 +50,8 @@ def summary_text(folder: ResultsFolder) -> str:
     """
     path = folder.path / "summary.csv"
     try:
-        summary = pd.read_csv(path)
+        with reading(path):
+            summary = pd.read_csv(path)
         final = summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; run run_compute_pvalues.py --experiment {folder.name} first") from error

@@ -126,15 +126,17 @@ def _write(path: Path, evaluation: Evaluation) -> None:
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise UserError(f"a retraining diverged: its {name} are NaN or infinite; {path} was not written")
-    write_tensors(path, tensors, {})
+    write_tensors(path, tensors, {"name": path.stem})
 
 
 def _read(path: Path) -> Evaluation | None:
-    """The file's content; None if it is missing or damaged."""
+    """The file's content; None if it is missing, damaged, or another retraining's under this name."""
     if not path.exists():
         return None
     try:
-        tensors, _ = read_tensors(path)
+        tensors, info = read_tensors(path)
+        if info.get("name") != path.stem:
+            return None
         return Evaluation(tensors["losses"], tensors["margins"], tensors["predictions"].long())
     except (DamagedFileError, KeyError):
         return None

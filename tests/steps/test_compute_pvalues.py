@@ -1,5 +1,6 @@
 """The p-value step on a tiny experiment: its tables, their content, and what it refuses."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,3 +181,10 @@ def test_a_method_without_all_trained_seeds_is_refused(experiment: Path):
 def test_an_unknown_experiment_is_refused(experiment: Path):
     with pytest.raises(UserError, match="no experiment cnn_nothing"):
         compute("cnn_nothing")
+
+
+def test_a_pipe_in_the_summarys_place_is_not_waited_for(experiment: Path):
+    FOLDER.path.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(FOLDER.path / "summary.csv")
+    with pytest.raises(UserError, match=r"cannot read .*summary\.csv"):
+        summary_text(FOLDER)

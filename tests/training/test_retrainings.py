@@ -66,6 +66,19 @@ def test_what_is_there_is_found_again_and_the_rest_is_made(ensemble: Ensemble):
 
 
 @pytest.mark.cnn_alone
+def test_another_retraining_under_this_name_is_none(ensemble: Ensemble):
+    store = RetrainingStore(ensemble.study)
+    store.fill(WANTED, "test")
+    before = contents(EXPERIMENT.results.path, "retrainings/*")
+    first, second, _ = store.paths(WANTED)
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match="1 of 3 retrainings in .* are missing or damaged; run the command"):
+        store.load(WANTED, "the command")
+    assert store.fill(WANTED, "test") == 1
+    assert contents(EXPERIMENT.results.path, "retrainings/*") == before
+
+
+@pytest.mark.cnn_alone
 def test_what_a_retraining_depends_on_is_in_its_file_s_name(ensemble: Ensemble):
     study = ensemble.study
 
