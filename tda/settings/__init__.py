@@ -13,6 +13,7 @@ from tda.settings.map_truth_test import MapTruthTest
 from tda.settings.metasmoothness import Metasmoothness
 from tda.settings.mislabel_detection import MislabelDetection
 from tda.settings.removal_evaluation import RemovalEvaluation
+from tda.settings.report import Report
 from tda.settings.s_test import STest
 from tda.settings.scoring import Scoring
 from tda.settings.shortcut_study import ShortcutStudy
@@ -34,6 +35,7 @@ __all__ = [
     "Metasmoothness",
     "MislabelDetection",
     "RemovalEvaluation",
+    "Report",
     "STest",
     "Scoring",
     "ShortcutStudy",

@@ -1,0 +1,28 @@
+"""The list of training examples that should perhaps go, as the debiasing step wrote it."""
+
+import pandas as pd
+
+from tda.experiments.folders import ResultsFolder
+from tda.report.overview import optional_table, plain_or_text
+
+CANDIDATES = "removal_candidates.csv"
+MOST_ROWS = 500
+
+
+def removal_candidates(folder: ResultsFolder) -> dict | None:
+    """The first rows of removal_candidates.csv as plain values, with its columns and its length; None if it is not there."""
+    table = optional_table(folder.path / CANDIDATES)
+    if table is None:
+        return None
+    rows = [[_cell(value) for value in row] for row in table.head(MOST_ROWS).itertuples(index=False)]
+    return {"name": CANDIDATES, "columns": list(table.columns), "rows": rows, "total": len(table)}
+
+
+def _cell(value: object) -> object:
+    if pd.isna(value):
+        return None
+    return bool(value) if isinstance(value, bool) or type(value).__name__ == "bool" else _number_or_text(value)
+
+
+def _number_or_text(value: object) -> object:
+    return value.item() if hasattr(value, "item") and not isinstance(value, str) and not isinstance(value, float) else plain_or_text(value)
