@@ -11,7 +11,7 @@ from tda.methods.catalogue import catalogue, method_title
 from tda.report.examples import MethodSays, disagreement, looks_mislabelled, median_correlation, method_says
 from tda.report.maps import read_maps
 from tda.report.members import MembersSay, Opinions, members_say
-from tda.report.overview import COLUMNS, Overview, chart_data, histogram, plain_or_text, read_overview
+from tda.report.overview import COLUMNS, REFERENCE, Overview, chart_data, histogram, plain_or_text, read_overview
 from tda.report.packed import as_text, extreme_positions, lists_of, pair_bytes, transposed
 from tda.report.pictures import MOST_SHOWN, Sheet, Shown, shown_examples
 from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_in
@@ -45,6 +45,11 @@ class Content:
     overview: Overview
     sentences: list[str]
 
+    @property
+    def known_columns(self) -> set[str]:
+        """Columns of the table of methods that have a value."""
+        return {key for row in self.overview.methods.values() for key, value in row.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class _First:
@@ -59,7 +64,7 @@ class _First:
 
 def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores], summary) -> Content:
     """Read scores twice, first to choose what the page holds, then for that; load: a method's name -> its checked scores."""
-    first = list(in_threads(partial(_first_look, study), map(load, names)))
+    first = sorted(in_threads(partial(_first_look, study), map(load, names)), key=_place_in_table)
     seed_ids = load(names[0]).seed_ids
     say = members_say(study, seed_ids)
     overview = read_overview(study.results, summary)
@@ -109,7 +114,8 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
         "train_accuracy": say.train.right.mean(axis=1).round(4).tolist(),
     }
     sheets = {name: one.sheet for name, one in shown.items() if one.sheet is not None}
-    sentences = verdict(rows, pairs, len(seed_ids), between, (unclear, len(study.test)))
+    helpful = {one.says.method for one in first if one.says.helpful}
+    sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)))
     return Content(values, blocks, sheets, overview, sentences)
 
 
@@ -161,6 +167,11 @@ def _blocks(
     for packed in in_threads(pack, map(load, names)):
         found |= packed
     return found, dict(sorted(scales.items()))
+
+
+def _place_in_table(one: _First) -> tuple:
+    """Leave-one-out first, then methods of which positive means helpful, then the others, by title."""
+    return one.says.method != REFERENCE, not one.says.helpful, method_title(one.says.method).lower()
 
 
 def _method(one: _First) -> dict:

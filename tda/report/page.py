@@ -50,10 +50,20 @@ def digits(value: float | None, form: str = "number") -> str:
     if form == "percent":
         return f"{100 * value:.1f} %"
     if form == "correlation":
-        return f"{value:z.2f}"
+        return f"{value:z.2f}".replace("-", "−")
     if form == "seconds":
         return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
-    return f"{value:.3g}"
+    return _three_digits(value)
+
+
+def _three_digits(value: float) -> str:
+    """As the page's code writes numbers, so that a table looks the same whoever filled it."""
+    size = abs(value)
+    if value and (size < 1e-4 or size >= 1e5):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(exponent)}".replace("-", "−")
+    return f"{float(f'{value:.3g}'):.15g}".replace("-", "−")
 
 
 def command(script: str, arguments: Mapping[str, object]) -> str:

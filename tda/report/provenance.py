@@ -22,7 +22,7 @@ _MEANINGS = (
     ("pvalue_histograms.*", "figure of the p-values"),
     ("*", "others"),
 )
-_MOST_LINKS = 12
+_MOST_LINKS = 6
 """Files of a pattern that are linked one by one."""
 
 

@@ -1,6 +1,6 @@
 """The verdict on an experiment in three sentences that are made from its numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 from tda.methods.catalogue import method_title
 from tda.report.overview import REFERENCE
@@ -10,13 +10,16 @@ Rows = Mapping[str, Mapping[str, float | None]]
 _AGREES, _TELLS_NOTHING = 0.5, 0.2
 
 
-def verdict(rows: Rows, pairs: int, seeds: int, between_methods: float | None, unclear_tests: tuple[int, int]) -> list[str]:
+def verdict(
+    rows: Rows, helpful: Set[str], pairs: int, seeds: int, between_methods: float | None, unclear_tests: tuple[int, int]
+) -> list[str]:
     """Three sentences: what is told from noise, what is right by retraining, and what follows for a reader.
 
-    rows: of the methods; between_methods: median rank correlation of two methods' mean scores; unclear_tests: for how many test
+    rows: of the methods, of which helpful names those of which positive means helpful; between_methods: median rank correlation of two methods' mean scores; unclear_tests: for how many test
     examples, of how many, fewer than half of the pairs are reliable on average over the methods.
     """
-    return [_reliability(rows, pairs, seeds), _agreement(rows), _advice(rows, between_methods, unclear_tests)]
+    meant = {method: row for method, row in rows.items() if method in helpful} or rows
+    return [_reliability(meant, pairs, seeds), _agreement(rows), _advice(between_methods, unclear_tests)]
 
 
 def _best(rows: Rows, key: str, choose: Callable = max) -> tuple[str, float] | None:
@@ -41,7 +44,7 @@ def _reliability(rows: Rows, pairs: int, seeds: int) -> str:
         return f"{start} (q < 0.05)."
     own = rows.get(REFERENCE, {}).get("share_reliable")
     middle = "" if own is None or REFERENCE in (best, worst) else f", {percent(own)} by leave-one-out itself"
-    return f"{start} (q < 0.05){middle}, and {percent(least)} by {method_title(worst)}, the least reliable of {len(rows)} methods."
+    return f"{start} (q < 0.05){middle}, and {percent(least)} by {method_title(worst)}, the least reliable of {len(rows)}."
 
 
 def _agreement(rows: Rows) -> str:
@@ -71,11 +74,12 @@ def _stable_and_different(row: Mapping[str, float | None]) -> bool:
     return known and row["share_reliable"] >= 0.9 and abs(row["with_loo"]) < _TELLS_NOTHING
 
 
-def _advice(rows: Rows, between_methods: float | None, unclear_tests: tuple[int, int]) -> str:
+def _advice(between_methods: float | None, unclear_tests: tuple[int, int]) -> str:
     unclear, tests = unclear_tests
-    about_tests = f"for {unclear:,} of {tests:,} test examples more than half of the pairs are noise, averaged over the methods"
+    noisy = "no test example has" if unclear == 0 else f"{unclear:,} of {tests:,} test examples have"
+    about_tests = f"{noisy} more pairs that may be noise than pairs that are not, averaged over the methods"
     if between_methods is None:
         return f"{about_tests[0].upper()}{about_tests[1:]}: look at q before a pair is believed."
     agree = "agree" if between_methods >= _AGREES else "agree little" if between_methods >= _TELLS_NOTHING else "hardly agree"
     rest = "name a pair only where its q is small and two methods that differ in kind say the same"
-    return f"The methods {agree} (median rank correlation of two of them {between_methods:.2f}) and {about_tests}; {rest}."
+    return f"The methods {agree} with each other (median rank correlation of two {between_methods:.2f}), and {about_tests}; {rest}."

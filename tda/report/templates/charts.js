@@ -5,7 +5,7 @@ const Charts = (() => {
   const titles = Object.fromEntries(Values.methods.map((method) => [method.name, method.title]));
   const title = (name) => titles[name] ?? name;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  const base = { style: { background: "transparent", fontSize: "12px", maxWidth: "100%", overflow: "visible" } };
+  const base = { style: { background: "transparent", fontSize: "12px", maxWidth: "100%", height: "auto", overflow: "visible" } };
 
   function width(element) {
     return Math.max(280, Math.min(760, element.clientWidth || 560));

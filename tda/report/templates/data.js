@@ -8,7 +8,7 @@ const Data = (() => {
   function own() {
     const judges = Values.methods.filter((method) => method.helpful && train.methods[method.name].own);
     const columns = ["index", ...(train.file ? ["file"] : []), "label", "looks_wrong", "misread_by_most_seeds", "methods_harmful", ...(train.self_influence ? ["self_influence"] : []),
-      ...judges.flatMap((method) => [`${method.name}_own_class_mean`, `${method.name}_own_class_p`, `${method.name}_verdict`])];
+      ...judges.flatMap((method) => [`${method.name}_mean`, `${method.name}_p`, `${method.name}_verdict`])];
     const rows = train.listed.map((position, place) => [
       train.index[position], ...(train.file ? [train.file[position]] : []), Format.classOf(train.label?.[position]), train.suspicious[place] === 1, train.wrong[place] === 1, train.harms_own_class[place],
       ...(train.self_influence ? [train.self_influence.mean[place]] : []),
@@ -22,6 +22,9 @@ const Data = (() => {
   }
 
   const source = written ?? own();
+  const judged = source.columns.filter((column) => column.endsWith("_verdict")).map((column) => column.slice(0, -"_verdict".length));
+  const plain = source.columns.filter((column) => !judged.some((prefix) => ["mean", "std", "q", "p", "verdict"].some((part) => column === `${prefix}_${part}`)));
+  const titleOf = (prefix) => Values.methods.find((method) => method.name === prefix.split(" ")[0])?.title ?? prefix.replaceAll("_", " ");
   const harmful = source.columns.findIndex((column) => column === "verdicts_harmful"), wrong = source.columns.indexOf("looks_wrong");
   const suspicious = (row) => (wrong >= 0 ? row[wrong] === true : harmful < 0 || row[harmful] > 0);
 
@@ -32,7 +35,9 @@ const Data = (() => {
     for (const id of ["candidates-search", "candidates-filter"]) at(id).addEventListener("input", draw);
     at("candidates-download").addEventListener("click", download);
     const table = at("candidates-table");
-    table.append(make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "example"), source.columns.map((column) => make("th", { scope: "col", class: numeric(column) ? "n" : null }, column.replaceAll("_", " "))))), make("tbody"));
+    const heads = [...plain.map((column) => make("th", { scope: "col", class: numeric(column) ? "n" : null }, column.replaceAll("_", " "))),
+      ...judged.map((prefix) => make("th", { scope: "col" }, titleOf(prefix)))];
+    table.append(make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "example"), heads)), make("tbody"));
     Tables.sortable(table);
     draw();
   }
@@ -50,11 +55,24 @@ const Data = (() => {
       const position = train.byIndex.get(row[place]);
       const open = position === undefined || Examples.placeOf("train", position) < 0 ? null
         : make("button", { type: "button", on: { click: () => Training.open(position) }, "aria-label": `open training example ${row[place]}` }, Examples.picture("train", position, 36) ?? "open");
-      return make("tr", {}, make("td", { "data-value": row[place] }, open), row.map((cell) => make("td", { class: typeof cell === "number" ? "n" : null, "data-value": cell ?? "" },
-        cell === null ? "–" : typeof cell === "number" ? (Number.isInteger(cell) ? String(cell) : Format.number(cell)) : typeof cell === "boolean" ? (cell ? "yes" : "no") : isolated(Format.name(cell)))));
+      return make("tr", {}, make("td", { "data-value": row[place] }, open), plain.map((column) => cellOf(row[source.columns.indexOf(column)])), judged.map((prefix) => judgement(row, prefix)));
     });
+    if (!rows.length) rows.push(make("tr", {}, make("td", { colspan: plain.length + judged.length + 1, class: "none" }, "No example is like this.")));
     at("candidates-table").tBodies[0].replaceChildren(...rows);
     at("candidates-count").textContent = `${Format.whole(shown.length)} of ${Format.whole(source.rows.length)} examples`;
+  }
+
+  function cellOf(value) {
+    const text = value === null ? "–" : typeof value === "number" ? (Number.isInteger(value) ? String(value) : Format.number(value)) : typeof value === "boolean" ? (value ? "yes" : "no") : isolated(Format.name(value));
+    return make("td", { class: typeof value === "number" ? "n" : null, "data-value": value ?? "" }, text);
+  }
+
+  // What a method says of an example: its verdict, and the numbers behind it.
+  function judgement(row, prefix) {
+    const part = (name) => row[source.columns.indexOf(`${prefix}_${name}`)], said = part("verdict"), mean = part("mean") ?? null;
+    const numbers = ["mean", "std", "q", "p"].filter((name) => typeof part(name) === "number").map((name) => `${name} ${Format.number(part(name))}`).join(", ");
+    const kind = said === "harmful" ? "badge warn" : said === "helpful" ? "badge yes" : "badge";
+    return make("td", { "data-value": mean ?? "" }, make("span", { class: kind }, String(said)), make("br"), make("small", {}, numbers));
   }
 
   // Cells that a spreadsheet would run as a formula get an apostrophe in front.

@@ -23,7 +23,7 @@ const Router = (() => {
       Views[name]?.start?.();
     }
     Views[name]?.open?.(link);
-    if (changed) scrollTo(0, 0);
+    if (changed) requestAnimationFrame(() => scrollTo(0, 0));
   }
 
   // Keep the address of what is shown, so that it can be sent; nothing is followed.

@@ -43,13 +43,13 @@ const Tables = (() => {
     return make("table", {}, make("thead", {}, make("tr", {}, head)), make("tbody", {}, rows.map((row) => make("tr", {}, cells(row)))));
   }
 
-  // Mark the best number of every column that has a better end.
+  // Mark the best number of every column that has a better end, of the rows that are judged.
   function markBest(table) {
     [...table.tHead.rows[0].cells].forEach((heading, column) => {
       const better = heading.dataset.better;
-      const cells = [...table.tBodies[0].rows].map((row) => row.cells[column]);
-      cells.forEach((cell) => cell.classList.remove("best"));
-      const known = cells.filter((cell) => cell.dataset.value);
+      const rows = [...table.tBodies[0].rows];
+      rows.forEach((row) => row.cells[column].classList.remove("best"));
+      const known = rows.filter((row) => row.dataset.judged !== "no").map((row) => row.cells[column]).filter((cell) => cell.dataset.value);
       if (!better || known.length < 2) return;
       const numbers = known.map((cell) => Number(cell.dataset.value));
       const best = better === "low" ? Math.min(...numbers) : Math.max(...numbers);

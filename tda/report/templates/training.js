@@ -44,7 +44,7 @@ const Training = (() => {
   function label(place) {
     const judges = Values.methods.filter((method) => method.helpful).length;
     const words = `${train.harms_own_class[place]} of ${judges} methods say that it reliably harms the test examples of its own class`;
-    const badge = train.suspicious[place] ? make("span", { class: "badge warn" }, "label looks wrong") : make("span", { class: "badge" }, "label looks right");
+    const badge = train.suspicious[place] ? make("span", { class: "badge warn" }, "label looks wrong") : make("span", { class: "badge" }, "no sign of a wrong label");
     return make("p", {}, badge, ` ${words}; ${train.wrong[place] ? "most seeds" : "fewer than half of the seeds"} read it as another class after training on it.`);
   }
 
