@@ -49,15 +49,18 @@ def _row(name: str, found: Sequence[Overview], columns: Sequence) -> dict:
 
 def _about(folder: ResultsFolder, found: Overview) -> dict:
     experiment, last = experiment_of(folder), of_most_checkpoints(found.summary)
+    parts = {
+        "model": experiment.model,
+        "task": experiment.task,
+        "training examples a class": experiment.num_per_class,
+        "variant of the training": experiment.variant or "none",
+        "methods": len(last),
+        "seeds": int(last["seeds"].max()),
+        "pairs": f"{int(last['pairs'].max()):,}",
+        "steps": len(read_manifest(folder)["steps"]),
+    }
     return {
         "name": folder.name,
-        "parts": [("model", experiment.model), ("task", experiment.task), ("training examples a class", experiment.num_per_class)]
-        + ([("variant", experiment.variant)] if experiment.variant else [])
-        + [
-            ("methods", len(last)),
-            ("seeds", int(last["seeds"].max())),
-            ("pairs", f"{int(last['pairs'].max()):,}"),
-            ("steps", len(read_manifest(folder)["steps"])),
-        ],
+        "parts": parts,
         "common": common_to_steps(folder),
     }

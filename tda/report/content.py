@@ -18,7 +18,7 @@ from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_
 from tda.report.verdict import verdict
 from tda.scores.score_files import Scores
 from tda.scores.sign import SIGN
-from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics, seed_scores
+from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, pair_statistics, seed_scores
 from tda.system.threads import in_threads
 from tda.training.study import Study
 
@@ -70,9 +70,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     overview = read_overview(study.results, summary)
     apart = disagreement([one.says for one in first])
     shown = {name: shown_examples(study.task, split, np.arange(len(split))) for name, split in _small_splits(study)}
-    counts = Counts(
-        len(names), len(seed_ids), min(one.checkpoints for one in first), len(study.train), len(study.test)
-    )
+    counts = Counts(len(names), len(seed_ids), min(one.checkpoints for one in first), len(study.train), len(study.test))
     maps = read_maps(study.results)
     room = room_in(_budget(shown, len(maps.content)), counts)
     share = np.mean([one.says.share_by_test for one in first], axis=0)
@@ -99,9 +97,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
         "methods": [_method(one) for one in first],
         "columns": [vars(column) for column in COLUMNS],
         "rows": rows,
-        "summary": [
-            {key: plain_or_text(value) for key, value in row.items()} for row in summary.to_dict("records")
-        ],
+        "summary": [{key: plain_or_text(value) for key, value in row.items()} for row in summary.to_dict("records")],
         "charts": charts,
         "checkpoints": list(room.checkpoints),
         "complete": room.complete,

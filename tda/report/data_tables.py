@@ -1,9 +1,10 @@
 """The list of training examples that should perhaps go, as the debiasing step wrote it."""
 
+import numpy as np
 import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
-from tda.report.overview import optional_table, plain_or_text
+from tda.report.overview import optional_table, plain
 
 CANDIDATES = "removal_candidates.csv"
 MOST_ROWS = 500
@@ -19,10 +20,8 @@ def removal_candidates(folder: ResultsFolder) -> dict | None:
 
 
 def _cell(value: object) -> object:
+    """A cell as JSON has it: a number, a word, whether something is so, or nothing."""
     if pd.isna(value):
         return None
-    return bool(value) if isinstance(value, bool) or type(value).__name__ == "bool" else _number_or_text(value)
-
-
-def _number_or_text(value: object) -> object:
-    return value.item() if hasattr(value, "item") and not isinstance(value, str) and not isinstance(value, float) else plain_or_text(value)
+    known = value.item() if isinstance(value, np.generic) else value
+    return plain(known) if isinstance(known, float) else known

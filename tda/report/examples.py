@@ -47,7 +47,7 @@ def method_says(
 
 
 def _own_class(sample: np.ndarray, train_labels: np.ndarray, test_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over seeds of an example's mean score for test examples of its class, and its p-value; 0 and 1 where there are none."""
+    """Mean over seeds of an example's mean score for its class, and its p-value; 0 and 1 where the class is not tested."""
     seeds = np.zeros(sample.shape[:2])
     for label in np.intersect1d(train_labels, test_labels):
         rows, columns = np.flatnonzero(train_labels == label), np.flatnonzero(test_labels == label)

@@ -1,4 +1,4 @@
-"""What the members say of each example: the loss and the prediction of every seed, and how strongly an example pulls on itself."""
+"""What the members say of each example: every seed's loss and prediction, and how strongly an example pulls on itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -28,14 +28,16 @@ class Column:
     better: str = ""
 
 
+_HALVES = "linear datamodeling score of the mean over all members: does it rank models retrained on random subsets?"
+_OWN_RUNS = "the same for each run's own retrainings with few examples left out"
 COLUMNS = (
     Column("share_reliable", "reliable pairs", "share of (training, test) pairs with q < 0.05", "percent", "high"),
     Column("mean_p", "mean p", "mean p-value of the t-test over seeds; pure noise has 0.5", "number", "low"),
     Column("signal_to_noise", "signal / noise", "median over pairs of |mean| / deviation over seeds", "number", "high"),
     Column("with_loo", "LOO, means", "rank correlation of mean scores with leave-one-out's, all pairs", "correlation", "high"),
     Column("with_loo_of_run", "LOO, same run", "rank correlation with leave-one-out of the same run", "correlation", "high"),
-    Column("lds", "LDS", "linear datamodeling score of the mean over all members: does it rank retrainings?", "correlation", "high"),
-    Column("lds_left_out", "LDS, same run", "the same for the run's own retrainings with few examples left out", "correlation", "high"),
+    Column("lds", "LDS", _HALVES, "correlation", "high"),
+    Column("lds_left_out", "LDS, same run", _OWN_RUNS, "correlation", "high"),
     Column("seconds", "seconds", "wall time of scoring all members", "seconds", "low"),
 )
 
@@ -74,7 +76,13 @@ def read_overview(folder: ResultsFolder, summary: pd.DataFrame) -> Overview:
         for name in ("agreement_with_loo", "agreement_between_runs", "lds", "lds_left_out")
     }
     found = Overview(
-        summary, {}, correlations, tables["agreement_with_loo"], tables["agreement_between_runs"], tables["lds"], tables["lds_left_out"]
+        summary,
+        {},
+        correlations,
+        tables["agreement_with_loo"],
+        tables["agreement_between_runs"],
+        tables["lds"],
+        tables["lds_left_out"],
     )
     seconds = scoring_seconds(folder)
     for row in of_most_checkpoints(summary).itertuples():
@@ -157,7 +165,8 @@ def chart_data(found: Overview, histograms: dict[str, list[float]]) -> dict:
     return {
         "histograms": histograms,
         "correlations": {
-            statistic: {kind: _matrix(table) for kind, table in kinds.items()} for statistic, kinds in found.correlations.items()
+            statistic: {kind: _matrix(table) for kind, table in kinds.items()}
+            for statistic, kinds in found.correlations.items()
         },
         "agreement": _agreement_points(found),
         "lds": _records(found.lds, ("method", "members", "lds", "low", "high", "seconds")),
@@ -209,4 +218,3 @@ def _agreement_points(found: Overview) -> list[dict]:
             }
             points.append({"statistic": statistic, "method": method} | {key: plain(value) for key, value in numbers.items()})
     return points
-

@@ -8,12 +8,16 @@ from urllib.parse import quote
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import read_manifest
 
+PAGE = "report.html"
+"""The name of the page itself."""
 _MEANINGS = (
+    (PAGE, "the page that a person opens"),
+    ("comparison_with_*.html", "pages of two experiments beside each other"),
     ("summary.csv", "the table of methods, for each number of checkpoints"),
     ("mean_*.csv", "mean p-values, a row for each number of checkpoints"),
-    ("qvalues_*.csv", "q of every pair, a file for each method and number of checkpoints"),
+    ("qvalues_*.csv", "q of every pair, by method and number of checkpoints"),
     ("pvalues_single_draw_*.csv", "whether one seed's score can be told from 0"),
-    ("pvalues_*.csv", "p of every pair, a file for each method and number of checkpoints"),
+    ("pvalues_*.csv", "p of every pair, by method and number of checkpoints"),
     ("correlation_*", "correlations between methods"),
     ("agreement_*", "agreement with leave-one-out over runs"),
     ("lds*", "what retraining says of the scores"),
@@ -29,7 +33,9 @@ _MOST_LINKS = 6
 def steps_of(folder: ResultsFolder) -> list[dict]:
     """The manifest's steps in the order in which they ended, as a page shows them."""
     steps = read_manifest(folder)["steps"]
-    return [_step(name, entry) for name, entry in sorted(steps.items(), key=lambda item: (item[1].get("ended", ""), item[0]))]
+    ordered = sorted(steps.items(), key=lambda item: (item[1].get("ended", ""), item[0]))
+    # The page's own step ends after the page was written.
+    return [_step(name, entry) for name, entry in ordered if name.partition(", ")[0] != "report"]
 
 
 def _step(name: str, entry: dict) -> dict:
@@ -68,12 +74,9 @@ def _longest(lists: Iterable[list]) -> list:
     return max(lists, key=len, default=[])
 
 
-def files_of(folder: ResultsFolder, besides: str) -> list[dict]:
-    """The folder's files by pattern: its meaning, how many there are, and links to them, relative to the page.
-
-    besides: the name of the page itself, which is left out.
-    """
-    left = sorted(path for path in folder.path.iterdir() if path.is_file() and not path.name.startswith(".") and path.name != besides)
+def files_of(folder: ResultsFolder) -> list[dict]:
+    """The folder's files by pattern: its meaning, how many there are, and links to them, relative to the page."""
+    left = sorted(path for path in folder.path.iterdir() if path.is_file() and not path.name.startswith("."))
     groups = []
     for pattern, meaning in _MEANINGS:
         matching = [path for path in left if path.match(pattern)]
@@ -84,7 +87,8 @@ def files_of(folder: ResultsFolder, besides: str) -> list[dict]:
     for path in sorted(folder.path.iterdir()):
         if path.is_dir() and not path.name.startswith("."):
             count = sum(1 for file in path.rglob("*") if file.is_file())
-            groups.append({"pattern": f"{path.name}/", "meaning": _folder(path), "count": count, "links": [(f"{path.name}/", quote(path.name) + "/")]})
+            links = [(f"{path.name}/", f"{quote(path.name)}/")]
+            groups.append({"pattern": f"{path.name}/", "meaning": _folder(path), "count": count, "links": links})
     return groups
 
 

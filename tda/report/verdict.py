@@ -15,8 +15,9 @@ def verdict(
 ) -> list[str]:
     """Three sentences: what is told from noise, what is right by retraining, and what follows for a reader.
 
-    rows: of the methods, of which helpful names those of which positive means helpful; between_methods: median rank correlation of two methods' mean scores; unclear_tests: for how many test
-    examples, of how many, fewer than half of the pairs are reliable on average over the methods.
+    rows: of the methods; helpful: those of which positive means helpful; between_methods: median rank correlation of two
+    methods' mean scores; unclear_tests: for how many test examples, of how many, fewer than half of the pairs are reliable on
+    average over the methods.
     """
     meant = {method: row for method, row in rows.items() if method in helpful} or rows
     return [_reliability(meant, pairs, seeds), _agreement(rows), _advice(between_methods, unclear_tests)]
@@ -62,9 +63,9 @@ def _agreement(rows: Rows) -> str:
             )
     if by_lds is not None:
         best, value = by_lds
-        found.append(f"retraining on random halves is best foretold by {method_title(best)} (LDS {value:.2f})")
+        found.append(f"retraining on random subsets is best foretold by {method_title(best)} (LDS {value:.2f})")
     if not found:
-        return "Whether the scores are right is not known here: neither leave-one-out nor retrained models are there to compare."
+        return "Whether the scores are right is not known here: leave-one-out and retrained models are not there to compare."
     sentence = "; ".join(found)
     return f"{sentence[0].upper()}{sentence[1:]}."
 
@@ -82,4 +83,5 @@ def _advice(between_methods: float | None, unclear_tests: tuple[int, int]) -> st
         return f"{about_tests[0].upper()}{about_tests[1:]}: look at q before a pair is believed."
     agree = "agree" if between_methods >= _AGREES else "agree little" if between_methods >= _TELLS_NOTHING else "hardly agree"
     rest = "name a pair only where its q is small and two methods that differ in kind say the same"
-    return f"The methods {agree} with each other (median rank correlation of two {between_methods:.2f}), and {about_tests}; {rest}."
+    how_far = f"median rank correlation of two {between_methods:.2f}"
+    return f"The methods {agree} with each other ({how_far}), and {about_tests}; {rest}."

@@ -57,8 +57,8 @@ def main(settings: ComputePvalues) -> str:
         pictures = _write_pictures(folder, gallery, most_averaged)
         record.files = [*_tables(folder, most_averaged), *(folder.path / name for name in pictures)]
     return (
-        f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms.png and .pdf, "
-        f"and {', '.join(pictures)} to {folder.path}"
+        f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms and {len(pictures) // 2} "
+        f"attributions_test_* as .png and .pdf, in {folder.path}"
     )
 
 

@@ -9,7 +9,7 @@ from tda.report.comparison import comparison_values
 from tda.report.content import PAGE_LIMIT, Content, content_of
 from tda.report.data_tables import removal_candidates
 from tda.report.page import COMPARISON_SCRIPTS, command, rendered
-from tda.report.provenance import common_to_steps, files_of, steps_of
+from tda.report.provenance import PAGE, common_to_steps, files_of, steps_of
 from tda.scores.current_summary import read_summary, require_current_summary
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import Scores, check_comparable, methods_on_disk
@@ -19,8 +19,6 @@ from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
 from tda.system.files import write_text
 from tda.training.study import open_study
-
-PAGE = "report.html"
 
 
 def main(settings: Report) -> str:
@@ -50,7 +48,12 @@ def main(settings: Report) -> str:
         page = folder.path / PAGE
         write_text(page, _rendered(folder, content))
         record.files = [page]
-    return f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB); open it in a browser, no network is needed"
+    return _closing_line(page)
+
+
+def _closing_line(page: Path) -> str:
+    size = page.stat().st_size / 1e6
+    return f"wrote {page.name} ({size:.1f} MB), in {page.parent}; open it in a browser, it needs no network"
 
 
 def _rendered(folder: ResultsFolder, content: Content) -> str:
@@ -61,7 +64,7 @@ def _rendered(folder: ResultsFolder, content: Content) -> str:
         candidates=removal_candidates(folder),
         steps=steps_of(folder),
         common=common_to_steps(folder),
-        files=files_of(folder, besides=PAGE),
+        files=[group for group in files_of(folder) if group["pattern"] != PAGE],
         command=command("run_report.py", {"experiment": folder.name}),
     )
 
@@ -76,4 +79,4 @@ def _compare(settings: Report) -> str:
     page: Path = folders[0].path / f"comparison_with_{second}.html"
     made_by = command("run_report.py", {"compare": settings.compare})
     write_text(page, rendered("comparison.html", PAGE_LIMIT, COMPARISON_SCRIPTS, command=made_by, **values))
-    return f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB); open it in a browser, no network is needed"
+    return _closing_line(page)

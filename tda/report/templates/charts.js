@@ -111,7 +111,7 @@ const Charts = (() => {
     });
     element.replaceChildren(plot);
     at("lds-caption").textContent = halves.length
-      ? `Score of rank agreement with models retrained on random halves, with 95 % interval, for ensembles of growing size.${ceiling ? ` Dashed: what retraining itself reaches (${Format.correlation(ceiling.lds)}).` : ""}`
+      ? `Score of rank agreement with models retrained on random subsets, with 95 % interval, for ensembles of growing size.${ceiling ? ` Dashed: what retraining itself reaches (${Format.correlation(ceiling.lds)}).` : ""}`
       : "Score of rank agreement with retrainings of the same run that leave few examples out, with 95 % interval.";
     const cells = known.map((row) => [row.method, [Format.number(row.place), row.place], [Format.correlation(row.value), row.value], [Format.correlation(row.low), row.low], [Format.correlation(row.high), row.high]]);
     at("lds-table").replaceChildren(Tables.plain(["method", where, "LDS", "from", "to"], cells));
