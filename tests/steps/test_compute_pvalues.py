@@ -126,7 +126,7 @@ def test_the_same_scores_give_the_same_bytes(computed: Path):
     assert {"pvalue_histograms.png", "pvalue_histograms.pdf", "summary.csv"} <= set(first)
     misclassified = int(load_split(task_named("digits3"), "test").indices[7])
     pictures = [name for name in first if name.startswith("attributions_test_")]
-    assert f"attributions_test_{misclassified}.png" in pictures and len(pictures) == 3
+    assert f"attributions_test_{misclassified}.png" in pictures and len(pictures) == 6
     assert read_manifest(FOLDER)["steps"]["p-values"]["input_sha256"].keys() == {"train", "test"}
 
 
