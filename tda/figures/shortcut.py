@@ -11,7 +11,7 @@ from torch import Tensor
 from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.features.influence_maps import Pairs
-from tda.figures.panels import grid, outline, pixels, show_image, show_overlay, title
+from tda.figures.panels import colour_scale, grid, outline, pixels, show_image, show_overlay, title
 from tda.figures.style import BLUE, VERMILION, styled
 from tda.methods.catalogue import method_title
 
@@ -99,6 +99,7 @@ def draw_shortcut_maps(examples: ShortcutExamples, columns: dict[str, np.ndarray
             outline(panel, examples.region.numpy())
             if row == 0:
                 title(panel, name)
+    colour_scale(figure, panels.flat, "absolute")
     return figure
 
 
