@@ -83,9 +83,14 @@ def looks_mislabelled(opinions: Opinions, methods: Sequence[MethodSays]) -> tupl
     """Whether (n_train,) bool a training label looks wrong, and by how many methods it harms its own class.
 
     It does if most seeds, which were trained on it, predict another label all the same, or if by most methods of which positive
-    means helpful its mean score for the test examples of its own class is below 0.
+    means helpful its mean score for the test examples of its own class is below 0,
+    p < 0.05.
     """
-    judges = [method.own_class < 0 for method in methods if method.helpful and method.own_class is not None]
+    judges = [
+        (method.own_class < 0) & (method.own_class_p < SIGNIFICANCE_LEVEL)
+        for method in methods
+        if method.helpful and method.own_class is not None
+    ]
     harms = np.sum(judges, axis=0) if judges else np.zeros(len(opinions.wrong), dtype=np.int64)
     return opinions.wrong | (2 * harms > len(judges)), harms
 

@@ -71,7 +71,7 @@ def test_all_pairs_are_read_back_within_the_stated_errors():
     mean = statistics.mean[np.ix_(trains, tests)].T.ravel()
     q = statistics.q_value[np.ix_(trains, tests)].T.ravel()
     np.testing.assert_allclose(half.astype(float) * scale, mean, rtol=5e-4)
-    np.testing.assert_allclose(10 ** (-16 * code / 65535), np.maximum(q, LEAST_Q), rtol=3e-4)
+    np.testing.assert_allclose(10 ** (-16 * code.astype(float) / 65535), np.maximum(q, LEAST_Q), rtol=3e-4)
 
 
 def test_scores_that_are_all_zero_are_packed():
