@@ -24,6 +24,7 @@ results results-vit: $(VENV)/installed
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
 	$(RUN) run_correlation_analysis.py $(CHOSEN)
+	$(RUN) run_report.py $(CHOSEN)
 	$(RUN) run_show_summary.py $(CHOSEN)
 
 # Which attribution predicts retraining? The field's two MNIST settings from nothing, each step in two processes of one thread.
