@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.models.fine_tuning import PRETRAINED_BASE, RANDOM_BASE
-from tda.models.image_bases import Architecture, ImageBase, convolution, pooled, unknown_base
+from tda.models.image_bases import Architecture, AverageOverPlaces, ImageBase, convolution, unknown_base
 from tda.system.errors import UserError
 
 PACKAGE = "package"
@@ -62,7 +62,7 @@ def _stages() -> nn.Sequential:
             blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride if number == 0 else 1, expansion))
             inputs = outputs
         stages.append(nn.Sequential(*blocks))
-    return nn.Sequential(*stages, nn.Sequential(convolution(inputs, WIDTH, 1), nn.ReLU6()), pooled())
+    return nn.Sequential(*stages, nn.Sequential(convolution(inputs, WIDTH, 1), nn.ReLU6()), AverageOverPlaces())
 
 
 def _names() -> Iterator[tuple[str, str]]:

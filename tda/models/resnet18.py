@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from tda.models.fine_tuning import PRETRAINED_BASE, RANDOM_BASE
-from tda.models.image_bases import IMAGENET_MEAN, IMAGENET_STD, Architecture, ImageBase, convolution, pooled
+from tda.models.image_bases import IMAGENET_MEAN, IMAGENET_STD, Architecture, AverageOverPlaces, ImageBase, convolution
 from tda.models.vit_base import explained, silence_transformers
 from tda.system.errors import UserError
 
@@ -51,7 +51,7 @@ def _stages() -> nn.Sequential:
         nn.Sequential(ResidualBlock(before, width, 1 if before == width else 2), ResidualBlock(width, width, 1))
         for before, width in zip(inputs, WIDTHS, strict=True)
     ]
-    return nn.Sequential(stem, *stages, pooled())
+    return nn.Sequential(stem, *stages, AverageOverPlaces())
 
 
 def _names() -> list[tuple[str, str]]:

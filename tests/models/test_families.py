@@ -30,7 +30,7 @@ def test_building_a_model_leaves_the_global_generator_alone():
 
 def test_inputs_are_the_split_s_where_a_family_says_nothing_else():
     texts = encode(["the cat sleeps"])
-    assert family_named("cnn").inputs(CLASSES, texts) is texts
+    assert family_named("cnn").inputs(CLASSES, texts, torch.device("cpu")) is texts
 
 
 def test_pixels_are_the_images_with_the_kind_s_scale():
@@ -44,6 +44,9 @@ def test_choices_of_fine_tuning_make_another_family_of_the_same_name():
     chosen = family.with_choices(choices)
     assert (chosen.name, chosen.choices, family.choices) == ("vit", choices, None)
     assert chosen.plan(task_named("digits3")).random_crop and not family.plan(task_named("digits3")).random_crop
-    for name in set(FAMILIES) - {"vit"}:
+    for name in ("resnet18", "efficientnet_lite0"):
+        with pytest.raises(UserError, match=f"model {name} is fine-tuned in another way; train it with run_image_fine"):
+            family_named(name).with_choices(choices)
+    for name in set(FAMILIES) - {"vit", "resnet18", "efficientnet_lite0"}:
         with pytest.raises(UserError, match=f"model {name} is not fine-tuned from a base; train it with run_"):
             family_named(name).with_choices(choices)
