@@ -1,12 +1,15 @@
 """Model families: what a seed fixes of a new model, and choices of fine-tuning."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tiny_texts import CLASSES, encode
 
 from tda.data.tasks import task_named
+from tda.models import layer_tuning
 from tda.models.families import FAMILIES, family_named, new_model
-from tda.models.fine_tuning import AdapterTuning
+from tda.models.fine_tuning import AdapterTuning, LayerTuning
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 
@@ -26,6 +29,14 @@ def test_building_a_model_leaves_the_global_generator_alone():
     torch.manual_seed(3)
     new_model(family_named("cnn"), task_named("digits3"), seed=1)
     assert torch.equal(torch.rand(4), expected)
+
+
+@pytest.mark.parametrize("name, usual", [("resnet18", "torchvision"), ("efficientnet_lite0", "package")])
+def test_pretrained_stands_for_the_usual_weights(name: str, usual: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(layer_tuning, "base_of", lambda load, base: SimpleNamespace(sha256=f"hash of {base}"))
+    families = [family_named(name).with_choices(LayerTuning(base)) for base in ("pretrained", usual)]
+    origins = [family.origin(task_named("digits3")) for family in families]
+    assert origins[0] == origins[1] and origins[0]["base_sha256"] == f"hash of {usual}"
 
 
 def test_inputs_are_the_split_s_where_a_family_says_nothing_else():
