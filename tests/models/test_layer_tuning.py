@@ -20,9 +20,12 @@ from tda.models.families import family_named, new_model
 from tda.models.fine_tuning import LayerTuning
 from tda.models.image_bases import AverageOverPlaces, ImageBase, convolution
 from tda.models.layer_tuning import Preparation
-from tda.models.model_state import trained_buffers, trained_parameters
+from tda.models.model_state import read_state, trained_buffers, trained_parameters
 from tda.system.errors import UserError
+from tda.training.many_models import train_many
 from tda.training.members import load_member, load_members
+from tda.training.runs import Run
+from tda.training.stacked_models import can_be_stacked, train_stacked
 from tda.training.study import open_study
 
 DIGITS = task_named("digits3")
@@ -167,3 +170,20 @@ def test_tiny_building_blocks():
     maps = torch.randn(2, 5, 3, 4)
     torch.testing.assert_close(AverageOverPlaces()(maps), maps.mean(dim=(2, 3)))
     assert convolution(4, 8, 3, groups=2).weight.shape == (8, 2, 3, 3)
+
+
+@pytest.mark.parametrize("trained", ["head", "upper"])
+def test_models_are_trained_in_stacks_as_one_by_one(root: Path, trained: str):
+    """On a GPU leave-one-out and ensembles train many models at once."""
+    train(root, trained=trained)
+    study = open_study(Experiment("efficientnet_lite0", "digits3", 2), "cpu")
+    model, split = study.new_model(), study.inputs(study.train)
+    assert can_be_stacked(model)
+    plan = replace(study.plan, epochs=2, linear_decay=False, batch_size=4)
+    runs = [Run(read_state(study.new_model(seed)), plan.batches(seed, 6), [4], seed=seed) for seed in (1, 2)]
+    stacked, single = (
+        dict(trainer(model, plan, study.task.objective, runs, split, split, True)) for trainer in (train_stacked, train_many)
+    )
+    for number in range(2):
+        ours, reference = stacked[number][0].evaluation, single[number][0].evaluation
+        torch.testing.assert_close(ours.losses, reference.losses, rtol=1e-3, atol=1e-4)
