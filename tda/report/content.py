@@ -193,6 +193,8 @@ def _split_values(split: Split, shown: Shown, listed: np.ndarray, opinions: Opin
         "index": split.indices.tolist(),
         "label": labels.tolist() if labels.ndim == 1 else None,
         "file": None if split.files is None else split.files.tolist(),
+        "group": None if split.groups is None else split.groups.tolist(),
+        "true_label": None if split.true_labels is None else split.true_labels.tolist(),
         "listed": listed.tolist(),
         "shown": None if len(shown.positions) == len(split) else shown.positions.tolist(),
         "sheet": None if shown.sheet is None else {key: value for key, value in vars(shown.sheet).items() if key != "url"},

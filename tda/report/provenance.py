@@ -21,6 +21,8 @@ _MEANINGS = (
     ("correlation_*", "correlations between methods"),
     ("agreement_*", "agreement with leave-one-out over runs"),
     ("lds*", "what retraining says of the scores"),
+    ("removal_candidates.csv", "training examples with every method's verdict, for a person who looks at labels"),
+    ("data_debiasing*", "what removing or relabelling selected examples does"),
     ("removal*", "what removing examples does"),
     ("attributions_test_*", "figures of single test examples"),
     ("pvalue_histograms.*", "figure of the p-values"),
@@ -96,6 +98,7 @@ def _folder(path: Path) -> str:
     meanings = {
         "tda_scores": "scores, a parquet file for each method, seed and epoch",
         "retrainings": "what models retrained on parts of the training set say",
+        "debiasing": "what each selection of examples was, and retrained models without them",
         "feature_attribution": "maps of which pixels carry influence",
     }
     return meanings.get(path.name, "files of a step")

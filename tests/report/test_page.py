@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import CHECKOUT
 from synthetic import EXPERIMENT, HOSTILE, all_scores, block_in, content_for, page_of, study_of, values_in
 
 from tda.experiments.folders import ResultsFolder
@@ -15,6 +16,7 @@ from tda.report.provenance import files_of
 from tda.report.sampling import LISTED
 from tda.statistics.pair_statistics import pair_statistics
 from tda.system.errors import UserError
+from tda.system.files import sha256
 
 
 @pytest.fixture
@@ -192,3 +194,11 @@ def test_numbers_have_three_digits(value: float | None, form: str, text: str):
 
 def test_the_command_that_makes_the_page_again_is_one_that_a_shell_takes():
     assert command("run_report.py", {"compare": ("a b", "c")}) == "python run_report.py --compare 'a b' c"
+
+
+def test_the_libraries_are_the_files_that_their_packages_hold():
+    folder = CHECKOUT / "tda" / "report" / "vendor"
+    rows = re.findall(r"^\| `(\S+)` \|.*\| ([0-9a-f]{64}) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert {name for name, _ in rows} == {path.name for path in folder.glob("*.js")}
+    assert all(sha256((folder / name).read_bytes()) == expected for name, expected in rows)
+    assert all((folder / f"{name.partition('.')[0]}.LICENSE").exists() for name, _ in rows)

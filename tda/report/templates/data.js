@@ -7,10 +7,10 @@ const Data = (() => {
 
   function own() {
     const judges = Values.methods.filter((method) => method.helpful && train.methods[method.name].own);
-    const columns = ["index", ...(train.file ? ["file"] : []), "label", "looks_wrong", "misread_by_most_seeds", "methods_harmful", ...(train.self_influence ? ["self_influence"] : []),
+    const columns = ["index", ...(train.file ? ["file"] : []), "label", ...(train.true_label ? ["true_label"] : []), "looks_wrong", "misread_by_most_seeds", "methods_harmful", ...(train.self_influence ? ["self_influence"] : []),
       ...judges.flatMap((method) => [`${method.name}_mean`, `${method.name}_p`, `${method.name}_verdict`])];
     const rows = train.listed.map((position, place) => [
-      train.index[position], ...(train.file ? [train.file[position]] : []), Format.classOf(train.label?.[position]), train.suspicious[place] === 1, train.wrong[place] === 1, train.harms_own_class[place],
+      train.index[position], ...(train.file ? [train.file[position]] : []), Format.classOf(train.label?.[position]), ...(train.true_label ? [train.true_label[position] < 0 ? "none of the task" : Format.classOf(train.true_label[position])] : []), train.suspicious[place] === 1, train.wrong[place] === 1, train.harms_own_class[place],
       ...(train.self_influence ? [train.self_influence.mean[place]] : []),
       ...judges.flatMap((method) => {
         const mean = train.methods[method.name].own[place], p = train.methods[method.name].own_p[place];

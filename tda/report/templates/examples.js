@@ -56,6 +56,15 @@ const Examples = (() => {
     return found === null ? null : make("bdi", { class: "file", dir: "ltr" }, Format.name(found));
   }
 
+  // What is known of an example besides its label: its group, and what its label should be.
+  function known(split, position) {
+    const own = splits[split], group = own.group?.[position], truth = own.true_label?.[position];
+    if (group === undefined && truth === undefined) return null;
+    const wrong = truth !== undefined && truth !== labelOf(split, position);
+    return make("p", {}, truth === undefined ? null : make("span", { class: wrong ? "badge warn" : "badge" }, "true label ", isolated(truth < 0 ? "none of the task" : Format.classOf(truth))),
+      group === undefined ? null : make("span", { class: "badge" }, "group ", isolated(Format.name(group))));
+  }
+
   // Large picture and text, the label, and each seed's loss and prediction.
   function head(split, position, ...more) {
     const place = placeOf(split, position), own = splits[split], count = own.listed.length;
@@ -77,7 +86,7 @@ const Examples = (() => {
       picture(split, position, 144),
       make("div", {},
         make("h3", {}, `${split === "test" ? "Test" : "Training"} example #${indexOf(split, position)}`, label === null ? "" : ", label ", label === null ? "" : isolated(Format.classOf(label))),
-        file(split, position), text(split, position),
+        file(split, position), known(split, position), text(split, position),
         words === null ? null : make("p", {}, words),
         make("ul", { class: "seeds", "aria-label": "what each seed predicts" }, said), ...more));
   }
@@ -100,7 +109,7 @@ function Picker(name, split, filters, orders, choose) {
   function matches(position, words) {
     if (!words) return true;
     if (/^#?\d+$/.test(words)) return String(own.index[position]) === words.replace("#", "");
-    const parts = [Format.classOf(own.label?.[position]), Examples.fileOf(split, position) ?? "", Examples.textOf(split, position) ?? ""];
+    const parts = [Format.classOf(own.label?.[position]), own.group?.[position] ?? "", Examples.fileOf(split, position) ?? "", Examples.textOf(split, position) ?? ""];
     return parts.some((part) => part.toLowerCase().includes(words));
   }
 
