@@ -152,7 +152,7 @@ def test_summary_row_counts_verdicts():
 
 def test_the_final_table_shows_the_largest_number_of_checkpoints(computed: Path):
     lines = [line.split() for line in summary_text(FOLDER).splitlines()]
-    assert [line[:2] for line in lines] == [["method", "checkpoints"], ["a_new_method", "2"], ["grad_dot", "3"]]
+    assert [line[:2] for line in lines] == [["method", "ckpts"], ["a_new_method", "2"], ["grad_dot", "3"]]
 
 
 def test_no_final_table_before_the_step(experiment: Path):
