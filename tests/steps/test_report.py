@@ -58,7 +58,7 @@ def test_maps_and_candidates_are_shown_where_they_are(scored: Ensemble):
     run_here("run_report.py", **CHOSEN)
     page = (results / "report.html").read_text()
     assert f'"largest": 2.0, "score": "grad_cos", "start": 0, "test": {test}, "train": {train}' in page
-    assert '"rows": [[%d, "=1+1", null, "harmful", true]]' % train in page
+    assert f'"rows": [[{train}, "=1+1", null, "harmful", true]]' in page
     (results / "feature_attribution" / "maps_grad_cos.npz").write_bytes(b"no arrays")
     with pytest.raises(UserError, match="maps_grad_cos.npz is damaged"):
         run_here("run_report.py", **CHOSEN)
