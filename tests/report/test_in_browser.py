@@ -72,7 +72,9 @@ def go(browser: webdriver.Chrome, view: str) -> None:
 
 
 def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
-    Select(browser.find_element(By.ID, name)).select_by_value(value)
+    select = Select(browser.find_element(By.ID, name))
+    (number,) = [place for place, option in enumerate(select.options) if option.get_property("value") == value]
+    select.select_by_index(number)
 
 
 def number(text: str) -> float:

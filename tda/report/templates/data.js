@@ -32,7 +32,8 @@ const Data = (() => {
     at("candidates-source").replaceChildren(...(written
       ? [`From ${source.name}, which the debiasing step wrote${source.total > source.rows.length ? ` (the first ${Format.whole(source.rows.length)} of ${Format.whole(source.total)} rows)` : ""}.`]
       : ["A label looks wrong where most seeds read the example as another class although they were trained on it, or where most methods say that it reliably harms the test examples of its own class. Look at an example before it goes."]));
-    for (const id of ["candidates-search", "candidates-filter"]) at(id).addEventListener("input", draw);
+    at("candidates-search").addEventListener("input", draw);
+    at("candidates-filter").addEventListener("change", draw);
     at("candidates-download").addEventListener("click", download);
     const table = at("candidates-table");
     const heads = [...plain.map((column) => make("th", { scope: "col", class: numeric(column) ? "n" : null }, column.replaceAll("_", " "))),
@@ -70,9 +71,9 @@ const Data = (() => {
   // What a method says of an example: its verdict, and the numbers behind it.
   function judgement(row, prefix) {
     const part = (name) => row[source.columns.indexOf(`${prefix}_${name}`)], said = part("verdict"), mean = part("mean") ?? null;
-    const numbers = ["mean", "std", "q", "p"].filter((name) => typeof part(name) === "number").map((name) => `${name} ${Format.number(part(name))}`).join(", ");
+    const numbers = ["mean", "std", "q", "p"].filter((name) => typeof part(name) === "number").map((name) => `${name} ${Format.number(part(name))}`).join("\n");
     const kind = said === "harmful" ? "badge warn" : said === "helpful" ? "badge yes" : "badge";
-    return make("td", { "data-value": mean ?? "" }, make("span", { class: kind }, String(said)), make("br"), make("small", {}, numbers));
+    return make("td", { "data-value": mean ?? "" }, make("span", { class: kind }, String(said)), make("small", { class: "lines" }, numbers));
   }
 
   // Cells that a spreadsheet would run as a formula get an apostrophe in front.
