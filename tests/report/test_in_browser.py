@@ -208,6 +208,19 @@ def test_search_filters_and_orders_of_test_examples(page: webdriver.Chrome):
         assert numbers == sorted(numbers)
 
 
+def test_the_most_reliably_harmful_are_those_of_least_q(page: webdriver.Chrome, results: Path):
+    go(page, "explorer")
+    choose(page, "method-a", "grad_dot")
+    choose(page, "by", "q")
+    test = shown_indices(page, "test-grid")[0]
+    q = pd.read_csv(results / "qvalues_grad_dot_across_5_ckpts.csv", index_col="train_idx")[str(test)]
+    names = page.find_elements(By.CSS_SELECTOR, "#test-lists button.name")
+    assert len(names) == 6
+    for rows in page.find_elements(By.CSS_SELECTOR, "#test-lists table"):
+        found = [q.loc[int(name.get_attribute("data-index"))] for name in rows.find_elements(By.CSS_SELECTOR, "button.name")]
+        assert found == sorted(found)
+
+
 def test_two_methods_stand_side_by_side(page: webdriver.Chrome):
     go(page, "explorer")
     choose(page, "method-a", "grad_dot")

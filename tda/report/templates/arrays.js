@@ -47,6 +47,14 @@ const Packed = (() => {
     return { mean: fromHalf(half) * Values.scales[method], q: 10 ** (-16 * code / 65535), least: code === 65535 };
   }
 
+  // Means and q of an example with all others, by its place among the listed ones; null where the page does not hold them all.
+  function all(direction, method, place) {
+    const { test, train } = Values, others = direction === "test" ? train : test;
+    const whole = others.listed.length === others.index.length && (direction === "test" ? place < Values.complete : Values.complete === test.index.length);
+    if (!whole) return null;
+    return others.listed.map((position, other) => ({ position, ...(direction === "test" ? pair(method, place, other) : pair(method, other, place)) }));
+  }
+
   function fromHalf(half) {
     const sign = half & 0x8000 ? -1 : 1, exponent = (half >> 10) & 31, fraction = half & 1023;
     return exponent === 0 ? sign * fraction * 2 ** -24 : sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
@@ -56,5 +64,5 @@ const Packed = (() => {
     return new Int8Array(bytes("maps"), entry.start, entry.height * entry.width);
   }
 
-  return { list, pair, map };
+  return { list, pair, all, map };
 })();

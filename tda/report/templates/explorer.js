@@ -38,9 +38,9 @@ const Lists = (() => {
         make("td", {}, String(rank + 1)),
         make("td", {}, Examples.picture(others, row.position, 44), Examples.text(others, row.position)),
         make("td", {}, button, also.has(row.position) ? make("span", { title: "also in the list beside it" }, " ⇄") : null, Examples.file(others, row.position)),
-        make("td", { class: "n mean", "data-value": row.mean }, Format.number(row.mean), make("small", { class: "std" }, ` ± ${Format.number(row.std)}`)),
-        make("td", { class: "n q", "data-value": row.q }, Format.q(row.q), make("br"), verdict(row.q)),
-        make("td", {}, strip(row, largest)));
+        make("td", { class: "n mean", "data-value": row.mean }, Format.number(row.mean), row.std === undefined ? null : make("small", { class: "std" }, ` ± ${Format.number(row.std)}`)),
+        make("td", { class: "n q", "data-value": row.q }, Format.q(row.q, row.least), make("br"), verdict(row.q)),
+        make("td", {}, row.seeds === undefined ? make("small", {}, "not among the ten largest") : strip(row, largest)));
     });
     const head = ["", "", others === "train" ? "training example" : "test example", "mean ± deviation", "q", "each seed"];
     return make("table", { class: "list" },
@@ -48,18 +48,29 @@ const Lists = (() => {
       make("tbody", {}, lines));
   }
 
-  function largestOf(list, count) {
-    const rows = [...list.helpful.slice(0, count), ...list.harmful.slice(0, count)];
-    return Math.max(0, ...rows.flatMap((row) => row.seeds.map(Math.abs)), ...rows.map((row) => Math.abs(row.mean)));
+  function largestOf(list) {
+    const rows = [...list.helpful, ...list.harmful];
+    return Math.max(0, ...rows.flatMap((row) => (row.seeds ?? []).map(Math.abs)), ...rows.map((row) => Math.abs(row.mean)));
+  }
+
+  // Both lists of an example, by the size of the mean or by q, of all others where the page holds them all.
+  function ordered(direction, place, method, checkpoints, count, by) {
+    const list = Packed.list(direction, method, checkpoints, place);
+    if (by !== "q") return { helpful: list.helpful.slice(0, count), harmful: list.harmful.slice(0, count) };
+    const known = new Map([...list.helpful, ...list.harmful].map((row) => [row.position, row]));
+    const every = (checkpoints === Values.checkpoints.at(-1) && Packed.all(direction, method, place)) || [...known.values()];
+    const rows = every.map((row) => known.get(row.position) ?? row);
+    rows.sort((left, right) => left.q - right.q || Math.abs(right.mean) - Math.abs(left.mean));
+    return { helpful: rows.filter((row) => row.mean > 0).slice(0, count), harmful: rows.filter((row) => row.mean < 0).slice(0, count) };
   }
 
   // Both lists of an example by a method, as panels.
-  function parts(direction, place, method, checkpoints, count, open, other = null) {
-    const list = Packed.list(direction, method, checkpoints, place), largest = largestOf(list, count);
+  function parts(direction, list, method, open, other = null) {
+    const largest = largestOf(list);
     const others = direction === "test" ? "train" : "test", words = headings(method);
     return ["helpful", "harmful"].map((side) => {
-      const rows = list[side].slice(0, count);
-      const also = new Set(other === null ? [] : other[side].slice(0, count).map((row) => row.position));
+      const rows = list[side];
+      const also = new Set(other === null ? [] : other[side].map((row) => row.position));
       return [make("h4", {}, make("span", { class: side === "helpful" ? "plus" : "minus" }, `${side === "helpful" ? "+" : "−"} ${words[side][0]}`), make("small", {}, ` ${words[side][1]}`)),
         rows.length ? make("div", { class: "scroll" }, table(rows, largest, others, open, also)) : make("p", { class: "none" }, "No score has this sign.")];
     });
@@ -79,7 +90,7 @@ const Lists = (() => {
     select.value = String(Values.checkpoints.at(-1));
   }
 
-  return { methods, titleOf, strip, verdict, parts, fillMethods, fillCheckpoints };
+  return { methods, titleOf, strip, verdict, ordered, parts, fillMethods, fillCheckpoints };
 })();
 
 const Explorer = (() => {
@@ -109,7 +120,7 @@ const Explorer = (() => {
       "highest loss first": (place) => -loss(place),
     };
     picker = Picker("test", "test", filters, orders, (position) => show({ position, train: null }));
-    for (const id of ["method-a", "method-b", "checkpoints", "listed"]) {
+    for (const id of ["method-a", "method-b", "checkpoints", "listed", "by"]) {
       at(id).addEventListener("change", () => { if (id === "method-a") picker.update(true); show({}); });
     }
   }
@@ -121,14 +132,14 @@ const Explorer = (() => {
     const place = Examples.placeOf("test", state.position), a = at("method-a").value, b = at("method-b").value;
     const reliable = make("p", {}, `${Lists.titleOf(a)} tells ${Format.percent(test.share[a][place])} of its ${Format.whole(Values.train.index.length)} pairs from noise; the methods’ disagreement on it is ${Format.number(test.disagreement[place])} (0: same order, 1: unrelated).`);
     at("test-head").replaceChildren(Examples.head("test", state.position, reliable));
-    const count = Number(at("listed").value), checkpoints = Number(at("checkpoints").value);
-    const lists = Object.fromEntries([a, b].filter(Boolean).map((name) => [name, Packed.list("test", name, checkpoints, place)]));
+    const count = Number(at("listed").value), checkpoints = Number(at("checkpoints").value), by = at("by").value;
+    const lists = Object.fromEntries([a, b].filter(Boolean).map((name) => [name, Lists.ordered("test", place, name, checkpoints, count, by)]));
     const panel = (name, other) => make("section", { class: "panel", "data-method": name },
-      make("h3", {}, Lists.titleOf(name)), ...Lists.parts("test", place, name, checkpoints, count, (train) => show({ train }), other ? lists[other] : null).flat());
+      make("h3", {}, Lists.titleOf(name)), ...Lists.parts("test", lists[name], name, (train) => show({ train }), other ? lists[other] : null).flat());
     at("test-lists").replaceChildren(panel(a, b), ...(b && b !== a ? [panel(b, a)] : []));
     for (const row of at("test-lists").querySelectorAll("tr[data-position]")) row.classList.toggle("open", Number(row.dataset.position) === state.train);
     at("pair").replaceChildren(...(state.train === null ? [make("p", { class: "soft" }, "Choose a training example of a list to see what every method says of the pair.")] : [pair(place)]));
-    Router.note("explorer", { test: test.index[state.position], a, b, k: checkpoints, n: count, train: state.train === null ? "" : Values.train.index[state.train] });
+    Router.note("explorer", { test: test.index[state.position], a, b, k: checkpoints, n: count, by, train: state.train === null ? "" : Values.train.index[state.train] });
   }
 
   // What every method says of the chosen pair, and its influence maps.
@@ -187,6 +198,7 @@ const Explorer = (() => {
     if (link.has("b")) at("method-b").value = link.get("b");
     choose("checkpoints", link.get("k"));
     choose("listed", link.get("n"));
+    choose("by", link.get("by"));
     const position = test.byIndex.get(Number(link.get("test") || NaN)), train = Examples.splits.train.byIndex.get(Number(link.get("train") || NaN));
     const known = position !== undefined && Examples.placeOf("test", position) >= 0;
     show({ position: known ? position : state.position, train: train ?? null });

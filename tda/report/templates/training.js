@@ -23,7 +23,7 @@ const Training = (() => {
     };
     if (train.self_influence !== null) orders["self-influence"] = (place) => train.self_influence.rank[place];
     picker = Picker("train", "train", filters, orders, (position) => show({ position }));
-    for (const id of ["train-method", "train-checkpoints", "train-listed"]) {
+    for (const id of ["train-method", "train-checkpoints", "train-listed", "train-by"]) {
       at(id).addEventListener("change", () => { if (id === "train-method") picker.update(true); show({}); });
     }
   }
@@ -35,10 +35,11 @@ const Training = (() => {
     const place = Examples.placeOf("train", state.position), method = at("train-method").value;
     at("train-head").replaceChildren(Examples.head("train", state.position, label(place), self(place)));
     const count = Number(at("train-listed").value), checkpoints = Number(at("train-checkpoints").value);
-    const parts = Lists.parts("train", place, method, checkpoints, count, (test) => Router.go("explorer", { test: Values.test.index[test], a: method, train: train.index[state.position] }));
+    const by = at("train-by").value, list = Lists.ordered("train", place, method, checkpoints, count, by);
+    const parts = Lists.parts("train", list, method, (test) => Router.go("explorer", { test: Values.test.index[test], a: method, train: train.index[state.position] }));
     at("train-lists").replaceChildren(...parts.map((part) => make("section", { class: "panel" }, ...part)));
     at("train-methods").replaceChildren(table(place));
-    Router.note("training", { train: train.index[state.position], a: method, k: checkpoints, n: count });
+    Router.note("training", { train: train.index[state.position], a: method, k: checkpoints, n: count, by });
   }
 
   function label(place) {
@@ -68,7 +69,7 @@ const Training = (() => {
   function open(position) { Router.go("training", { train: Values.train.index[position], a: at("method-a").value }); }
 
   function openLink(link) {
-    for (const [id, key] of [["train-method", "a"], ["train-checkpoints", "k"], ["train-listed", "n"]]) {
+    for (const [id, key] of [["train-method", "a"], ["train-checkpoints", "k"], ["train-listed", "n"], ["train-by", "by"]]) {
       const value = link.get(key);
       if (value && [...at(id).options].some((option) => option.value === value)) at(id).value = value;
     }
