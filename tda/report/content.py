@@ -60,12 +60,13 @@ class _First:
     histogram: list[float]
     listed: np.ndarray
     checkpoints: int
+    seed_ids: list[int]
 
 
 def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores], summary) -> Content:
     """Read scores twice, first to choose what the page holds, then for that; load: a method's name -> its checked scores."""
     first = sorted(in_threads(partial(_first_look, study), map(load, names)), key=_place_in_table)
-    seed_ids = load(names[0]).seed_ids
+    seed_ids = first[0].seed_ids
     say = members_say(study, seed_ids)
     overview = read_overview(study.results, summary)
     apart = disagreement([one.says for one in first])
@@ -139,7 +140,7 @@ def _first_look(study: Study, scores: Scores) -> _First:
     labels = study.train.labels.cpu().numpy(), study.test.labels.cpu().numpy()
     says = method_says(sample, statistics, helpful, *labels)
     listed = extreme_positions(statistics.mean.T)
-    return _First(says, scores.metadata["sign"], histogram(statistics.p_value), listed, checkpoints)
+    return _First(says, scores.metadata["sign"], histogram(statistics.p_value), listed, checkpoints, scores.seed_ids)
 
 
 def _blocks(

@@ -29,7 +29,7 @@ class Column:
 
 
 _HALVES = "linear datamodeling score of the mean over all members: does it rank models retrained on random subsets?"
-_OWN_RUNS = "the same for each run's own retrainings with few examples left out"
+_OWN_RUNS = "the same for each run's own retrainings, with the fewest examples left out that were tried"
 COLUMNS = (
     Column("share_reliable", "reliable pairs", "share of (training, test) pairs with q < 0.05", "percent", "high"),
     Column("mean_p", "mean p", "mean p-value of the t-test over seeds; pure noise has 0.5", "number", "low"),
@@ -130,7 +130,7 @@ def _row(found: Overview, row: tuple, seconds: dict[str, float]) -> dict[str, fl
         "with_loo": _correlation_with_reference(found, method),
         "with_loo_of_run": _last(found.agreement, method, "spearman_seed", "checkpoints"),
         "lds": _last(found.lds, method, "lds", "members"),
-        "lds_left_out": _last(found.left_out, method, "lds_run", "checkpoints"),
+        "lds_left_out": _last(_fewest_of_own_run(found.left_out), method, "lds_run", "checkpoints"),
         "seconds": seconds.get(method),
     }
     return {key: plain(value) for key, value in values.items()}
@@ -141,6 +141,14 @@ def _correlation_with_reference(found: Overview, method: str) -> float | None:
     if matrix is None or method == REFERENCE or not {method, REFERENCE} <= set(matrix.columns):
         return None
     return matrix.loc[REFERENCE, method]
+
+
+def _fewest_of_own_run(table: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The rows about retrainings of the members' own runs with the fewest examples left out; None if there are none."""
+    if table is None or not {"estimand", "left_out"} <= set(table.columns):
+        return None
+    own = table[table["estimand"] == "same run"]
+    return own[own["left_out"] == own["left_out"].min()] if len(own) else None
 
 
 def _last(table: pd.DataFrame | None, method: str, column: str, largest: str) -> float | None:

@@ -33,12 +33,13 @@ def main(settings: Report) -> str:
     summary = read_summary(folder)
     require_current_summary(study.experiment)
     checkpoints, names = read_checkpoints(study.experiment), methods_on_disk(folder)
-    num_seeds = int(summary["seeds"].max())
+    seeds = int(summary["seeds"].max())
+    num_seeds = None if seeds == len(checkpoints.seed_ids) else seeds
     first: dict[str, Scores] = {}
     with study.step("report", vars(settings)) as record:
 
         def load(name: str) -> Scores:
-            scores = fresh_scores(checkpoints, name, study.hashes, num_seeds if num_seeds < len(study.seeds) else None)
+            scores = fresh_scores(checkpoints, name, study.hashes, num_seeds)
             require_enough_seeds(scores)
             check_comparable(first.setdefault("", replace(scores, values=scores.values[:0].copy())), scores)
             record.made_from[name] = score_identity(study.experiment, name, scores)
