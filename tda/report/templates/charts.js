@@ -20,7 +20,8 @@ const Charts = (() => {
 
   function histograms() {
     const largest = Math.max(...Object.values(charts.histograms).flat());
-    const figures = Object.entries(charts.histograms).map(([name, shares]) => {
+    const figures = Values.methods.map(({ name }) => {
+      const shares = charts.histograms[name];
       const bars = shares.map((share, bin) => ({ low: bin / shares.length, high: (bin + 1) / shares.length, share }));
       const label = (bar) => `${title(name)}\np from ${bar.low.toFixed(2)} to ${bar.high.toFixed(2)}: ${Format.percent(bar.share)} of pairs`;
       const plot = Plot.plot({
@@ -72,7 +73,7 @@ const Charts = (() => {
     const names = points.map((point) => title(point.method)), y = (point) => title(point.method);
     const label = (point) => `${title(point.method)}\nsame runs: ${Format.correlation(point.value)} (${Format.correlation(point.low)} to ${Format.correlation(point.high)})\nother runs: ${Format.correlation(point.other)}`;
     const plot = Plot.plot({
-      ...base, width: width(element), height: 26 * names.length + 60, marginLeft: 110,
+      ...base, width: width(element), height: 26 * names.length + 70, marginLeft: 110, marginBottom: 42,
       x: { label: "rank correlation with leave-one-out", domain: [Math.min(-0.25, ...points.map((point) => point.low ?? 0)), 1], grid: true },
       y: { domain: names, label: null },
       marks: [

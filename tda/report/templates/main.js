@@ -110,6 +110,8 @@ const Appearance = (() => {
 
 Appearance.start();
 addEventListener("hashchange", Router.follow);
+// The address names views, which begin at the top, and no places in them.
+addEventListener("load", () => scrollTo(0, 0));
 let resizing = null;
 addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { if (!at("overview").hidden) Charts.draw(); }, 200); });
 Router.follow();
