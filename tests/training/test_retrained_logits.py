@@ -21,7 +21,7 @@ def test_logits_are_those_whose_losses_a_retraining_keeps(ensemble: Ensemble):
     retrainings = [Retraining(counted, 7), Retraining(torch.arange(6), 8)]
     plain.fill(retrainings, "test")
     logits = store.load(trainings, "")
-    assert logits.shape == (3, 150, 3) and torch.equal(logits[0], logits[2])
+    assert logits.shape == (3, 150, 10) and torch.equal(logits[0], logits[2])
     expected = plain.load(retrainings, "").losses
     for number in range(2):
         found = study.task.objective.loss(logits[number], study.test.labels)
@@ -39,7 +39,7 @@ def test_other_labels_are_trained_on_and_the_same_ones_are_the_study_s(ensemble:
     ]
     assert store.fill(trainings, "test") == 3
     plain, changed, same = store.load(trainings, "")
-    assert plain.shape == (6, 3) and torch.equal(plain, same) and not torch.allclose(plain, changed, atol=1e-3)
+    assert plain.shape == (6, 10) and torch.equal(plain, same) and not torch.allclose(plain, changed, atol=1e-3)
     loss = study.task.objective.loss
     assert loss(changed, OTHER_LABELS).mean() < loss(plain, OTHER_LABELS).mean()
 
