@@ -1,0 +1,33 @@
+"""Confident learning (Northcutt et al. 2021) by the library cleanlab, which is installed only where it is asked for."""
+
+import importlib.util
+
+import numpy as np
+
+from tda.system.errors import UserError
+
+
+def require_cleanlab() -> None:
+    """Raise UserError where cleanlab is not installed."""
+    if importlib.util.find_spec("cleanlab") is None:
+        raise UserError(
+            "confident learning needs the package cleanlab, which is not installed; install it with "
+            "`pip install -r req-debiasing.txt`, or leave confident_learning out of --selections"
+        )
+
+
+def label_quality(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How well a label fits its example, (n,) from 0 to 1: out-of-fold probability of the given label, cleanlab's self-confidence.
+
+    labels: (n,) int64 from 0; probabilities: (n, C), rows sum to 1, of models that did not see the example.
+    """
+    from cleanlab.rank import get_label_quality_scores
+
+    return np.asarray(get_label_quality_scores(labels, probabilities, method="self_confidence"))
+
+
+def label_issues(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Which labels confident learning holds to be wrong, (n,) bool, by its default rule: pruned by the rate of noise."""
+    from cleanlab.filter import find_label_issues
+
+    return np.asarray(find_label_issues(labels, probabilities, n_jobs=1), dtype=bool)
