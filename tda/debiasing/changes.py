@@ -69,8 +69,12 @@ def changes_of(ranking: Ranking, data: TrainingData, actions: Sequence[str], num
 
 
 def random_references(changes: Sequence[Change], data: TrainingData, num_seeds: int, num_draws: int) -> list[Change]:
-    """Random changes of as many examples as each of the others changes, one for each action and count."""
-    named = {(change.action, change.count): change.number for change in reversed(changes)}
+    """Random changes of as many examples as each of the others changes, one for each action and count.
+
+    They are named by their share, or where they have none by their count, since "significant" is another count for each method.
+    """
+    named = {(one.action, one.count): f"{one.count} examples" for one in changes}
+    named |= {(one.action, one.count): one.number for one in changes if one.number.endswith("%")}
     return [
         change
         for (action, count), number in sorted(named.items())
@@ -117,7 +121,7 @@ def change_columns(change: Change, data: TrainingData) -> dict[str, float | str 
     chosen whose label is wrong, NaN where nobody knows. Means over draws.
     """
     drawn = [positions for draws in change.positions for positions in draws]
-    known, relabelled = data.true_labels is not None, change.action == RELABEL
+    known, relabelled = data.true_labels is not None and change.count > 0, change.action == RELABEL
     wrong = [(data.labels[each] != data.true_labels[each]).mean() for each in drawn] if known else [np.nan]
     new = [(data.labels[each] != data.predicted[each]).sum() for each in drawn] if relabelled else [0]
     return {
@@ -141,7 +145,10 @@ def metric_columns(found: Metrics, references: dict[str, Metrics | None]) -> dic
     """Means over seeds with 95 % intervals, and the same of paired differences to each reference; NaN where it is None."""
     columns: dict[str, float] = {}
     for name, values in found.items():
-        columns |= over_seeds(values).columns(name, f"{name}_low", f"{name}_high")
+        found_ends = over_seeds(values).columns(name, f"{name}_low", f"{name}_high")
+        # Student's formula does not know that a share lies between 0 and 1, and that a loss is positive.
+        most = np.inf if name == "loss" else 1.0
+        columns |= {title: float(np.clip(value, 0, most)) for title, value in found_ends.items()}
     for reference, others in references.items():
         for name, values in found.items():
             title = f"{name}_minus_{reference}"
@@ -161,8 +168,7 @@ def comparison_rows(
     known = {_key(change): found for change, found in zip(changes, metrics, strict=True)}
     nothing = Change(NOTHING, NOT_ANY, NOT_ANY, NOT_ANY, NOT_ANY, 0, ((np.zeros(0, dtype=np.int64),),))
     unpaired = {"all": None, "random": None, "same_number": None}
-    columns = {**change_columns(nothing, data), "wrong_labels": np.nan}
-    rows = [{**columns, **metric_columns(all_examples, unpaired)}]
+    rows = [change_columns(nothing, data) | metric_columns(all_examples, unpaired)]
     for change, found in zip(changes, metrics, strict=True):
         by_chance = None if change.selection == RANDOM else known.get((RANDOM, NOT_ANY, NOT_ANY, change.action, change.count))
         of_mean = (NEGATIVE, change.method, change.groups, change.action, change.count)

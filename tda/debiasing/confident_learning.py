@@ -17,7 +17,7 @@ def require_cleanlab() -> None:
 
 
 def label_quality(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """How well a label fits its example, (n,) from 0 to 1: cleanlab's self-confidence, the out-of-fold probability of the label.
+    """How well a label fits its example, (n,) from 0 to 1: cleanlab's self-confidence, its out-of-fold probability.
 
     labels: (n,) int64 from 0; probabilities: (n, C), rows sum to 1, of models that did not see the example.
     """
