@@ -20,7 +20,7 @@ from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
-from tda.settings.training import FineTuning, Training
+from tda.settings.training import AdapterTuning, LayerTuning, Training
 from tda.system.command_line import run
 
 __all__ = [
@@ -30,7 +30,8 @@ __all__ = [
     "DampingChoice",
     "DataDebiasing",
     "FeatureAttribution",
-    "FineTuning",
+    "AdapterTuning",
+    "LayerTuning",
     "LdsEvaluation",
     "MapTruthTest",
     "Metasmoothness",
