@@ -41,7 +41,7 @@ class DataDebiasing(OfScores):
     division: int
     """Which random division of the test subset, counted from 0."""
     num_retrainings: int
-    """Models trained on each changed training set, with the seeds of the first members, to which they are paired."""
+    """Models trained on each changed training set, with the seeds of as many members, or of all, to which they are paired."""
     random_draws: int
     """Random removals of each number for each seed."""
     shown: int

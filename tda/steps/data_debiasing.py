@@ -31,9 +31,13 @@ from tda.debiasing.rankings import (
     CONFIDENT_LEARNING,
     GROUP_BALANCED,
     KNOWN,
+    NEGATIVE,
+    NEIGHBOURS,
     NOT_ANY,
+    POSITIVE,
     RANDOM,
     SELECTIONS,
+    SELF_INFLUENCE,
     SIGNIFICANT,
     Alignment,
     Ranking,
@@ -61,6 +65,10 @@ from tda.training.retrained_logits import LogitStore
 from tda.training.study import Study, open_study
 
 KEYS = ("target", "groups", "selection", "method", "action", "number")
+_SHARED_SETTINGS = (
+    *("beta", "num_checkpoints", "neighbours", "num_folds", "fold_seeds", "level"),
+    *("selection_share", "division", "random_draws"),
+)
 DRAWN_METRICS = ("accuracy", "worst_group_accuracy", "target_accuracy", "loss", "calibration_error")
 
 
@@ -68,13 +76,15 @@ DRAWN_METRICS = ("accuracy", "worst_group_accuracy", "target_accuracy", "loss", 
 class Scene:
     """What a choice starts from.
 
-    study: with its members' choices of fine-tuning; seed_ids: of the members; names: of the methods; selections: those to
-    make; left_out: sentences about the others; known: (n_test,) str, groups of the test examples.
+    study: with its members' choices of fine-tuning; seed_ids: of the members; seeds: to train again with, those of the first
+    members; names: of the methods; selections: those to make; left_out: sentences about the others; known: (n_test,) str,
+    groups of the test examples.
     """
 
     study: Study
     checkpoints: Checkpoints
     seed_ids: list[int]
+    seeds: list[int]
     names: list[str]
     selections: list[str]
     left_out: list[str]
@@ -108,12 +118,11 @@ def main(settings: DataDebiasing) -> str:
         truth = None if study.train.true_labels is None else study.train.true_labels.numpy()
         data = TrainingData(labels, evidence.new_labels, study.train.groups, truth)
         rankings = evidence.rankings(scene.selections, counts, settings.level, labels, data.groups)
-        changes = _changes(rankings, data, settings)
-        seeds = [study.seed(seed_id) for seed_id in scene.seed_ids[: settings.num_retrainings]]
+        changes = _changes(rankings, data, len(scene.seeds), settings)
         store = LogitStore(study, study.test)
-        metrics = retrained_metrics(store, judge, changes, data, seeds, settings.force, scene.again)
+        metrics = retrained_metrics(store, judge, changes, data, scene.seeds, settings.force, scene.again)
         table = pd.DataFrame(comparison_rows(changes, metrics, all_examples, data)).assign(target=target)
-        table["retrainings"], table["made_from"] = settings.num_retrainings, _made_from(scene, settings)
+        table["retrainings"], table["made_from"] = len(scene.seeds), _made_from(scene, settings)
         table = table[[*KEYS, *(name for name in table.columns if name not in KEYS)]]
         path = study.results.path / "data_debiasing.csv"
         table = add_to_table(path, table, KEYS, "made_from")
@@ -148,19 +157,18 @@ def _opened(settings: DataDebiasing) -> Scene:
     seed_ids = study.seed_ids(None, settings.num_seeds) if settings.num_seeds is not None else checkpoints.seed_ids
     if not seed_ids:
         raise UserError(f"{study.experiment.name} has no trained members; run {study.training_command}")
-    if settings.num_retrainings > len(seed_ids):
-        raise UserError(f"--num_retrainings {settings.num_retrainings} is too large: there are {len(seed_ids)} members to pair")
     study = load_member(study, seed_ids[0], study.plan.kept_epochs[-1]).study
     selections, left_out = _possible(settings, study, len(seed_ids))
-    by_scores = {"negative", "positive", SIGNIFICANT} & set(selections)
+    by_scores = {NEGATIVE, POSITIVE, SIGNIFICANT} & set(selections)
     names = list(settings.methods or methods_on_disk(study.results)) if by_scores or settings.methods else []
-    for method in settings.self_influence if "self_influence" in selections else ():
-        load_method(method)
+    for method in map(load_method, settings.self_influence if SELF_INFLUENCE in selections else ()):
+        method.check(study, seed_ids, method.settings)
     known = known_groups(study.task, study.test.groups, study.test.labels.numpy())
     strata = np.array([f"{group}, {label}" for group, label in zip(known, study.test.labels.tolist(), strict=True)])
     parts = divided(group_codes(strata)[1], settings.selection_share, settings.division)
     named = named_examples(study, settings.matter)
-    return Scene(study, checkpoints, seed_ids, names, selections, left_out, known, parts, named)
+    seeds = [study.seed(seed_id) for seed_id in seed_ids[: settings.num_retrainings]]
+    return Scene(study, checkpoints, seed_ids, seeds, names, selections, left_out, known, parts, named)
 
 
 def _possible(settings: DataDebiasing, study: Study, num_seeds: int) -> tuple[list[str], list[str]]:
@@ -174,7 +182,11 @@ def _possible(settings: DataDebiasing, study: Study, num_seeds: int) -> tuple[li
         if num_seeds < FEWEST_SEEDS:
             raise UserError(f"significant needs scores of at least {FEWEST_SEEDS} seeds, and there are {num_seeds}")
 
-    needs = {CONFIDENT_LEARNING: require_cleanlab, GROUP_BALANCED: no_groups, SIGNIFICANT: few_seeds}
+    def few_examples() -> None:
+        if settings.neighbours >= len(study.train):
+            raise UserError(f"--neighbours {settings.neighbours} needs more than the {len(study.train)} training examples")
+
+    needs = {NEIGHBOURS: few_examples, CONFIDENT_LEARNING: require_cleanlab, GROUP_BALANCED: no_groups, SIGNIFICANT: few_seeds}
     found, left_out = [], []
     for name in settings.selections or SELECTIONS:
         try:
@@ -208,7 +220,7 @@ def _evidence(scene: Scene, settings: DataDebiasing) -> tuple[Evidence, Judge, M
         probabilities = out_of_fold_probabilities(study, settings.num_folds, seeds, settings.force, scene.again)
         more = out_of_fold_evidence(study.train.labels.numpy(), probabilities, scene.selections)
         signals, predicted = signals | more[0], predicted | more[1]
-    whole = judge.metrics(logits[: settings.num_retrainings, None])
+    whole = judge.metrics(logits[: len(scene.seeds), None])
     return Evidence(alignments, signals, predicted, probabilities), judge, whole
 
 
@@ -234,25 +246,21 @@ def _target(scene: Scene, settings: DataDebiasing, part: SelectionPart) -> np.nd
     return scene.known[report] == part.worst(scene.known[part.positions])
 
 
-def _changes(rankings: Sequence[Ranking], data: TrainingData, settings: DataDebiasing) -> list[Change]:
+def _changes(rankings: Sequence[Ranking], data: TrainingData, num_seeds: int, settings: DataDebiasing) -> list[Change]:
     """Every change that is to be tried, and random ones of the same numbers."""
-    options = (data, settings.actions, settings.num_retrainings, settings.random_draws)
+    options = (data, settings.actions, num_seeds, settings.random_draws)
     found = [change for ranking in rankings for change in changes_of(ranking, *options)]
-    return found + random_references(found, data, settings.num_retrainings, settings.random_draws)
+    return found + random_references(found, data, num_seeds, settings.random_draws)
 
 
 def _made_from(scene: Scene, settings: DataDebiasing) -> str:
     """What a row of the table must share with another to stand beside it: data, members, parts, and how it was judged."""
     study = scene.study
     hashes = sorted((member, info["sha256"]) for member, info in scene.checkpoints.infos.items())
-    chosen = {name: getattr(settings, name) for name in _SHARED}
+    chosen = {name: getattr(settings, name) for name in _SHARED_SETTINGS}
     known = (scene.known.tolist(), None if study.train.groups is None else study.train.groups.tolist())
-    trained = (study.hashes, study.plan.as_dict(), study.family.origin(study.task), hashes, scene.seed_ids)
+    trained = (study.hashes, study.plan.as_dict(), study.family.origin(study.task), hashes, scene.seed_ids, scene.seeds)
     return sha256(repr((trained, known, chosen)).encode())[:12]
-
-
-_SHARED = ("beta", "num_checkpoints", "neighbours", "num_folds", "fold_seeds", "level", "selection_share", "division")
-_SHARED += ("num_retrainings", "random_draws")
 
 
 def _write_pictures(

@@ -91,7 +91,8 @@ def test_the_lowest_alignment_goes_and_the_report_part_judges(scored: Ensemble):
 
 def test_every_checkpoint_s_scores_count(scored: Ensemble):
     """The published code of D3M scores but the last checkpoint."""
-    debias(selections=("negative",), num_checkpoints=5)
+    debias(selections=("negative",), num_checkpoints=5, num_retrainings=10)
+    assert (table()["retrainings"] == len(SEEDS)).all()
     listed = pd.read_csv(EXPERIMENT.results.path / "removal_candidates.csv").set_index("index").loc[scored.study.train.indices]
     parts, labels = divided(scored.study.test.labels.numpy(), 0.5, 0), scored.study.test.labels.numpy()
     losses = losses_of(member_logits(scored), labels).mean(axis=0)[parts.selection]
@@ -168,7 +169,8 @@ def test_every_selection_that_is_possible_and_relabelling(scored: Ensemble, tmp_
         ({"actions": ("burn",)}, "--actions has no burn"),
         ({"groups": ("sex",)}, "--groups has no sex"),
         ({"matter": "somewhere.txt"}, "there is no file somewhere.txt"),
-        ({"num_retrainings": 4}, "--num_retrainings 4 is too large: there are 3 members"),
+        ({"selections": ("neighbours",)}, "--neighbours 10 needs more than the 6 training examples"),
+        ({"selections": ("self_influence",), "self_influence": ("datamodels",)}, "--purpose fitting"),
         ({"num_seeds": 2}, "significant needs scores of at least 3 seeds"),
         ({"num_folds": 1}, "--num_folds 1 is too small"),
         ({"level": 0.0}, "--level is a q-value"),
