@@ -28,6 +28,7 @@ SETTINGS = DataDebiasing(
     num_checkpoints=5,
     selections=(),
     self_influence=("grad_dot",),
+    own_scores=(),
     neighbours=10,
     num_folds=5,
     fold_seeds=3,

@@ -68,13 +68,20 @@ def changes_of(ranking: Ranking, data: TrainingData, actions: Sequence[str], num
     return found
 
 
-def random_references(changes: Sequence[Change], data: TrainingData, num_seeds: int, num_draws: int) -> list[Change]:
-    """Random changes of as many examples as each of the others changes, one for each action and count.
+def random_references(
+    changes: Sequence[Change],
+    shares: dict[str, int],
+    data: TrainingData,
+    actions: Sequence[str],
+    num_seeds: int,
+    num_draws: int,
+) -> list[Change]:
+    """Random changes of each share by each action, and of as many examples as each of the others changes, each once.
 
-    They are named by their share, or where they have none by their count, since "significant" is another count for each method.
+    What is no share is named by its count, since "significant" is another count for each method.
     """
-    named = {(one.action, one.count): f"{one.count} examples" for one in changes}
-    named |= {(one.action, one.count): one.number for one in changes if one.number.endswith("%")}
+    named = {(change.action, change.count): f"{change.count} examples" for change in changes}
+    named |= {(action, count): number for action in actions for number, count in shares.items()}
     return [
         change
         for (action, count), number in sorted(named.items())

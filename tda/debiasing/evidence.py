@@ -16,6 +16,7 @@ from tda.debiasing.rankings import (
     GROUP_BALANCED,
     HIGHEST_LOSS,
     NEIGHBOURS,
+    OWN_SCORES,
     SELF_INFLUENCE,
     Alignment,
     Ranking,
@@ -31,12 +32,14 @@ class Evidence:
 
     alignments: of each method. signals: (n,) by name, means over seeds; a boolean one is a verdict, True for harmful.
     predicted: labels (n,) by name. probabilities: (n, C) of models that did not see the example, if asked for.
+    own_scores: (n,) by the name of the file they came in, the lowest of the example that should go first.
     """
 
     alignments: list[Alignment]
     signals: dict[str, np.ndarray] = field(default_factory=dict)
     predicted: dict[str, np.ndarray] = field(default_factory=dict)
     probabilities: np.ndarray | None = None
+    own_scores: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def new_labels(self) -> np.ndarray | None:
@@ -58,6 +61,7 @@ class Evidence:
             if selection in selections:
                 method = {"method": name.removeprefix(f"{SELF_INFLUENCE}_")} if selection == SELF_INFLUENCE else {}
                 found.append(Ranking(selection, **method, values=-values, counts=shares))
+        found += [Ranking(OWN_SCORES, name, values=values, counts=shares) for name, values in self.own_scores.items()]
         if CONFIDENT_LEARNING in selections:
             quality, flagged = self.signals["label_quality"], self.signals[CONFIDENT_LEARNING]
             found.append(Ranking(CONFIDENT_LEARNING, values=quality, counts=shares))

@@ -10,14 +10,14 @@ from tda.statistics.group_alignment import ExampleStatistics
 NEGATIVE, POSITIVE, SIGNIFICANT = "negative", "positive", "significant"
 RANDOM, CLASS_BALANCED, GROUP_BALANCED = "random", "class_balanced", "group_balanced"
 HIGHEST_LOSS, SELF_INFLUENCE, CONFIDENT_LEARNING = "highest_loss", "self_influence", "confident_learning"
-FORGETTING, NEIGHBOURS = "forgetting", "neighbours"
+FORGETTING, NEIGHBOURS, OWN_SCORES = "forgetting", "neighbours", "own_scores"
 OF_SCORES = (NEGATIVE, POSITIVE, SIGNIFICANT)
 OF_MEMBERS = (HIGHEST_LOSS, SELF_INFLUENCE, CONFIDENT_LEARNING, FORGETTING, NEIGHBOURS)
 DRAWN = (RANDOM, CLASS_BALANCED, GROUP_BALANCED)
 SELECTIONS = (*OF_SCORES, *DRAWN, *OF_MEMBERS)
 KNOWN, CLASSES, AUTO = "known", "classes", "auto"
 """Groups of the test examples: the data set's, or classes where it has none; classes; pseudo-groups of Auto-D3M."""
-RELABELLED = (NEGATIVE, SIGNIFICANT, RANDOM, *OF_MEMBERS)
+RELABELLED = (NEGATIVE, SIGNIFICANT, RANDOM, OWN_SCORES, *OF_MEMBERS)
 """Selections whose examples can get another label instead of being removed; for the others that would make no sense."""
 
 NOT_ANY = "-"

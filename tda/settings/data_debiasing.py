@@ -24,6 +24,8 @@ class DataDebiasing(OfScores):
     forgetting and neighbours, or a part of these; without any all that are possible. Random ones stand beside them always."""
     self_influence: tuple[str, ...]
     """Methods whose score of each training example for itself is a selection; they must need nothing but a checkpoint."""
+    own_scores: tuple[str, ...]
+    """CSV files of one's own with the columns index and score, each a selection more: the lowest score goes first."""
     neighbours: int
     """How many nearest training examples are asked for their labels."""
     num_folds: int

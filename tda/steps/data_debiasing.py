@@ -24,6 +24,7 @@ from tda.debiasing.evidence import Evidence, member_evidence, out_of_fold_eviden
 from tda.debiasing.judging import Judge, retrained_metrics
 from tda.debiasing.member_signals import MemberSignals
 from tda.debiasing.out_of_fold import out_of_fold_probabilities
+from tda.debiasing.own_scores import read_own_scores
 from tda.debiasing.parts import ALL, Named, Parts, SelectionPart, divided, known_groups, named_examples
 from tda.debiasing.rankings import (
     AUTO,
@@ -77,8 +78,8 @@ class Scene:
     """What a choice starts from.
 
     study: with its members' choices of fine-tuning; seed_ids: of the members; seeds: to train again with, those of the first
-    members; names: of the methods; selections: those to make; left_out: sentences about the others; known: (n_test,) str,
-    groups of the test examples.
+    members; names: of the methods; selections: those to make; left_out: sentences about the others; own_scores: (n_train,)
+    by file; known: (n_test,) str, groups of the test examples.
     """
 
     study: Study
@@ -88,6 +89,7 @@ class Scene:
     names: list[str]
     selections: list[str]
     left_out: list[str]
+    own_scores: dict[str, np.ndarray]
     known: np.ndarray
     parts: Parts
     named: Named | None
@@ -163,12 +165,13 @@ def _opened(settings: DataDebiasing) -> Scene:
     names = list(settings.methods or methods_on_disk(study.results)) if by_scores or settings.methods else []
     for method in map(load_method, settings.self_influence if SELF_INFLUENCE in selections else ()):
         method.check(study, seed_ids, method.settings)
+    own = {Path(file).stem: read_own_scores(Path(file), study.train) for file in settings.own_scores}
     known = known_groups(study.task, study.test.groups, study.test.labels.numpy())
     strata = np.array([f"{group}, {label}" for group, label in zip(known, study.test.labels.tolist(), strict=True)])
     parts = divided(group_codes(strata)[1], settings.selection_share, settings.division)
     named = named_examples(study, settings.matter)
     seeds = [study.seed(seed_id) for seed_id in seed_ids[: settings.num_retrainings]]
-    return Scene(study, checkpoints, seed_ids, seeds, names, selections, left_out, known, parts, named)
+    return Scene(study, checkpoints, seed_ids, seeds, names, selections, left_out, own, known, parts, named)
 
 
 def _possible(settings: DataDebiasing, study: Study, num_seeds: int) -> tuple[list[str], list[str]]:
@@ -221,7 +224,7 @@ def _evidence(scene: Scene, settings: DataDebiasing) -> tuple[Evidence, Judge, M
         more = out_of_fold_evidence(study.train.labels.numpy(), probabilities, scene.selections)
         signals, predicted = signals | more[0], predicted | more[1]
     whole = judge.metrics(logits[: len(scene.seeds), None])
-    return Evidence(alignments, signals, predicted, probabilities), judge, whole
+    return Evidence(alignments, signals, predicted, probabilities, scene.own_scores), judge, whole
 
 
 def _scores_checked(scene: Scene, num_seeds: int | None) -> Iterator[Scores]:

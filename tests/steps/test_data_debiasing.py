@@ -159,6 +159,28 @@ def test_every_selection_that_is_possible_and_relabelling(scored: Ensemble, tmp_
     assert not {"positive", "class_balanced"} & set(found[found["action"] == "relabel"]["selection"])
 
 
+def test_scores_of_one_s_own_are_a_selection(scored: Ensemble, tmp_path: Path):
+    path, train = tmp_path / "mine.csv", scored.study.train
+    pd.DataFrame({"index": train.indices.numpy()[::-1], "score": [3, -1, 5, 4, -2, 9]}).to_csv(path, index=False)
+    debias(selections=("highest_loss",), own_scores=(str(path),))
+    counted = torch.tensor([0, 2, 3, 5])
+    report = divided(scored.study.test.labels.numpy(), 0.5, 0).report
+    trainings = [ChangedTraining(counted, seed) for seed in SEEDS[:2]]
+    logits = LogitStore(scored.study, scored.study.test).load(trainings, "")[:, report]
+    accuracy = (logits.argmax(2) == scored.study.test.labels[report]).double().mean()
+    assert row_of(table(), "own_scores", "mine")["accuracy"] == pytest.approx(float(accuracy), rel=1e-5)
+    for content, words in (
+        ("index,score\n1,2\n", "no finite score for training example"),
+        ("a,b\n1,2\n", "no columns index and score"),
+        ("index,score\n1,2\n1,3\n", "training example 1 more than once"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=words):
+            debias(own_scores=(str(path),))
+    with pytest.raises(UserError, match="nowhere.csv is missing"):
+        debias(own_scores=("nowhere.csv",))
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
