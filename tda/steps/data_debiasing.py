@@ -120,7 +120,7 @@ def main(settings: DataDebiasing) -> str:
         truth = None if study.train.true_labels is None else study.train.true_labels.numpy()
         data = TrainingData(labels, evidence.new_labels, study.train.groups, truth)
         rankings = evidence.rankings(scene.selections, counts, settings.level, labels, data.groups)
-        changes = _changes(rankings, data, len(scene.seeds), settings)
+        changes = _changes(rankings, counts, data, len(scene.seeds), settings)
         store = LogitStore(study, study.test)
         metrics = retrained_metrics(store, judge, changes, data, scene.seeds, settings.force, scene.again)
         table = pd.DataFrame(comparison_rows(changes, metrics, all_examples, data)).assign(target=target)
@@ -249,11 +249,13 @@ def _target(scene: Scene, settings: DataDebiasing, part: SelectionPart) -> np.nd
     return scene.known[report] == part.worst(scene.known[part.positions])
 
 
-def _changes(rankings: Sequence[Ranking], data: TrainingData, num_seeds: int, settings: DataDebiasing) -> list[Change]:
+def _changes(
+    rankings: Sequence[Ranking], shares: dict[str, int], data: TrainingData, num_seeds: int, settings: DataDebiasing
+) -> list[Change]:
     """Every change that is to be tried, and random ones of the same numbers."""
-    options = (data, settings.actions, num_seeds, settings.random_draws)
+    options = data, settings.actions, num_seeds, settings.random_draws
     found = [change for ranking in rankings for change in changes_of(ranking, *options)]
-    return found + random_references(found, data, num_seeds, settings.random_draws)
+    return found + random_references(found, shares, *options)
 
 
 def _made_from(scene: Scene, settings: DataDebiasing) -> str:
