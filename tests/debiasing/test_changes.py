@@ -64,12 +64,13 @@ def test_columns_say_how_many_labels_were_wrong_and_changed():
 def test_random_ones_are_drawn_anew_for_each_seed_and_stand_beside_every_number():
     changes = changes_of(RANKING, DATA, ACTIONS, 3, 2)
     changes += changes_of(Ranking(SIGNIFICANT, "if", "known", VALUES, {SIGNIFICANT: 3}), DATA, [REMOVE], 3, 2)
-    found = random_references(changes, DATA, num_seeds=3, num_draws=2)
+    shares = {"33%": 2, "67%": 4}
+    found = random_references(changes, shares, DATA, ACTIONS, num_seeds=3, num_draws=2)
     named = {(one.action, one.number, one.count) for one in found}
     assert named == {(action, *share) for action in ACTIONS for share in (("33%", 2), ("67%", 4))} | {(REMOVE, "3 examples", 3)}
     positions = found[0].positions
     assert len(positions) == 3 and all(len(draws) == 2 for draws in positions)
-    many = random_references(changes, TrainingData(np.zeros(100), None, None, None), 3, 2)[0]
+    many = random_references([], shares, TrainingData(np.zeros(100), None, None, None), [REMOVE], 3, 2)[0]
     assert len({tuple(each) for draws in many.positions for each in draws}) == 6
 
 
@@ -100,7 +101,7 @@ def test_differences_are_paired_over_seeds():
     generator = np.random.default_rng(0)
     changes = changes_of(RANKING, DATA, [REMOVE], 4, 1)
     changes += changes_of(Ranking(SIGNIFICANT, "trak", "known", VALUES, {SIGNIFICANT: 2}), DATA, [REMOVE], 4, 1)
-    changes += random_references(changes, DATA, 4, 1)
+    changes += random_references(changes, {"33%": 2}, DATA, [REMOVE], 4, 1)
     metrics = [{"accuracy": generator.random(4), "loss": generator.random(4)} for _ in changes]
     whole = {"accuracy": generator.random(4), "loss": generator.random(4)}
     nothing, *rows = comparison_rows(changes, metrics, whole, DATA)
