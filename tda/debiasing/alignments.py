@@ -29,7 +29,7 @@ def method_alignments(
     sample = seed_scores(scores, min(num_checkpoints, len(scores.epochs)))[:, :, part.positions]
     kinds = kinds_of_groups if matter in (GROUPS, WORST_GROUP) else [NOT_ANY]
     found = []
-    for kind in kinds:
+    for kind in dict.fromkeys(kinds):
         groups = {
             KNOWN: lambda: known,
             NOT_ANY: lambda: known,

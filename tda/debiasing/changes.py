@@ -59,7 +59,7 @@ class Change:
 def changes_of(ranking: Ranking, data: TrainingData, actions: Sequence[str], num_seeds: int, num_draws: int) -> list[Change]:
     """A change for each number of a ranking and each action that makes sense for it."""
     found = []
-    for action in actions:
+    for action in dict.fromkeys(actions):
         if action == RELABEL and ranking.selection not in RELABELLED:
             continue
         for number, count in ranking.counts.items():

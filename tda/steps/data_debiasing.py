@@ -106,10 +106,10 @@ def main(settings: DataDebiasing) -> str:
     Raises UserError for unusable settings, missing scores or foreign data, before anything is trained.
     """
     prepare_process()
-    shares = _checked(settings)
+    _check(settings)
     scene = _opened(settings)
     study = scene.study
-    counts = named_shares(shares, len(study.train))
+    counts = named_shares(settings.shares, len(study.train))
     if not counts or not all(0 < count < len(study.train) for count in counts.values()):
         given = ",".join(map(str, settings.shares))
         raise UserError(f"--shares {given} of {len(study.train)} training examples take none or all of them; choose others")
@@ -134,8 +134,8 @@ def main(settings: DataDebiasing) -> str:
     return _closing_line(scene, changes, table)
 
 
-def _checked(settings: DataDebiasing) -> tuple[float, ...]:
-    """The shares; raises UserError for settings that no experiment could have."""
+def _check(settings: DataDebiasing) -> None:
+    """Raise UserError for settings that no experiment could have."""
     check_counts(settings, "num_checkpoints", "neighbours", "fold_seeds", "num_retrainings", "random_draws", "shown")
     if settings.num_folds < 2:
         raise UserError(f"--num_folds {settings.num_folds} is too small; choose 2 or more")
@@ -147,7 +147,6 @@ def _checked(settings: DataDebiasing) -> tuple[float, ...]:
             raise UserError(f"--{name} has no {unknown[0]}; choose of {', '.join(known)}")
     if not settings.actions or not settings.groups:
         raise UserError("--actions and --groups need a word each at least, such as remove and known")
-    return tuple(dict.fromkeys(settings.shares))
 
 
 def _opened(settings: DataDebiasing) -> Scene:
@@ -291,9 +290,11 @@ def _closing_line(scene: Scene, changes: Sequence[Change], table: pd.DataFrame) 
     """What was written, and the largest gain on the report part, which is chosen by looking at it, as the line says."""
     rows = table[(table["removed"] > 0) & (table["selection"] != RANDOM)]
     where = f"figures and galleries of {len(changes)} changes to {scene.study.results.path}"
+    line = f"wrote data_debiasing.csv, removal_candidates.csv, {where}"
+    if not len(rows):
+        return "; ".join([line, *scene.left_out])
     best = rows.loc[rows["accuracy_minus_all"].idxmax()]
     words = [best[name] for name in ("action", "selection", "method", "groups", "number") if best[name] != NOT_ANY]
     gain = "{accuracy_minus_all:+.3f} [{accuracy_minus_all_low:+.3f}, {accuracy_minus_all_high:+.3f}]".format(**best)
-    line = f"wrote data_debiasing.csv, removal_candidates.csv, {where}"
     line += f"; the largest gain of accuracy, of {len(rows)} looked at, is {gain} by {' '.join(words)}"
     return "; ".join([line, *scene.left_out])

@@ -159,6 +159,15 @@ def test_every_selection_that_is_possible_and_relabelling(scored: Ensemble, tmp_
     assert not {"positive", "class_balanced"} & set(found[found["action"] == "relabel"]["selection"])
 
 
+def test_random_removal_alone_and_words_that_are_given_twice(scored: Ensemble):
+    assert "looked at" not in debias(selections=("random",))
+    assert table()["selection"].tolist() == ["nothing", "random"]
+    debias(selections=("negative",), groups=("classes", "classes"), actions=("remove", "remove"), methods=("grad_cos",))
+    found = table()
+    assert not found.duplicated(["target", "groups", "selection", "method", "action", "number"]).any()
+    assert (found[found["selection"] == "negative"]["groups"] == "classes").all()
+
+
 def test_scores_of_one_s_own_are_a_selection(scored: Ensemble, tmp_path: Path):
     path, train = tmp_path / "mine.csv", scored.study.train
     pd.DataFrame({"index": train.indices.numpy()[::-1], "score": [3, -1, 5, 4, -2, 9]}).to_csv(path, index=False)
