@@ -29,8 +29,8 @@ results results-vit: $(VENV)/installed
 # Which training examples should go, and does it help? Digits with a fifth of the labels wrong, every selection, ten seeds.
 results-debiasing: MODEL := cnn
 results-debiasing: TASK := digits3_flipped20
-results-debiasing: NUM_PER_CLASS := 20
-results-debiasing: METHODS := trak,if
+results-debiasing: NUM_PER_CLASS := 50
+results-debiasing: METHODS := trak,grad_dot
 results-debiasing: CHOSEN = --model $(MODEL) --task $(TASK) --num_per_class $(NUM_PER_CLASS)
 results-debiasing: $(VENV)/installed $(VENV)/installed-debiasing
 	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
