@@ -5,11 +5,11 @@ One part of the test subset chooses, another is reported on. Writes into results
   data_debiasing.csv      for each selection, method, action and number: accuracy, accuracy of the worst group and of what
                           matters, loss and calibration error on the report part, with 95 % intervals over seeds, and the
                           differences, paired over seeds, to training on all and to as many random examples
-  data_debiasing_<metric>.png and .pdf   the same as curves
+  data_debiasing_accuracy.png, data_debiasing_worst_group_accuracy.png, and .pdf   the same as curves
   removal_candidates.csv  every training example with scores, q-values and verdicts: what one hands to a person
   galleries/*.png         the first examples of each selection, with label, prediction and file name
   retrainings/            one small file a retraining; a killed run continues with what is missing
-Cost: (selections x shares x actions) x seeds retrainings; digits3 at 50 a class, two methods: about 1,000, of half a second each.
+Cost: (selections x shares x actions) x seeds retrainings: about 1,000 of half a second each for digits3 at 50 a class, two methods.
 """
 
 from tda.settings import DataDebiasing, run

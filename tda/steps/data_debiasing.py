@@ -70,7 +70,7 @@ _SHARED_SETTINGS = (
     *("beta", "num_checkpoints", "neighbours", "num_folds", "fold_seeds", "level"),
     *("selection_share", "division", "random_draws"),
 )
-DRAWN_METRICS = ("accuracy", "worst_group_accuracy", "target_accuracy", "loss", "calibration_error")
+DRAWN_METRICS = ("accuracy", "worst_group_accuracy")
 
 
 @dataclass(frozen=True)
