@@ -9,7 +9,7 @@ One part of the test subset chooses, another is reported on. Writes into results
   removal_candidates.csv  every training example with scores, q-values and verdicts: what one hands to a person
   galleries/*.png         the first examples of each selection, with label, prediction and file name
   retrainings/            one small file a retraining; a killed run continues with what is missing
-Cost: (selections x shares x actions) x seeds retrainings: for digits3 at 50 a class and two methods about 1,000 of half a second.
+Cost: (selections x shares x actions) x seeds retrainings; digits3 at 50 a class, two methods: some 1,000 of half a second.
 """
 
 from tda.settings import DataDebiasing, run

@@ -295,6 +295,8 @@ def _closing_line(scene: Scene, changes: Sequence[Change], table: pd.DataFrame) 
         return "; ".join([line, *scene.left_out])
     best = rows.loc[rows["accuracy_minus_all"].idxmax()]
     words = [best[name] for name in ("action", "selection", "method", "groups", "number") if best[name] != NOT_ANY]
-    gain = "{accuracy_minus_all:+.3f} [{accuracy_minus_all_low:+.3f}, {accuracy_minus_all_high:+.3f}]".format(**best)
+    gain = "{accuracy_minus_all:+.3f}".format(**best)
+    if len(scene.seeds) > 1:
+        gain += " [{accuracy_minus_all_low:+.3f}, {accuracy_minus_all_high:+.3f}]".format(**best)
     line += f"; the largest gain of accuracy, of {len(rows)} looked at, is {gain} by {' '.join(words)}"
     return "; ".join([line, *scene.left_out])
