@@ -7,6 +7,7 @@ import torch
 from conftest import EXPERIMENT, Ensemble, contents
 
 from tda.system.errors import UserError
+from tda.training.evaluation import logits_of_split
 from tda.training.retrained_logits import ChangedTraining, LogitStore
 from tda.training.retrainings import Retraining, RetrainingStore
 
@@ -57,3 +58,12 @@ def test_what_is_there_is_found_again_and_the_rest_is_made(ensemble: Ensemble):
     assert contents(EXPERIMENT.results.path, "retrainings/*") == before
     of_train = LogitStore(ensemble.study, ensemble.study.train)
     assert not set(of_train.paths(trainings)) & set(store.paths(trainings))
+
+
+def test_training_on_all_examples_from_a_member_s_seed_is_the_member(ensemble: Ensemble):
+    """So that members stand for it where changed trainings are compared with training on all, paired over seeds."""
+    study, (member,) = ensemble.study, ensemble.members(15, seed_id=1)
+    store, training = LogitStore(study, study.test), ChangedTraining(torch.arange(6), study.seeds[1])
+    store.fill([training], "test")
+    expected = logits_of_split(member.model, study.inputs(study.test))
+    torch.testing.assert_close(store.load([training], "")[0], expected, rtol=1e-4, atol=1e-5)
