@@ -14,8 +14,8 @@ def training_history(study: Study, seed_ids: Sequence[int]) -> tuple[np.ndarray,
     """Forgetting and mean margins (seeds, n_train) float64 of the members' trainings, which are done again and not kept.
 
     Both are higher for a suspicious example. Forgetting (Toneva et al. 2019): after how many epochs an example is wrong that
-    was right an epoch before; one that is never right counts as forgotten in each. Margin: minus the mean over epochs of the margin
-    of the given label, in log-odds (as the area under the margin of Pleiss et al. 2020, which is of logits).
+    was right an epoch before; one that is never right counts as forgotten in each. Margin: minus the mean over epochs of the
+    given label's margin, in log-odds (as the area under the margin of Pleiss et al. 2020, which is of logits).
     """
     epochs = list(range(1, study.plan.epochs + 1))
     runs = [seed_run(study, study.seed(seed_id), epochs=epochs) for seed_id in seed_ids]
