@@ -16,6 +16,7 @@ from tda.statistics.detection import (
 from tda.statistics.intervals import Estimate, jackknife, jackknifed, over_seeds
 
 ONE_SEED, ENSEMBLE = "one", "mean"
+_CORRELATIONS = ("randomised", "randomised_same_class")
 
 Row = dict[str, object]
 # What a metric makes of one score: of n suspicions, or of (n_train, n_test) scores.
@@ -63,8 +64,13 @@ def _both(metric: str, name: str, values: np.ndarray, merit: Merit, chance: floa
 
 
 def row(metric: str, score: str, seeds: str, found: Estimate, chance: float, distance: Estimate | None = None) -> Row:
-    """A row of the table: value with its interval, what guessing has, and the distance from another score with its own."""
+    """A row of the table: value with its interval, what guessing has, and the distance from another score with its own.
+
+    An interval ends where a share, or a correlation, does.
+    """
     missing = Estimate(np.nan, np.nan, np.nan)
+    least = -1.0 if metric in _CORRELATIONS else 0.0
+    found = Estimate(found.value, *(float(np.clip(end, least, 1)) for end in (found.low, found.high)))
     apart = (distance or missing).columns("difference", "difference_low", "difference_high")
     return {"metric": metric, "score": score, "seeds": seeds} | found.columns("value") | {"chance": chance} | apart
 

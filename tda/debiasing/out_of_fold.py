@@ -32,7 +32,8 @@ def out_of_fold_probabilities(study: Study, seed_ids: Sequence[int], num_folds: 
     """Probabilities (seeds, n_train, C) float64 that models give the examples of a fold without which they were trained.
 
     A model of seed s has the start of member s and its batches, with the loss terms of the fold missing: num_folds trainings a
-    seed, which are not kept. Raises UserError for fewer than 2 folds or more than there are examples.
+    seed, which are not kept. Where a network has more logits than the task has classes, those of the classes count. Raises
+    UserError for fewer than 2 folds or more than there are examples.
     """
     if not 2 <= num_folds <= len(study.train):
         raise UserError(f"--folds must lie in 2 to {len(study.train)}, the number of training examples, not {num_folds}")
@@ -49,7 +50,7 @@ def out_of_fold_probabilities(study: Study, seed_ids: Sequence[int], num_folds: 
         held_out = (folds[place] == fold).nonzero().flatten()
         write_state(snapshot.state, model)
         logits = logits_of_split(model.eval(), train[held_out.to(device)]).double().cpu()
-        found[place, held_out.numpy()] = functional.softmax(logits, dim=1).numpy()
+        found[place, held_out.numpy()] = functional.softmax(logits[:, : found.shape[2]], dim=1).numpy()
     return found
 
 

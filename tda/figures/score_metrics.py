@@ -15,6 +15,7 @@ _TITLES = {
     "group": "highest of the test example's group",
     "overlap": "overlap of the highest of two seeds (Jaccard)",
     "randomised": "rank correlation with a shuffled model",
+    "randomised_same_class": "the same among training examples of the test example's class",
 }
 
 

@@ -80,3 +80,20 @@ def mean_rank_correlation(left: np.ndarray, right: np.ndarray) -> float:
     lengths = np.prod([np.linalg.norm(rank, axis=0) for rank in centred], axis=0)
     products = (centred[0] * centred[1]).sum(axis=0)
     return float(np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0).mean())
+
+
+def mean_rank_correlation_of_kind(
+    left: np.ndarray, right: np.ndarray, train_kinds: np.ndarray, test_kinds: np.ndarray
+) -> float:
+    """The same over those training examples alone that are of the test example's kind, such as its class.
+
+    What a score knows of classes, which the labels tell without any model, does not count in it. NaN where no kind of a test
+    example has two training examples.
+    """
+    found, counts = [], []
+    for kind in np.unique(test_kinds):
+        rows, columns = train_kinds == kind, test_kinds == kind
+        if rows.sum() > 1:
+            found.append(mean_rank_correlation(left[rows][:, columns], right[rows][:, columns]))
+            counts.append(columns.sum())
+    return float(np.average(found, weights=counts)) if found else float("nan")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from tda.debiasing.judged_scores import Row, alike_rows, best_of, overlap_rows, row, suspicion_rows
+from tda.debiasing.judged_scores import ONE_SEED, Row, alike_rows, best_of, overlap_rows, row, suspicion_rows
 from tda.debiasing.randomised_model import scores_of_shuffled
 from tda.debiasing.suspicion import Suspects, check_suspicions, self_influences, suspicion
 from tda.experiments.manifest import chosen_experiment
@@ -17,7 +17,7 @@ from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import ScoreMetrics
 from tda.settings.of_experiment import check_counts
-from tda.statistics.detection import mean_rank_correlation
+from tda.statistics.detection import mean_rank_correlation, mean_rank_correlation_of_kind
 from tda.statistics.intervals import over_seeds
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.devices import prepare_process
@@ -155,13 +155,19 @@ class Work:
     def _randomised(self) -> list[Row]:
         rows, last = [], self.study.plan.kept_epochs[-1]
         for name in (name for name in self.settings.randomised if name in self._methods()):
-            scores, method, correlations = self._read(name), load_method(name), []
+            scores, method, correlations = self._read(name), load_method(name), {}
+            kinds = () if self._missing("class") else (self.study.train.labels.numpy(), self.study.test.labels.numpy())
             for place, seed_id in enumerate(scores.seed_ids):
                 (member,) = built([load_member(self.study, seed_id, last)])
                 train, test = (member.study.inputs(split) for split in (self.study.train, self.study.test))
                 other = scores_of_shuffled(method, member, train, test, scores.metadata["settings"]).cpu().numpy()
-                correlations.append(mean_rank_correlation(scores.values[place, -1], other))
-            rows.append(row("randomised", name, "one", over_seeds(np.array(correlations)), 0.0))
+                pair = (scores.values[place, -1], other)
+                correlations.setdefault("randomised", []).append(mean_rank_correlation(*pair))
+                if kinds:
+                    within = mean_rank_correlation_of_kind(*pair, *kinds)
+                    correlations.setdefault("randomised_same_class", []).append(within)
+            for metric, values in correlations.items():
+                rows.append(row(metric, name, ONE_SEED, over_seeds(np.array(values)), 0.0))
         return rows
 
     def made_from(self) -> str:
