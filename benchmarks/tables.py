@@ -187,6 +187,18 @@ def projected_trak(content: dict) -> str:
     return f"{_origin(content)}\n\n{times}\n\n{agreement}"
 
 
+def traker_resnet18(content: dict) -> str:
+    """TRAKer here and traker's at the size of a course project."""
+    rows = []
+    for task, found in content["work"].items():
+        for row in found["rows"]:
+            note = f" ({row['note']}, scaled)" if "note" in row else ""
+            numbers = [_number(row["seconds"]), _spread(row), _number(row["peak_mib"]), _number(row["ratio"], "x")]
+            rows.append([task, row["contender"] + note, *numbers])
+    header = ["task", "contender", "seconds", "min to max (runs)", "peak MiB", "ratio"]
+    return f"{_origin(content)}\n\n{_table(header, rows)}"
+
+
 def vit_base(content: dict) -> str:
     """The gradient kernel of a ViT-Base against the published loop."""
     rows = [

@@ -1,6 +1,6 @@
 """What an example's label would be if it were not known: exact leave-one-out predictions of kernel ridge regression.
 
-With a kernel K of n examples and one-hot labels Y, centred, the prediction of example i by a regression on all others is
+With a kernel K of n examples and one-hot labels Y less 1 / C, the prediction of example i by a regression on all others is
 y_i - (M Y)_i / M_ii with M = (K + ridge)^-1 (the closed form of leave-one-out, Wahba 1990, section 4.2): no retraining, and
 no own label in it. The kernel is exp(-2 (1 - cosine)) of representations, cosines averaged over the last layers of a model.
 Depth and ridge are those whose predictions foretell the labels best: a choice that sees no true label.
@@ -73,14 +73,14 @@ def _standardised(rows: Tensor) -> Tensor:
 def left_out_predictor(kernel: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
     """The function from targets (n, C) float64 to what regressions on all other examples predict of each (n, C).
 
-    kernel: (n, n) float64, symmetric and positive semidefinite; ridge: added to its diagonal, positive. Targets are centred by
-    the mean of all examples, an example's own among them.
+    kernel: (n, n) float64, symmetric and positive semidefinite; ridge: added to its diagonal, positive. Targets are rows that
+    sum to 1, centred by 1 / C, so that an example's own target takes part in nothing that is predicted of it.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel + ridge * torch.eye(len(kernel), dtype=kernel.dtype)))
     own = inverse.diagonal()[:, None]
 
     def predict(targets: Tensor) -> Tensor:
-        centred = targets - targets.mean(dim=0)
+        centred = targets - 1 / targets.shape[1]
         return centred - inverse @ centred / own
 
     return predict
