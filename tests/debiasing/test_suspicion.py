@@ -42,7 +42,7 @@ def test_loss_margin_and_gradient_are_those_of_the_member(suspects: Suspects):
 
 
 def test_neighbours_are_others_by_cosine():
-    rows = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [9.0, 0.0]])
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0], [9.0, -0.5]])
     labels = torch.tensor([0, 0, 1, 0, 1])
     assert neighbour_disagreement(rows, labels, 1).tolist() == [1, 0, 1, 1, 1]
     assert neighbour_disagreement(rows, labels, 50).tolist() == [0.5, 0.5, 0.75, 0.5, 0.75]
@@ -86,7 +86,7 @@ def test_out_of_fold_probabilities_are_of_models_that_never_saw_the_example(ense
         write_state(snapshot.state, model)
         expected = functional.softmax(logits_of_split(model.eval(), train)[:, :3].double(), dim=1)
         held_out = (folds == fold).numpy()
-        np.testing.assert_allclose(found[0][held_out], expected.numpy()[held_out], rtol=1e-6)
+        np.testing.assert_allclose(found[0][held_out], expected.numpy()[held_out], rtol=1e-4)
     for count in (1, 7):
         with pytest.raises(UserError, match=f"--folds must lie in 2 to 6, the number of training examples, not {count}"):
             out_of_fold_probabilities(study, [0], count)
