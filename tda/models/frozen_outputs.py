@@ -38,7 +38,7 @@ def frozen_outputs(model_name: str, stages: nn.Module, images: Tensor, made_from
         content = hashlib.sha256(block.contiguous().numpy().tobytes()).hexdigest()
         info = made_from | {"format": FORMAT, "images": content, "shape": list(block.shape)}
         path = frozen_outputs_file(model_name, hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:32])
-        with locked(path):
+        with locked(path.parent):
             kept = _kept(path, info)
             if kept is None:
                 on_place = on_place or on_device(copy.deepcopy(stages), device)
