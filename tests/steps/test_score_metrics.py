@@ -1,10 +1,15 @@
 """What scores are good for: which metrics are computed, what stands in the table, and what is refused."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SEEDS, run_here
+from conftest import SEEDS, make_root, run_here
 
+from tda.data.index_files import write_subset
+from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.scores.score_files import load_scores
 from tda.statistics.detection import share_alike
@@ -14,10 +19,15 @@ from tda.training.study import open_study
 FEW = {"suspicions": ("loss", "out_of_fold", "kernel_posterior"), "self_influence": ("grad_dot",), "folds": 2, "highest": 3}
 
 
+def draw(task: str, num_per_class: int) -> None:
+    for part, count in (("train", num_per_class), ("test", 50)):
+        write_subset(task_named(task), part, count, draw_seed=0, force=False)
+
+
 def scored(task: str, num_per_class: int = 6) -> Experiment:
     """Members of a task, and their scores by two methods."""
     chosen = {"task": task, "num_per_class": num_per_class}
-    run_here("run_subset_generation.py", task=task, num_per_class=num_per_class)
+    draw(task, num_per_class)
     run_here("run_cnn_training.py", **chosen)
     run_here("tda_cnn_scripts/run_cnn_gd_and_gc.py", **chosen)
     return Experiment("cnn", task, num_per_class)
@@ -29,9 +39,22 @@ def judge(experiment: Experiment, **changed) -> tuple[str, pd.DataFrame]:
     return line, pd.read_csv(experiment.results.path / "score_metrics.csv")
 
 
+@pytest.fixture(scope="module")
+def scored_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root folder with members and scores of a task with wrong labels, to be copied, never changed."""
+    folder = tmp_path_factory.mktemp("flipped")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TDA_ROOT", str(folder))
+        make_root(folder)
+        scored("digits3_flipped20")
+    return folder
+
+
 @pytest.fixture
-def flipped(root) -> Experiment:
-    return scored("digits3_flipped20")
+def flipped(scored_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    shutil.copytree(scored_root, tmp_path / "root")
+    monkeypatch.setenv("TDA_ROOT", str(tmp_path / "root"))
+    return Experiment("cnn", "digits3_flipped20", 6)
 
 
 def test_every_metric_of_a_task_that_knows_its_truth(flipped: Experiment):
@@ -95,6 +118,6 @@ def test_unusable_settings_are_refused(flipped: Experiment, changed: dict, words
 
 
 def test_members_must_be_trained(root):
-    run_here("run_subset_generation.py", task="digits3_flipped20", num_per_class=6)
+    draw("digits3_flipped20", 6)
     with pytest.raises(UserError, match="has no trained members; run run_cnn_training.py"):
         judge(Experiment("cnn", "digits3_flipped20", 6))
