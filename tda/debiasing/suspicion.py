@@ -35,6 +35,7 @@ from tda.gradients.representations import penultimate_representations
 from tda.methods.registry import Method
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.inputs import Inputs
 from tda.training.evaluation import evaluate
 from tda.training.members import Member
 from tda.training.study import Study
@@ -77,18 +78,28 @@ class Suspects:
 
     @cached_property
     def by_start(self) -> list[tuple[Tensor, Tensor]]:
-        """Left-out suspicions and posteriors by the untrained start of each seed."""
-        starts = (on_device(member.study.new_model(member.seed), member.device).eval() for member in self.members)
-        return [self._left_out(start) for start in starts]
+        """Left-out suspicions and posteriors by the untrained start of each seed; of a fine-tuned family all have one base."""
+        one_base = self.members[0].study.family.choices is not None
+        starts = self.members[:1] if one_base else self.members
+        found = [self._left_out(on_device(start.study.new_model(start.seed), start.device).eval()) for start in starts]
+        return found * len(self.members) if one_base else found
 
     @cached_property
     def by_trained(self) -> list[tuple[Tensor, Tensor]]:
         """The same by the trained members."""
         return [self._left_out(member.model) for member in self.members]
 
+    @cached_property
+    def whole_inputs(self) -> Inputs:
+        """What all layers of a model take: images themselves, where a family keeps what its frozen layers make of them."""
+        inputs, study = self.study.train.inputs, self.members[0].study
+        if isinstance(inputs, Tensor) and inputs.dim() == 4:
+            return study.family.pixels(study.task, inputs).images.to(study.device)
+        return self.train.inputs
+
     def _left_out(self, model: nn.Module) -> tuple[Tensor, Tensor]:
         labels = self.study.train.labels
-        layers = [rows.cpu() for rows in layer_inputs(model, self.train.inputs, MOST_LAYERS)]
+        layers = [rows.cpu() for rows in layer_inputs(model, self.whole_inputs, MOST_LAYERS)]
         found = left_out_predictions(layers, labels, len(self.study.task.classes))
         return 1 - found.probabilities.gather(1, labels[:, None]).squeeze(1), posterior_wrong(found, labels)
 
