@@ -22,7 +22,7 @@ _TITLES = {
 def draw_score_metrics(table: pd.DataFrame) -> Figure:
     """A panel for each metric of score_metrics.csv: values of one seed, and of the mean over seeds where there is one."""
     metrics = [name for name in _TITLES if name in set(table["metric"])]
-    heights = [1 + 0.3 * table.loc[table["metric"] == metric, "score"].nunique() for metric in metrics]
+    heights = [0.8 + 0.26 * table.loc[table["metric"] == metric, "score"].nunique() for metric in metrics]
     figure = Figure(figsize=(7.2, sum(heights) + 0.4 * len(heights)), layout="constrained")
     panels = figure.subplots(len(metrics), 1, squeeze=False, height_ratios=heights)[:, 0]
     for metric, panel in zip(metrics, panels, strict=True):
