@@ -17,7 +17,7 @@ from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
-from tda.system.tensor_files import read_stream, write_stream
+from tda.system.tensor_files import checked_info, read_stream, write_stream
 from tda.system.tensor_heads import DamagedFileError
 
 MEND = "delete it and run the s_test script again"
@@ -49,6 +49,14 @@ def write_s_test(path: Path, model: nn.Module, objective: Objective, test: Split
 
     write_stream(path, _NAME, (len(test), size), blocks(), info)
     return largest
+
+
+def kept_info(path: Path) -> dict:
+    """What a kept file says of itself, once its whole content is checked; raises UserError if it is damaged."""
+    try:
+        return checked_info(path, _NAME)
+    except DamagedFileError as error:
+        raise UserError(f"{error}; {MEND}") from error
 
 
 def score_new_examples(path: Path, model: nn.Module, objective: Objective, new: Split) -> Tensor:

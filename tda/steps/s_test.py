@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from tda.curvature.dual_gauss_newton import dual_gauss_newton
 from tda.curvature.inverses import Inverse
-from tda.curvature.s_test_files import MEND, score_new_examples, write_s_test
+from tda.curvature.s_test_files import kept_info, score_new_examples, write_s_test
 from tda.data.splits import Split, split_of_indices
 from tda.experiments.manifest import chosen_experiment
 from tda.methods.lissa import lissa_operators
@@ -18,7 +18,6 @@ from tda.settings import STest
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import make_folder
-from tda.system.tensor_heads import DamagedFileError, read_info
 from tda.training.members import Member, load_members
 from tda.training.study import open_study
 
@@ -70,10 +69,7 @@ def _write_unless_finished(settings: STest, member: Member) -> int:
     study, info = member.study, _described(settings, member)
     path = study.results.s_test_file(settings.method, member.seed_id, member.epoch)
     if path.exists() and not settings.force:
-        try:
-            found = read_info(path)
-        except DamagedFileError as error:
-            raise UserError(f"{error}; {MEND}") from error
+        found = kept_info(path)
         differing = {key for key in info if found.get(key) != info[key]}
         if not differing:
             return 0

@@ -69,14 +69,25 @@ def write_stream(path: Path, name: str, shape: tuple[int, ...], blocks: Iterable
 
 def read_stream(path: Path, name: str, rows_at_once: int) -> Iterator[Tensor]:
     """Blocks of rows of one tensor, after a check of the whole file; raises DamagedFileError as read_tensors does."""
+    checked_info(path, name)
     with _opened(path) as file:
-        expected = json.loads(file.metadata()[ENTRY])["sha256"]
         kept = file.get_slice(name)
-        count = kept.get_shape()[0]
-        if _hash_of_stream(path, name, tuple(kept.get_shape())) != expected:
-            raise DamagedFileError(f"{path} is damaged: its tensors do not match its checksum")
-        for start in range(0, count, rows_at_once):
+        for start in range(0, kept.get_shape()[0], rows_at_once):
             yield kept[start : start + rows_at_once]
+
+
+def checked_info(path: Path, name: str) -> dict:
+    """Information of a file that write_stream wrote, after a check of its whole content, piece by piece.
+
+    Raises DamagedFileError as read_tensors does.
+    """
+    with _opened(path) as file:
+        info = json.loads(file.metadata()[ENTRY])
+        shape = tuple(file.get_slice(name).get_shape())
+        intact = _hash_of_stream(path, name, shape) == info["sha256"]
+    if not intact:
+        raise DamagedFileError(f"{path} is damaged: its tensors do not match its checksum")
+    return info
 
 
 @contextmanager

@@ -57,6 +57,11 @@ def test_files_that_do_not_belong_are_refused(few_tests: Ensemble):
     # One of another checkpoint is computed anew.
     shutil.copy(path, RESULTS.s_test_file("if", 0, 14))
     assert "wrote 1 s_test files, kept 1" in keep(num_checkpoints=2)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged: its tensors do not match its checksum; delete it"):
+        keep()
     os.truncate(path, path.stat().st_size - 100)
     with pytest.raises(UserError, match="s_test_epoch_15.safetensors is not a whole tensor file of this project; delete it"):
         keep()
