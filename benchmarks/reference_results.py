@@ -17,6 +17,7 @@ from pathlib import Path
 import agreement_tables
 import debiasing_tables
 import map_tables
+import metric_tables
 import pandas as pd
 import plan_tables
 import yardstick_tables
@@ -36,6 +37,7 @@ STUDY = (
     "agreement_*.png",
 )
 YARDSTICKS = ("lds*.csv", "lds*.png", "removal*.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
+METRICS = ("score_metrics.csv", "score_metrics.png")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
@@ -47,7 +49,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + MAPS + DEBIASING:
+    for pattern in STUDY + YARDSTICKS + MAPS + METRICS + DEBIASING:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -190,6 +192,8 @@ TABLES |= {
         "metasmoothness": plan_tables.smoothness_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
+        "wrong labels": metric_tables.wrong_labels_table,
+        "score use": metric_tables.score_use_table,
     }.items()
 }
 

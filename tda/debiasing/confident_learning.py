@@ -1,19 +1,6 @@
 """Confident learning (Northcutt et al. 2021) by the library cleanlab, which is installed only where it is asked for."""
 
-import importlib.util
-
 import numpy as np
-
-from tda.system.errors import UserError
-
-
-def require_cleanlab() -> None:
-    """Raise UserError where cleanlab is not installed."""
-    if importlib.util.find_spec("cleanlab") is None:
-        raise UserError(
-            "confident learning needs the package cleanlab, which is not installed; install it with "
-            "`pip install -r req-debiasing.txt`, or leave confident_learning out of --selections"
-        )
 
 
 def label_quality(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

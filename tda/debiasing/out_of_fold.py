@@ -1,46 +1,72 @@
-"""What models that did not see a training example say of it: k-fold retraining by the study's own plan."""
+"""What models that never saw an example say of its label: out-of-fold probabilities, and confident learning on them."""
 
+import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from tda.statistics.prediction_metrics import log_probabilities
+from tda.models.model_state import write_state
+from tda.system.devices import on_device
+from tda.system.errors import UserError
 from tda.system.random_streams import stream
-from tda.training.retrained_logits import ChangedTraining, LogitStore
+from tda.training.ensembles import seed_run
+from tda.training.evaluation import logits_of_split
+from tda.training.many_models import train_many
 from tda.training.study import Study
 
 
-def fold_numbers(labels: np.ndarray, num_folds: int, draw: int) -> np.ndarray:
-    """The fold (n,) int64 of each example, drawn so that folds differ by at most one example of a class and are as large."""
-    order = torch.randperm(len(labels), generator=stream(draw, "folds")).numpy()
-    by_class = order[np.argsort(np.asarray(labels)[order], kind="stable")]
-    folds = np.empty(len(labels), dtype=np.int64)
-    folds[by_class] = np.arange(len(labels)) % num_folds
+def folds_of(labels: Tensor, num_folds: int, seed: int) -> Tensor:
+    """Fold (n,) int64 of each example, by the seed's own stream: every class is spread evenly over the folds."""
+    generator = stream(seed, "folds")
+    order = torch.randperm(len(labels), generator=generator)
+    by_class = order[torch.argsort(labels[order], stable=True)]
+    folds = torch.empty(len(labels), dtype=torch.int64)
+    folds[by_class] = torch.arange(len(labels)) % num_folds
     return folds
 
 
-def fold_trainings(labels: np.ndarray, num_folds: int, seeds: Sequence[int]) -> tuple[np.ndarray, list[ChangedTraining]]:
-    """Folds (seeds, n), another division for each seed, and the trainings without each: all of a seed, then of the next."""
-    folds = np.stack([fold_numbers(labels, num_folds, number) for number in range(len(seeds))])
-    trainings = [
-        ChangedTraining(torch.from_numpy(np.flatnonzero(folds[number] != fold)), seed)
-        for number, seed in enumerate(seeds)
-        for fold in range(num_folds)
-    ]
-    return folds, trainings
+def out_of_fold_probabilities(study: Study, seed_ids: Sequence[int], num_folds: int) -> np.ndarray:
+    """Probabilities (seeds, n_train, C) float64 that models give the examples of a fold without which they were trained.
 
-
-def out_of_fold_probabilities(study: Study, num_folds: int, seeds: Sequence[int], force: bool, again: str) -> np.ndarray:
-    """Probabilities (n_train, classes) float64 of the task's classes, of models trained without the example's fold.
-
-    Means over the seeds, each of which divides the training set anew. What a model gives to logits that are none of the task's
-    classes is left out, and rows sum to 1. The trainings that are missing are done, or all by force.
+    A model of seed s has the start of member s and its batches, with the loss terms of the fold missing: num_folds trainings a
+    seed, which are not kept. Where a network has more logits than the task has classes, those of the classes count. Raises
+    UserError for fewer than 2 folds or more than there are examples.
     """
-    labels, num_classes = study.train.labels.numpy(), len(study.task.classes)
-    folds, trainings = fold_trainings(labels, num_folds, seeds)
-    store = LogitStore(study, study.train)
-    store.fill(trainings, "out-of-fold training", force)
-    logits = store.load(trainings, again).unflatten(0, (len(seeds), num_folds)).numpy()
-    of_own_fold = np.take_along_axis(logits, folds[:, None, :, None], axis=1)[:, 0, :, :num_classes]
-    return np.exp(log_probabilities(of_own_fold)).mean(axis=0)
+    if not 2 <= num_folds <= len(study.train):
+        raise UserError(f"--folds must lie in 2 to {len(study.train)}, the number of training examples, not {num_folds}")
+    folds = [folds_of(study.train.labels, num_folds, study.seed(seed_id)) for seed_id in seed_ids]
+    pairs = [(place, fold) for place in range(len(seed_ids)) for fold in range(num_folds)]
+    last, device = study.plan.epochs, study.device
+    runs = [
+        seed_run(study, study.seed(seed_ids[place]), (folds[place] != fold).float().to(device), [last]) for place, fold in pairs
+    ]
+    model, train = on_device(study.new_model(), device), study.inputs(study.train)
+    found = np.zeros((len(seed_ids), len(study.train), len(study.task.classes)))
+    for number, (snapshot,) in train_many(model, study.plan, study.task.objective, runs, train, keep_states=True):
+        place, fold = pairs[number]
+        held_out = (folds[place] == fold).nonzero().flatten()
+        write_state(snapshot.state, model)
+        logits = logits_of_split(model.eval(), train[held_out.to(device)]).double().cpu()
+        found[place, held_out.numpy()] = functional.softmax(logits[:, : found.shape[2]], dim=1).numpy()
+    return found
+
+
+def require_cleanlab() -> None:
+    """Raise UserError where the optional package is missing."""
+    if importlib.util.find_spec("cleanlab") is None:
+        raise UserError("confident learning needs the package cleanlab: run pip install -r req-debiasing.txt, or leave it out")
+
+
+def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How suspicious each label (n,) is to cleanlab (Northcutt et al. 2021), in 0 to 1, by out-of-fold probabilities (n, C).
+
+    1 less its label quality by self-confidence, adjusted by each class's mean self-confidence, as confident learning compares a
+    probability with the class's own threshold. Raises UserError where the package is missing.
+    """
+    require_cleanlab()
+    from cleanlab.rank import get_label_quality_scores
+
+    return 1 - get_label_quality_scores(labels, probabilities, method="self_confidence", adjust_pred_probs=True)

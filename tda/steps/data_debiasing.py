@@ -19,11 +19,11 @@ from tda.debiasing.changes import (
     comparison_rows,
     random_references,
 )
-from tda.debiasing.confident_learning import require_cleanlab
 from tda.debiasing.evidence import Evidence, member_evidence, out_of_fold_evidence
+from tda.debiasing.fold_retraining import kept_probabilities
 from tda.debiasing.judging import Judge, retrained_metrics
 from tda.debiasing.member_signals import MemberSignals
-from tda.debiasing.out_of_fold import out_of_fold_probabilities
+from tda.debiasing.out_of_fold import require_cleanlab
 from tda.debiasing.own_scores import read_own_scores
 from tda.debiasing.parts import ALL, Named, Parts, SelectionPart, divided, known_groups, named_examples
 from tda.debiasing.rankings import (
@@ -219,7 +219,7 @@ def _evidence(scene: Scene, settings: DataDebiasing) -> tuple[Evidence, Judge, M
     probabilities = None
     if RELABEL in settings.actions or CONFIDENT_LEARNING in scene.selections:
         seeds = [study.seed(seed_id) for seed_id in scene.seed_ids[: settings.fold_seeds]]
-        probabilities = out_of_fold_probabilities(study, settings.num_folds, seeds, settings.force, scene.again)
+        probabilities = kept_probabilities(study, settings.num_folds, seeds, settings.force, scene.again)
         more = out_of_fold_evidence(study.train.labels.numpy(), probabilities, scene.selections)
         signals, predicted = signals | more[0], predicted | more[1]
     whole = judge.metrics(logits[: len(scene.seeds), None])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import EXPERIMENT, SEEDS, Ensemble, contents, run_here
 
-from tda.debiasing.out_of_fold import out_of_fold_probabilities
+from tda.debiasing.fold_retraining import kept_probabilities
 from tda.debiasing.parts import divided
 from tda.scores.score_files import load_scores
 from tda.statistics.group_alignment import alignment_weights, pseudo_groups
@@ -146,7 +146,7 @@ def test_every_selection_that_is_possible_and_relabelling(scored: Ensemble, tmp_
     }
     assert found["target"].str.startswith("hard.txt ").all() and (found["groups"] == "-").all()
     study = scored.study
-    probabilities = out_of_fold_probabilities(study, 2, SEEDS[:1], False, "")
+    probabilities = kept_probabilities(study, 2, SEEDS[:1], False, "")
     lowest = np.argsort(probabilities[np.arange(6), study.train.labels])[:2]
     labels = study.train.labels.numpy().copy()
     labels[lowest] = probabilities[lowest].argmax(axis=1)

@@ -1,49 +1,29 @@
 """Folds, probabilities of models that did not see an example, and cleanlab's verdict on them."""
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
 from conftest import Ensemble
 from torch.nn import functional
 
-from tda.debiasing.confident_learning import label_issues, label_quality, require_cleanlab
-from tda.debiasing.out_of_fold import fold_numbers, out_of_fold_probabilities
-from tda.system.errors import UserError
+from tda.debiasing.confident_learning import label_issues, label_quality
+from tda.debiasing.fold_retraining import kept_probabilities
+from tda.debiasing.out_of_fold import folds_of
 from tda.training.retrained_logits import ChangedTraining, LogitStore
-
-
-def test_folds_hold_equally_many_of_each_class():
-    labels = np.array([0] * 13 + [1] * 9 + [2] * 4)
-    folds = fold_numbers(labels, 4, draw=0)
-    for label in range(3):
-        counts = np.bincount(folds[labels == label], minlength=4)
-        assert counts.max() - counts.min() <= 1
-    sizes = np.bincount(folds)
-    assert sizes.max() - sizes.min() <= 1
-    assert folds.tolist() != fold_numbers(labels, 4, draw=1).tolist()
 
 
 def test_probabilities_are_of_models_without_the_example_s_fold(ensemble: Ensemble):
     study, seeds = ensemble.study, (5, 6)
-    found = out_of_fold_probabilities(study, 3, seeds, force=False, again="")
-    labels = study.train.labels.numpy()
+    found = kept_probabilities(study, 3, seeds, force=False, again="")
     expected = np.zeros((6, 3))
-    for number, seed in enumerate(seeds):
-        folds = fold_numbers(labels, 3, number)
+    for seed in seeds:
+        folds = folds_of(study.train.labels, 3, seed).numpy()
         for example in range(6):
             others = torch.from_numpy(np.flatnonzero(folds != folds[example]))
             logits = LogitStore(study, study.train).load([ChangedTraining(others, seed)], "")[0, example, :3]
             expected[example] += functional.softmax(logits.double(), dim=0).numpy() / 2
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1)
-
-
-def test_without_cleanlab_one_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="needs the package cleanlab, which is not installed"):
-        require_cleanlab()
 
 
 def test_a_label_that_no_model_believes_is_an_issue():
