@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from tda.data.splits import Split
+from tda.debiasing.suspicion import neighbour_disagreement
+from tda.debiasing.training_history import forgetting
 from tda.debiasing.wrong_labels import self_influence
 from tda.gradients.representations import penultimate_representations
 from tda.methods.registry import load_method
@@ -22,8 +23,6 @@ from tda.system.resumable_parts import ResumableParts
 from tda.training.evaluation import logits_of_split
 from tda.training.members import load_members
 from tda.training.study import Study
-
-_ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class MemberSignals:
             members = load_members(self.study, seed_id, self._epochs(seed_id))
             train = members[0].study.inputs(self.study.train)
             predicted = [logits_of_split(member.model, train).argmax(dim=1).cpu() for member in members]
-            return forgetting_events(torch.stack(predicted) == self.study.train.labels)
+            return torch.from_numpy(forgetting((torch.stack(predicted) == self.study.train.labels).numpy()))
 
         return self._of_seeds("forgetting", "", compute)
 
@@ -68,7 +67,7 @@ class MemberSignals:
             (member,) = load_members(self.study, seed_id, self._epochs(seed_id)[-1:])
             train = member.study.inputs(self.study.train)
             found = penultimate_representations(member.model, train.inputs)
-            return share_of_other_labels(found, train.labels, count)
+            return neighbour_disagreement(found, train.labels, count)
 
         return self._of_seeds("neighbours", str(count), compute)
 
@@ -99,22 +98,3 @@ class MemberSignals:
 
             found.append(parts.result(torch.tensor([seed_id]), compute_named)["values"].numpy())
         return np.stack(found)
-
-
-def forgetting_events(correct: Tensor) -> Tensor:
-    """How often (n,) right is followed by wrong in correct (checkpoints, n) bool; the number of checkpoints if never right."""
-    events = (correct[:-1] & ~correct[1:]).sum(dim=0)
-    return torch.where(correct.any(dim=0), events, len(correct))
-
-
-def share_of_other_labels(representations: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Share (n,) of the `count` nearest others, by cosine, whose label is another, of representations (n, d)."""
-    directions = functional.normalize(representations.float(), eps=torch.finfo(torch.float32).tiny)
-    shares = []
-    for start in range(0, len(labels), _ROWS_AT_ONCE):
-        cosines = directions[start : start + _ROWS_AT_ONCE] @ directions.T
-        cosines.diagonal(start).fill_(-torch.inf)
-        nearest = cosines.topk(count, dim=1).indices
-        own = labels[start : start + _ROWS_AT_ONCE, None]
-        shares.append((labels[nearest] != own).float().mean(dim=1))
-    return torch.cat(shares)
