@@ -7,6 +7,7 @@ from tda.settings.agreement_analysis import AgreementAnalysis
 from tda.settings.compute_pvalues import ComputePvalues
 from tda.settings.correlation_analysis import CorrelationAnalysis
 from tda.settings.damping_choice import DampingChoice
+from tda.settings.data_debiasing import DataDebiasing
 from tda.settings.feature_attribution import FeatureAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
@@ -15,6 +16,7 @@ from tda.settings.mislabel_detection import MislabelDetection
 from tda.settings.removal_evaluation import RemovalEvaluation
 from tda.settings.report import Report
 from tda.settings.s_test import STest
+from tda.settings.score_metrics import ScoreMetrics
 from tda.settings.scoring import Scoring
 from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
@@ -28,6 +30,7 @@ __all__ = [
     "ComputePvalues",
     "CorrelationAnalysis",
     "DampingChoice",
+    "DataDebiasing",
     "FeatureAttribution",
     "AdapterTuning",
     "LayerTuning",
@@ -38,6 +41,7 @@ __all__ = [
     "RemovalEvaluation",
     "Report",
     "STest",
+    "ScoreMetrics",
     "Scoring",
     "ShortcutStudy",
     "ShowSummary",
