@@ -38,6 +38,8 @@ results-debiasing: $(VENV)/installed $(VENV)/installed-debiasing
 	$(RUN) run_cnn_training.py $(CHOSEN)
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
 	$(RUN) run_data_debiasing.py $(CHOSEN)
+	$(RUN) run_compute_pvalues.py $(CHOSEN)
+	$(RUN) run_report.py $(CHOSEN)
 
 # Which attribution predicts retraining? The field's two MNIST settings from nothing, each step in two processes of one thread.
 yardsticks: yardsticks-lr yardsticks-mlp
