@@ -7,6 +7,7 @@ from tda.experiments.manifest import chosen_experiment
 from tda.report.provenance import PAGE, files_of
 from tda.scores.current_summary import of_most_checkpoints, read_summary, require_current_summary
 from tda.settings import ShowSummary
+from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
 
 _COLUMNS = {
@@ -29,6 +30,7 @@ def main(settings: ShowSummary) -> str:
 
     Raises UserError as summary_text does, and if the table is not of the scores that are there now.
     """
+    check_device_name(settings.device)
     experiment = chosen_experiment(settings)
     folder = experiment.results
     table = summary_text(folder)
