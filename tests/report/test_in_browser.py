@@ -68,7 +68,7 @@ def opened(browser: webdriver.Chrome, path: Path) -> webdriver.Chrome:
 
 def go(browser: webdriver.Chrome, view: str) -> None:
     browser.find_element(By.CSS_SELECTOR, f'nav a[href="#{view}"]').click()
-    assert browser.find_element(By.ID, view).is_displayed()
+    assert browser.find_element(By.ID, f"view-{view}").is_displayed()
 
 
 def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
@@ -307,7 +307,7 @@ def test_hostile_names_and_texts_are_shown_as_text(
     assert (
         browser.execute_script("return document.querySelectorAll('#test-head script, #test-lists script, b > b').length") == 0
     )
-    everything = browser.find_element(By.ID, "explorer").text
+    everything = browser.find_element(By.ID, "view-explorer").text
     assert HOSTILE[0] in everything and HOSTILE[1] in everything
     assert "⟨U+202E⟩back⟨U+202C⟩" in everything
     if kind != "image":

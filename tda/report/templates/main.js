@@ -1,7 +1,8 @@
 "use strict";
 // Views, links to them, appearance, and the start of everything.
 const Router = (() => {
-  const views = [...document.querySelectorAll(".view")].map((view) => view.id);
+  // Their ids differ from the names in addresses, so that a browser does not scroll to them on its own.
+  const views = [...document.querySelectorAll(".view")].map((view) => view.dataset.view);
   const started = new Set();
   let current = null;
 
@@ -13,7 +14,7 @@ const Router = (() => {
   function follow() {
     const [name, link] = parse(), changed = name !== current;
     current = name;
-    for (const view of views) at(view).hidden = view !== name;
+    for (const view of views) at(`view-${view}`).hidden = view !== name;
     for (const anchor of document.querySelectorAll("nav a")) {
       const here = anchor.getAttribute("href") === `#${name}`;
       if (here) anchor.setAttribute("aria-current", "page"); else anchor.removeAttribute("aria-current");
@@ -110,8 +111,6 @@ const Appearance = (() => {
 
 Appearance.start();
 addEventListener("hashchange", Router.follow);
-// The address names views, which begin at the top, and no places in them.
-addEventListener("load", () => scrollTo(0, 0));
 let resizing = null;
-addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { if (!at("overview").hidden) Charts.draw(); }, 200); });
+addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { if (!at("view-overview").hidden) Charts.draw(); }, 200); });
 Router.follow();
