@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 from synthetic import HOSTILE, all_scores, content_for, page_of, study_of
 
 PROGRAMS = [shutil.which(name) for name in ("chromium", "chromedriver")]
@@ -68,7 +68,12 @@ def opened(browser: webdriver.Chrome, path: Path) -> webdriver.Chrome:
 
 def go(browser: webdriver.Chrome, view: str) -> None:
     browser.find_element(By.CSS_SELECTOR, f'nav a[href="#{view}"]').click()
-    assert browser.find_element(By.ID, f"view-{view}").is_displayed()
+    wait(browser, lambda: browser.find_element(By.ID, f"view-{view}").is_displayed())
+
+
+def wait(browser: webdriver.Chrome, until: Callable[[], bool]) -> None:
+    """A browser follows a new address after the command that gave it has ended."""
+    WebDriverWait(browser, timeout=30, poll_frequency=0.02).until(lambda _: until())
 
 
 def choose(browser: webdriver.Chrome, name: str, value: str) -> None:
@@ -143,8 +148,9 @@ def test_twenty_random_pairs_show_the_numbers_of_the_tables(page: webdriver.Chro
         method, k = list(tables)[generator.integers(len(tables))]
         test = int(generator.choice(tables[method, k].columns))
         page.execute_script("location.hash = arguments[0]", f"explorer?test={test}&a={method}&k={k}&n=10")
-        page.execute_script("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        assert f"#{test}" in page.find_element(By.CSS_SELECTOR, "#test-head h3").text
+        wait(page, lambda test=test: f"#{test}," in page.find_element(By.CSS_SELECTOR, "#test-head h3").text)
+        wait(page, lambda k=k: page.find_element(By.ID, "checkpoints").get_property("value") == str(k))
+        wait(page, lambda method=method: page.find_element(By.ID, "method-a").get_property("value") == method)
         rows = page.find_elements(By.CSS_SELECTOR, "#test-lists tr[data-position]")
         row = rows[generator.integers(len(rows))]
         train = int(row.find_element(By.CSS_SELECTOR, "button.name").get_attribute("data-index"))
@@ -285,7 +291,7 @@ def test_a_narrow_window_does_not_scroll_sideways(browser: webdriver.Chrome, res
         opened(browser, results / "report.html")
         for view in ("overview", "explorer", "training", "data", "provenance"):
             browser.execute_script("location.hash = arguments[0]", view)
-            browser.execute_script("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            wait(browser, lambda view=view: browser.find_element(By.ID, f"view-{view}").is_displayed())
             assert browser.execute_script("return document.documentElement.scrollWidth") <= 360, view
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
