@@ -13,12 +13,16 @@ class Pool:
 
     examples: as the task's kind takes them: images (n, h, w, c) uint8, or texts; an array, or what gives one for an array of
     positions; a tuple of such, for examples of several parts. files: what leads a person to each example, such as the path of
-    its file below data/; None where examples have no files of their own.
+    its file below data/; None where examples have no files of their own. true_labels: what the labels should be, (n,) int64 in
+    the numbering of labels; None where nothing else is known than the labels. groups: the group of each example, (n,) str; None
+    where there are none. No model sees either.
     """
 
     examples: Any
     labels: np.ndarray
     files: Sequence[str] | None = None
+    true_labels: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def examples_at(self, positions: np.ndarray | Sequence[int]) -> Any:
         """The examples at the given positions, in their order."""

@@ -24,12 +24,16 @@ class Split:
     inputs: a tensor, or a dict of tensors by the names of the model's arguments. Labels are what the task's objective takes:
     of a classifier they count the task's classes from 0. Indices are positions in the data set's own training or test part.
     files: what leads a person to each example, (n,) str, as Pool.files says; None where examples have no files of their own.
+    true_labels: the classes that the examples are truly of, (n,) int64 counted as the task counts, -1 for none of the task's;
+    groups: the group of each example, (n,) str; both are None where nothing is known of them, and no model sees them.
     """
 
     inputs: Inputs
     labels: Tensor
     indices: Tensor
     files: np.ndarray | None = None
+    true_labels: Tensor | None = None
+    groups: np.ndarray | None = None
 
     def to(self, device: torch.device) -> "Split":
         """The same examples on a device, pictures (four dimensions) as its kernels take them; the indices stay on the CPU."""
@@ -38,7 +42,8 @@ class Split:
             memory_format = image_format(device) if part.dim() == 4 else torch.contiguous_format
             return part.to(device).contiguous(memory_format=memory_format)
 
-        return replace(self, inputs=mapped(self.inputs, placed), labels=self.labels.to(device))
+        truth = None if self.true_labels is None else self.true_labels.to(device)
+        return replace(self, inputs=mapped(self.inputs, placed), labels=self.labels.to(device), true_labels=truth)
 
     def cast(self, dtype: torch.dtype) -> "Split":
         """The same examples with floating inputs in another precision; token ids and masks stay as they are."""
@@ -55,7 +60,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of inputs, labels and indices."""
+        """SHA-256 of inputs, labels and indices: of all that a model is trained on."""
         named = self.inputs.items() if isinstance(self.inputs, dict) else [("", self.inputs)]
         parts = [piece for name, part in sorted(named) for piece in (name.encode(), _content(part))]
         return sha256(*parts, _content(self.labels), _content(self.indices))
@@ -66,8 +71,9 @@ class Split:
     def __getitem__(self, positions: slice | Tensor | Sequence[int]) -> "Split":
         """The examples at the given positions, in their order."""
         on_cpu = positions.cpu() if isinstance(positions, Tensor) else positions
-        files = None if self.files is None else self.files[on_cpu]
-        return Split(chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu], files)
+        files, groups = (None if column is None else column[on_cpu] for column in (self.files, self.groups))
+        truth = None if self.true_labels is None else self.true_labels[positions]
+        return Split(chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu], files, truth, groups)
 
 
 def load_split(task: Task, part: str, num_per_class: int | None = None) -> Split:
@@ -89,8 +95,14 @@ def split_of_indices(task: Task, part: str, path: Path) -> Split:
 def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
     position = {label: place for place, label in enumerate(task.classes)}
     classes = torch.tensor([position[label] for label in pool.labels[indices].tolist()])
+    truth, groups = pool.true_labels, pool.groups
+    if truth is not None:
+        truth = torch.tensor([position.get(label, -1) for label in np.asarray(truth)[indices].tolist()])
+    if groups is not None:
+        groups = np.asarray(groups, dtype=str)[indices]
     inputs = task.kind.inputs(pool.examples_at(indices))
-    return Split(inputs, task.objective.labels(inputs, classes), torch.from_numpy(indices), pool.files_at(indices))
+    labels = task.objective.labels(inputs, classes)
+    return Split(inputs, labels, torch.from_numpy(indices), pool.files_at(indices), truth, groups)
 
 
 def _content(tensor: Tensor) -> bytes:

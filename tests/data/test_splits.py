@@ -15,6 +15,7 @@ from tda.data.tasks import Task, task_named
 from tda.experiments.folders import subset_file
 from tda.system.errors import UserError
 
+CPU = torch.device("cpu")
 DIGITS = task_named("digits3")
 
 
@@ -61,6 +62,26 @@ def test_labels_count_the_classes_of_the_task(root: Path):
     assert split.labels.tolist() == [0, 1, 0, 1]
     assert (pool.labels[split.indices] == [3, 1, 3, 1]).all()
     assert (split.inputs == -1).all()
+
+
+def test_truth_and_groups_follow_the_examples_and_are_no_part_of_what_is_trained_on(root: Path):
+    labels, truth = np.arange(40) % 4, (np.arange(40) + (np.arange(40) < 20)) % 4
+    groups = np.array([f"group {index}" for index in range(40)])
+    plain = Pool(np.zeros((40, 28, 28, 1), np.uint8), labels)
+    known = replace(plain, true_labels=truth, groups=groups.tolist())
+    odd, told = (replace(DIGITS, name="odd", classes=(3, 1), load=lambda part, pool=pool: pool) for pool in (plain, known))
+    odd, told = (replace(task, class_names=("three", "one")) for task in (odd, told))
+    write_subset(odd, "train", 8, draw_seed=0, force=False)
+    split = load_split(told, "train", 8)
+    expected = [{3: 0, 1: 1}.get(truth[index], -1) for index in split.indices.tolist()]
+    assert split.true_labels.tolist() == expected and {-1, 0, 1} == set(expected)
+    assert split.groups.tolist() == groups[split.indices].tolist() and split.groups.dtype.kind == "U"
+    for found, rows in ((split[[5, 2]], [5, 2]), (split.cast(torch.float64)[3:], range(3, 16)), (split.to(CPU), range(16))):
+        assert found.true_labels.tolist() == [expected[row] for row in rows]
+        assert found.groups.tolist() == [split.groups[row] for row in rows]
+    unknown = load_split(odd, "train", 8)
+    assert unknown.true_labels is None and unknown.groups is None and unknown.fingerprint == split.fingerprint
+    assert unknown[[1]].true_labels is None and unknown[[1]].groups is None
 
 
 def test_split_of_an_index_file_of_any_balance(root: Path, tmp_path: Path):
