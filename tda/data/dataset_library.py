@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tda.data.groups import group_names, groups_of_files
 from tda.data.picture_folders import PicturesOnDemand, pictures_in, printable
 from tda.data.picture_tables import RowsOnDemand, check_pictures, count_rows, label_names, parquet_files, paths_kept
 from tda.data.pools import Pool
@@ -27,6 +28,8 @@ class LibrarySource:
     path: hub name "owner/name", or the name of a folder below data/, with images at <split>/<class>/<file> or with files
     <split>*.parquet; image_column, label_column: columns of the data set, which for folders of images are "image" and
     "label"; class_names: what the task keeps, by the data set's own names; images are brought to channels (1 or 3) and size.
+    group_column: column of the data set with the group of each example; folders of images have their groups in a file
+    groups.csv (columns file and group), which is read where it is there.
     """
 
     path: str
@@ -35,6 +38,7 @@ class LibrarySource:
     class_names: tuple[str, ...]
     channels: int
     image_size: int
+    group_column: str | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -47,9 +51,9 @@ class LibrarySource:
         Raises UserError if the data set cannot be had or read, or if a column or class is not in it.
         """
         if self.folder is not None and self._is_class_folders(split):
-            examples, names, files = self._pictures(split)
+            examples, names, files, groups = self._pictures(split)
         else:
-            examples, names, files = self._rows(split)
+            examples, names, files, groups = self._rows(split)
         present, wanted = sorted(set(names)), [printable(name) for name in self.class_names]
         for name in wanted:
             if name not in present:
@@ -58,7 +62,7 @@ class LibrarySource:
                     "add examples, or name its classes as the task's class_names, in tda/data/tasks.py or in a file of tasks/"
                 )
         number = {name: label for label, name in enumerate([*wanted, *(name for name in present if name not in wanted)])}
-        return Pool(examples, np.array([number[name] for name in names], dtype=np.int64), files)
+        return Pool(examples, np.array([number[name] for name in names], dtype=np.int64), files, groups=groups)
 
     @property
     def where(self) -> str:
@@ -84,25 +88,27 @@ class LibrarySource:
             )
         return has_folder
 
-    def _pictures(self, split: str) -> tuple[PicturesOnDemand, Sequence[str], list[str]]:
+    def _pictures(self, split: str) -> tuple[PicturesOnDemand, Sequence[str], list[str], np.ndarray | None]:
         for column in (self.image_column, self.label_column):
             if column not in _FOLDER_COLUMNS:
                 raise UserError(self._no_column(column, _FOLDER_COLUMNS))
         found = pictures_in(self.folder / split)
         files = [printable(path.relative_to(data_folder())) for path in found.paths]
         names = [f"{printable(path.relative_to(self.folder))} of {self.folder}" for path in found.paths]
-        return PicturesOnDemand(found.paths, names, self.channels, self.image_size), found.class_names, files
+        groups = groups_of_files(self.folder, found.paths, needed=self.group_column is not None)
+        return PicturesOnDemand(found.paths, names, self.channels, self.image_size), found.class_names, files, groups
 
-    def _rows(self, split: str) -> tuple[RowsOnDemand, list[str], list[str] | None]:
+    def _rows(self, split: str) -> tuple[RowsOnDemand, list[str], list[str] | None, np.ndarray | None]:
         dataset = self._load(split)
-        for column in (self.image_column, self.label_column):
+        for column in filter(None, (self.image_column, self.label_column, self.group_column)):
             if column not in dataset.column_names:
                 raise UserError(self._no_column(column, dataset.column_names))
         check_pictures(dataset, self.image_column, self.where)
         names = label_names(dataset, self.label_column, self.where)
         files = self._files_of_rows(dataset, split)
+        groups = None if self.group_column is None else group_names(dataset, self.group_column, self.where)
         table = dataset.select_columns([self.image_column])
-        return RowsOnDemand(table, self.where, self.folder is None, self.channels, self.image_size), names, files
+        return RowsOnDemand(table, self.where, self.folder is None, self.channels, self.image_size), names, files, groups
 
     def _load(self, split: str) -> "Dataset":
         from datasets import disable_progress_bars, load_dataset

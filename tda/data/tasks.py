@@ -8,8 +8,11 @@ from pathlib import Path
 from tda.data import downloads
 from tda.data.bundled_digits import bundled_digits
 from tda.data.dataset_library import LibrarySource
+from tda.data.food101 import FOOD101_10, food101_10
+from tda.data.human_labels import cifar10n
 from tda.data.kinds import ImageKind, Kind
 from tda.data.pools import Pool
+from tda.data.task_modifiers import modified, taken_apart
 from tda.experiments.folders import tasks_folder
 from tda.gradients.objectives import Classification, Objective
 from tda.system.errors import UserError
@@ -36,14 +39,29 @@ class Task:
     objective: Objective = Classification()
 
 
-def images_from_library(path: str, image_column: str, label_column: str, **entry) -> Task:
+def images_from_library(path: str, image_column: str, label_column: str, group_column: str | None = None, **entry) -> Task:
     """A task whose images come through the datasets library; class_names are the data set's own (see LibrarySource)."""
     kind: ImageKind = entry["kind"]
-    source = LibrarySource(path, image_column, label_column, entry["class_names"], kind.channels, kind.size)
+    source = LibrarySource(path, image_column, label_column, entry["class_names"], kind.channels, kind.size, group_column)
     return Task(classes=tuple(range(len(source.class_names))), load=source.pool, **entry)
 
 
 _CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+def _cifar10_of_people(labels: str, title: str) -> Task:
+    """CIFAR-10 whose training labels people gave; the task knows which are wrong."""
+    return Task(
+        name=f"cifar10n_{labels}",
+        title=f"CIFAR-10 as people labelled it: {title}",
+        classes=tuple(range(10)),
+        class_names=_CIFAR10_CLASSES,
+        kind=ImageKind(channels=3, size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        epochs=30,
+        test_per_class=100,
+        load=functools.partial(cifar10n, labels),
+    )
+
 
 _ENTRIES = (
     Task(
@@ -96,6 +114,19 @@ _ENTRIES = (
         test_per_class=250,
         load=downloads.cifar10,
     ),
+    _cifar10_of_people("aggregate", "the label that most of three people gave"),
+    _cifar10_of_people("random", "the label of the first of three people"),
+    _cifar10_of_people("worst", "a wrong label where any of three people gave one"),
+    Task(
+        name="food101_10",
+        title="Food-101, its first ten classes, whose training labels are unclean on purpose",
+        classes=tuple(range(10)),
+        class_names=FOOD101_10,
+        kind=ImageKind(channels=3, size=128, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        epochs=30,
+        test_per_class=100,
+        load=food101_10,
+    ),
     images_from_library(
         path="ylecun/mnist",
         image_column="image",
@@ -134,9 +165,10 @@ TASKS = {task.name: task for task in _ENTRIES}
 
 
 def task_named(name: str) -> Task:
-    """The task of this name, an entry above or the TASK of a file in the user's tasks/.
+    """The task of this name: an entry above, the TASK of a file in the user's tasks/, or one of them with planted faults.
 
-    Raises UserError for an unknown name, which lists the known ones, and for a file that fails or names a task that is taken.
+    Raises UserError for an unknown name, which lists the known ones, for a file that fails or names a task that is taken, and
+    for faults that a task cannot have (see task_modifiers.py).
     """
     own_file = tasks_folder() / f"{name}.py"
     if name in TASKS:
@@ -153,6 +185,10 @@ def task_named(name: str) -> Task:
         if task.name == name:
             return task
         own[task.name] = task
+    parts = taken_apart(name)
+    if parts is not None:
+        base, kind, per_cent = parts
+        return modified(task_named(base), name, kind, per_cent)
     known = f"unknown task {name}; known tasks are {', '.join([*TASKS, *own])}"
     raise UserError("; ".join([known, *mistakes]))
 

@@ -8,7 +8,7 @@ from tda.system.errors import UserError
 
 
 def test_tasks_of_the_study():
-    assert list(TASKS) == ["digits3", "mnist3", "mnist", "cifar10", "cifar2", "mnist3_hub", "cifar10_hub", "own_images"]
+    assert list(TASKS)[:5] == ["digits3", "mnist3", "mnist", "cifar10", "cifar2"]
     found = {
         name: (len(task.classes), task.kind.channels, task.kind.size, task.epochs, task.test_per_class)
         for name, task in TASKS.items()
