@@ -6,7 +6,7 @@ here once and kept in data/tokenizers/.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,10 +68,9 @@ class TextTokens:
     def vocabulary(self) -> Vocabulary:
         """What models must know of it."""
         tokenizer = self.load()
-        content = sha256(tokenizer.to_str().encode())
-        return Vocabulary(
-            tokenizer.get_vocab_size(), self.length, _padding_of(tokenizer)[0], tokenizer.token_to_id(END), content
-        )
+        numbers = tokenizer.get_vocab()
+        content = sha256(*(f"{numbers[token]} {token}\n".encode() for token in sorted(numbers)))
+        return Vocabulary(len(numbers), self.length, _padding_of(tokenizer)[0], tokenizer.token_to_id(END), content)
 
     def _at_length(self) -> "Tokenizer":
         tokenizer = self.load()
@@ -112,7 +111,7 @@ class AnsweredTokens:
 
     def vocabulary(self) -> Vocabulary:
         """What models must know of it."""
-        return replace(TextTokens(self.load, self.length).vocabulary())
+        return TextTokens(self.load, self.length).vocabulary()
 
 
 @functools.cache
