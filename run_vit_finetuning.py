@@ -7,9 +7,9 @@ optimizer state; the base's name and its weights' hash beside them), and results
 Cost on two CPU cores for digits3 at 10 per class: at most four and a half minutes, of which most is pre-training.
 """
 
-from tda.settings import FineTuning, run
+from tda.settings import AdapterTuning, run
 
-SETTINGS = FineTuning(
+SETTINGS = AdapterTuning(
     experiment=None,
     model="vit",
     task="digits3",

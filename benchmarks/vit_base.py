@@ -48,11 +48,11 @@ def write_base(folder: str) -> None:
 def member_and_splits(folder: str, device: str, num_train: int, num_test: int, whole_images: bool):
     """The model, and the first training and test images as it takes them: embedded tokens, or pixel values."""
     from tda.experiments.folders import Experiment
-    from tda.models.fine_tuning import FineTuning
+    from tda.models.fine_tuning import AdapterTuning
     from tda.models.model_state import trained_parameters
     from tda.training.study import open_study
 
-    study = open_study(Experiment("vit", "cifar10", 50), device, FineTuning(base=folder, random_crop=whole_images))
+    study = open_study(Experiment("vit", "cifar10", 50), device, AdapterTuning(base=folder, random_crop=whole_images))
     model = study.new_model().to(study.device)
     generator = torch.Generator().manual_seed(0)
     for name, parameter in trained_parameters(model).items():

@@ -16,7 +16,7 @@ from tda.data.splits import Split
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import experiment_of
 from tda.gradients.objectives import Classification
-from tda.models.fine_tuning import FineTuning
+from tda.models.fine_tuning import AdapterTuning
 from tda.models.model_state import read_state
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit import NUM_LOGITS
@@ -63,7 +63,7 @@ def main(settings: Settings) -> str:
     members = [load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in study.seed_ids()]
     first = members[0]
     # With crops, a family takes pixels, where it else takes what its base makes of them.
-    as_images = replace(study, family=study.family.with_choices(FineTuning(random_crop=True)))
+    as_images = replace(study, family=study.family.with_choices(AdapterTuning(random_crop=True)))
     train, test = as_images.inputs(study.train), as_images.inputs(study.test)
     seeds = [member.seed for member in members]
     found = {f"fine-tuned from the base, {first.plan.epochs} epochs": [member.info["test_accuracy"] for member in members]}

@@ -35,6 +35,11 @@ def embedded_base_folder(task: str) -> Path:
     return root() / "models" / "bases" / task
 
 
+def frozen_outputs_file(model: str, content: str) -> Path:
+    """What the frozen layers of a family's base make of some images, by a hash of all that it is made from."""
+    return root() / "models" / model / "frozen" / f"{content}.safetensors"
+
+
 def subset_file(task: str, split: str, num_per_class: int) -> Path:
     """Index file of a drawn subset; `split` is "train" or "test"."""
     return data_folder() / "subset_indices" / task / f"{split}_{num_per_class}pc.txt"

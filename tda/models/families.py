@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.models import vit
+from tda.models import layer_tuning, vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
-from tda.models.fine_tuning import FineTuning
+from tda.models.efficientnet_lite0 import efficientnet_lite0_base
+from tda.models.fine_tuning import AdapterTuning, FineTuning, LayerTuning
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
 from tda.models.resnet import residual_network
+from tda.models.resnet18 import resnet18_base
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs
@@ -35,10 +37,11 @@ class ModelFamily:
     build: (task) -> untrained module that maps the task's inputs to logits; draws from torch's global generator. Its parameters
     with requires_grad are what is trained, kept and attributed to.
     training_script: the script that makes members, named in error messages.
-    inputs: (task, a split's inputs) -> what the module takes for them.
+    inputs: (task, a split's inputs, device) -> what the module takes for them; what that costs is computed on the device.
     pixels: (task, images (n, c, h, w)) -> images that the module takes too, with what brings them back to [0, 1].
     origin: (task) -> what a member is made from besides its seed, as plain values; written into each checkpoint, and compared.
     fine_tuned: choices of fine-tuning -> the same family with these; None where members are trained from scratch.
+    kind_of_choices: which choices of fine-tuning these are.
     alterable: options of a variant, beside those of its plan, that its networks can take (see variants.py).
     choices: those that this family was made with; None leaves them to what a checkpoint says, and to the defaults.
     """
@@ -48,17 +51,22 @@ class ModelFamily:
     build: Callable[[Task], nn.Module]
     plan: Callable[[Task], TrainingPlan]
     training_script: str
-    inputs: Callable[[Task, Inputs], Inputs] = lambda task, inputs: inputs
+    inputs: Callable[[Task, Inputs, torch.device], Inputs] = lambda task, inputs, device: inputs
     pixels: Callable[[Task, Tensor], Pixels] = lambda task, images: Pixels(images, task.kind.mean, task.kind.std)
     origin: Callable[[Task], dict] = lambda task: {}
     fine_tuned: "Callable[[FineTuning], ModelFamily] | None" = None
+    kind_of_choices: type[FineTuning] | None = None
     alterable: tuple[str, ...] = ()
     choices: FineTuning | None = None
 
     def with_choices(self, choices: FineTuning) -> "ModelFamily":
-        """The same family with choices of fine-tuning; raises UserError where members are trained from scratch."""
+        """The same family with choices of fine-tuning; raises UserError for another kind of choices than its own, or for any
+        where members are trained from scratch.
+        """
         if self.fine_tuned is None:
             raise UserError(f"model {self.name} is not fine-tuned from a base; train it with {self.training_script}")
+        if not isinstance(choices, self.kind_of_choices):
+            raise UserError(f"model {self.name} is fine-tuned in another way; train it with {self.training_script}")
         return replace(self.fine_tuned(choices), choices=choices)
 
 
@@ -73,17 +81,32 @@ def _sgd_plan(epochs: int, early_epochs: tuple[int, ...], **settings) -> Callabl
     return lambda task: plan
 
 
-def _vit(fine_tuning: FineTuning) -> ModelFamily:
+def _vit(fine_tuning: AdapterTuning) -> ModelFamily:
     return ModelFamily(
         "vit",
         "vision transformer with LoRA",
         partial(vit.build, fine_tuning),
         partial(vit.plan, fine_tuning),
         "run_vit_finetuning.py",
-        partial(vit.inputs, fine_tuning),
+        lambda task, images, device: vit.inputs(fine_tuning, task, images),
         lambda task, images: Pixels(*vit.pixels(fine_tuning, task, images)),
         partial(vit.origin, fine_tuning),
         _vit,
+        AdapterTuning,
+    )
+
+
+def _layer_tuned(name: str, title: str, load: layer_tuning.BaseLoader, choices: LayerTuning) -> ModelFamily:
+    return ModelFamily(
+        name,
+        title,
+        partial(layer_tuning.build, load, choices),
+        partial(layer_tuning.plan, choices),
+        "run_image_finetuning.py",
+        partial(layer_tuning.inputs, name, load, choices),
+        origin=partial(layer_tuning.origin, load, choices),
+        fine_tuned=partial(_layer_tuned, name, title, load),
+        kind_of_choices=LayerTuning,
     )
 
 
@@ -115,7 +138,9 @@ _ENTRIES = (
         "run_mlp_training.py",
         alterable=("gelu", "logits"),
     ),
-    _vit(FineTuning()),
+    _vit(AdapterTuning()),
+    _layer_tuned("resnet18", "ResNet-18, fine-tuned", resnet18_base, LayerTuning()),
+    _layer_tuned("efficientnet_lite0", "EfficientNet-Lite0, fine-tuned", efficientnet_lite0_base, LayerTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 

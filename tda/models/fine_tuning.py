@@ -1,14 +1,35 @@
-"""How members are fine-tuned from a pre-trained base model by low-rank adapters (Hu et al., ICLR 2022)."""
+"""How members are fine-tuned from a pre-trained base model: by low-rank adapters, or by training its last layers."""
 
 from dataclasses import asdict, dataclass
 
+from tda.system.errors import UserError
+
 EMBEDDED_BASE = "embedded"
 """Name of the small base model that the project pre-trains itself, where no hub can be reached."""
+PRETRAINED_BASE = "pretrained"
+"""Stands for the weights that a family of pre-trained image models usually starts from."""
+RANDOM_BASE = "random"
+"""Name of a base whose weights are drawn, the same for everybody."""
+
+TRAINED_PARTS = ("head", "upper", "all")
+GRID = 32
+"""Pre-trained image models halve their images five times."""
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """What is chosen once for an experiment, and written into each of its checkpoints.
+    """What is chosen once for an experiment, and written into each of its checkpoints; base: name of the base model."""
+
+    base: str
+
+    def as_dict(self) -> dict:
+        """Plain values for metadata."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class AdapterTuning(FineTuning):
+    """Low-rank adapters (Hu et al., ICLR 2022) in a vision transformer.
 
     base: hub name or local folder of the base model, or EMBEDDED_BASE; rank, alpha, dropout: of the adapters, whose output is
     scaled by alpha / rank; random_crop, mixed_precision: as in TrainingPlan.
@@ -21,6 +42,21 @@ class FineTuning:
     random_crop: bool = False
     mixed_precision: bool = False
 
-    def as_dict(self) -> dict:
-        """Plain values for metadata."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class LayerTuning(FineTuning):
+    """Training a convolutional network's classifier and perhaps what stands before it, the rest frozen.
+
+    base: as the family's loader of weights takes it. trained: "head", a new classifier alone; "upper", the last stage with it;
+    "all". image_size: side in pixels that images are brought to, a multiple of 32. Raises UserError for others.
+    """
+
+    base: str = PRETRAINED_BASE
+    trained: str = "head"
+    image_size: int = 224
+
+    def __post_init__(self) -> None:
+        if self.trained not in TRAINED_PARTS:
+            raise UserError(f"--trained is one of {', '.join(TRAINED_PARTS)}, not {self.trained!r}")
+        if self.image_size < GRID or self.image_size % GRID:
+            raise UserError(f"--image_size is a multiple of {GRID}, such as 128 or 224, not {self.image_size}")

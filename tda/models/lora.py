@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from tda.models.seeded_dropout import SeededDropout
+from tda.models.shared_weights import SharesFrozenWeights
 from tda.models.vit_base import Base
 from tda.system.errors import UserError
 
@@ -13,7 +14,7 @@ _PROJECTIONS = (("q_proj", "v_proj"), ("query", "value"))
 """Names of the query and value projections: transformers renamed them in version 5.9."""
 
 
-class LowRankClassifier(nn.Module):
+class LowRankClassifier(SharesFrozenWeights):
     """A frozen base with trained adapters and classifier, from pixel values or embedded tokens to logits.
 
     Copies share the frozen weights' memory.
@@ -39,15 +40,6 @@ class LowRankClassifier(nn.Module):
         head = self.network.get_submodule(self.classifier)
         nn.init.normal_(head.weight, std=self.initial_std)
         nn.init.zeros_(head.bias)
-
-    def __deepcopy__(self, memo: dict) -> "LowRankClassifier":
-        for parameter in self.parameters():
-            if not parameter.requires_grad:
-                memo[id(parameter)] = nn.Parameter(parameter.data, requires_grad=False)
-        duplicate = type(self).__new__(type(self))
-        memo[id(self)] = duplicate
-        duplicate.__dict__.update(copy.deepcopy(self.__dict__, memo))
-        return duplicate
 
 
 def adapted(base: Base, rank: int, alpha: int, dropout: float, num_logits: int) -> LowRankClassifier:

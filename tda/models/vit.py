@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.models.fine_tuning import EMBEDDED_BASE, FineTuning
+from tda.models.fine_tuning import EMBEDDED_BASE, AdapterTuning
 from tda.models.lora import LowRankClassifier, adapted
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import Base, load_base, normalisation, pixel_values
@@ -21,7 +21,7 @@ NUM_LOGITS = 10
 _IMAGES_AT_ONCE = 64
 
 
-def build(fine_tuning: FineTuning, task: Task) -> LowRankClassifier:
+def build(fine_tuning: AdapterTuning, task: Task) -> LowRankClassifier:
     """A base with new adapters and a new ten-way classifier; the frozen weights are shared with every other model of it."""
     # Loading a base draws numbers, but once per process: what the seed fixes must not depend on that.
     with torch.random.fork_rng(devices=[]):
@@ -31,7 +31,7 @@ def build(fine_tuning: FineTuning, task: Task) -> LowRankClassifier:
     return model
 
 
-def plan(fine_tuning: FineTuning, task: Task) -> TrainingPlan:
+def plan(fine_tuning: AdapterTuning, task: Task) -> TrainingPlan:
     """Adam at 1e-3 with linear decay, as published."""
     return TrainingPlan(
         epochs=task.epochs,
@@ -41,7 +41,7 @@ def plan(fine_tuning: FineTuning, task: Task) -> TrainingPlan:
     )
 
 
-def inputs(fine_tuning: FineTuning, task: Task, images: Tensor) -> Tensor:
+def inputs(fine_tuning: AdapterTuning, task: Task, images: Tensor) -> Tensor:
     """What the model takes for the task's images (n, c, h, w): the base's embeddings (n, tokens, width) where they are fixed.
 
     With random crops, and for bases whose embeddings are of another form, pixel values (n, 3 or 1, size, size).
@@ -49,18 +49,18 @@ def inputs(fine_tuning: FineTuning, task: Task, images: Tensor) -> Tensor:
     return _inputs(base_of(fine_tuning, task), fine_tuning.random_crop, task.kind.mean, task.kind.std, images)
 
 
-def pixels(fine_tuning: FineTuning, task: Task, images: Tensor) -> tuple[Tensor, list[float], list[float]]:
+def pixels(fine_tuning: AdapterTuning, task: Task, images: Tensor) -> tuple[Tensor, list[float], list[float]]:
     """Pixel values (n, 3 or 1, size, size), which the model takes as well, and the mean and std they were normalised with."""
     base = base_of(fine_tuning, task)
     return _inputs(base, True, task.kind.mean, task.kind.std, images), *normalisation(base)
 
 
-def origin(fine_tuning: FineTuning, task: Task) -> dict:
+def origin(fine_tuning: AdapterTuning, task: Task) -> dict:
     """The choices of fine-tuning and the hash of the base's weights."""
     return fine_tuning.as_dict() | {"base_sha256": base_of(fine_tuning, task).sha256}
 
 
-def base_of(fine_tuning: FineTuning, task: Task) -> Base:
+def base_of(fine_tuning: AdapterTuning, task: Task) -> Base:
     """The base model; the embedded one is pre-trained if it is not there yet. Raises UserError as load_base does."""
     return load_base(str(embedded_base(task)) if fine_tuning.base == EMBEDDED_BASE else fine_tuning.base)
 

@@ -94,8 +94,8 @@ def _loaded(name: str, changed: int) -> Base:
     local = Path(name).is_dir()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        processor = _explained(name, local, lambda: AutoImageProcessor.from_pretrained(name, local_files_only=local))
-        network, report = _explained(
+        processor = explained(name, local, lambda: AutoImageProcessor.from_pretrained(name, local_files_only=local))
+        network, report = explained(
             name,
             local,
             lambda: AutoModelForImageClassification.from_pretrained(
@@ -115,7 +115,7 @@ def _loaded(name: str, changed: int) -> Base:
     return Base(name, network, processor, _hash(network, classifier), classifier, _embeds_into_tokens(network))
 
 
-def _explained(name: str, local: bool, load: Callable[[], object]) -> object:
+def explained(name: str, local: bool, load: Callable[[], object]) -> object:
     """What `load` returns; whatever transformers and the hub's client raise becomes a UserError."""
     try:
         return load()

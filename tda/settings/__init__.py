@@ -19,7 +19,7 @@ from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
-from tda.settings.training import FineTuning, Training
+from tda.settings.training import AdapterTuning, LayerTuning, Training
 from tda.system.command_line import run
 
 __all__ = [
@@ -28,7 +28,8 @@ __all__ = [
     "CorrelationAnalysis",
     "DampingChoice",
     "FeatureAttribution",
-    "FineTuning",
+    "AdapterTuning",
+    "LayerTuning",
     "LdsEvaluation",
     "MapTruthTest",
     "Metasmoothness",

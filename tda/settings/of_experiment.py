@@ -18,7 +18,7 @@ class OfExperiment:
     experiment: str | None = None
     """Name of an experiment, such as cnn_digits3_10pc, instead of the four below; it must have results already."""
     model: str
-    """Model family: cnn (two convolutions), cnn3 (three), lr (logistic regression), mlp, resnet9 or vit (fine-tuned)."""
+    """Model family: cnn, cnn3, lr (logistic regression), mlp, resnet9; fine-tuned: vit, resnet18, efficientnet_lite0."""
     task: str
     """Task: digits3, mnist3, mnist, cifar10, cifar2, another entry of tda/data/tasks.py, or one of your own in tasks/."""
     num_per_class: int

@@ -16,7 +16,7 @@ class Training(OfSeeds):
 
 
 @dataclass(kw_only=True)
-class FineTuning(Training):
+class AdapterTuning(Training):
     """The same for members that are fine-tuned from a base model by low-rank adapters."""
 
     base: str
@@ -31,3 +31,15 @@ class FineTuning(Training):
     """Train on random crops, drawn anew for each step from the seed; scores always see whole images."""
     mixed_precision: bool
     """Fine-tune in bfloat16 where that is safe, for GPUs; scores are taken in float32."""
+
+
+@dataclass(kw_only=True)
+class LayerTuning(Training):
+    """The same for convolutional networks of which the last layers, or all, are fine-tuned from pre-trained weights."""
+
+    base: str
+    """Base: pretrained (the family's usual weights), random, a hub name such as microsoft/resnet-18, or a saved folder."""
+    trained: str
+    """What is trained: head (a new classifier alone), upper (the last stage too) or all."""
+    image_size: int
+    """Side in pixels that images are brought to, a multiple of 32; published: 224, faster on a CPU: 128."""

@@ -1,13 +1,17 @@
 """Step 2: train an ensemble's members that are missing."""
 
+from dataclasses import fields
+
 from tda.experiments.manifest import chosen_experiment
 from tda.models import fine_tuning
 from tda.models.families import family_named
-from tda.settings import FineTuning, Training
+from tda.settings import AdapterTuning, LayerTuning, Training
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
 from tda.training.study import open_study
+
+_KINDS = {AdapterTuning: fine_tuning.AdapterTuning, LayerTuning: fine_tuning.LayerTuning}
 
 
 def main(settings: Training) -> str:
@@ -25,11 +29,10 @@ def main(settings: Training) -> str:
 
 def _choices(settings: Training, model: str) -> fine_tuning.FineTuning | None:
     """Choices of fine-tuning, where members are made so; raises UserError for a model that needs them in a script without."""
-    if not isinstance(settings, FineTuning):
+    kind = _KINDS.get(type(settings))
+    if kind is None:
         family = family_named(model)
         if family.fine_tuned is not None:
             raise UserError(f"model {model} is fine-tuned from a base; train it with {family.training_script}")
         return None
-    return fine_tuning.FineTuning(
-        settings.base, settings.rank, settings.alpha, settings.dropout, settings.random_crop, settings.mixed_precision
-    )
+    return kind(**{entry.name: getattr(settings, entry.name) for entry in fields(kind)})

@@ -11,7 +11,6 @@ from torch import nn
 
 from tda.data.splits import Split
 from tda.gradients.objectives import Objective
-from tda.models.fine_tuning import FineTuning
 from tda.models.model_state import ModelState, trained_parameters, write_state
 from tda.models.training_plan import TrainingPlan
 from tda.system.devices import on_device
@@ -114,7 +113,8 @@ def _with_origin(study: Study, origin: dict, path: Path) -> Study:
     Raises UserError if the study names other choices, or if the base model is no longer the one that the member knew.
     """
     if study.family.fine_tuned is not None and study.family.choices is None and origin:
-        choices = FineTuning(**{entry.name: origin.get(entry.name) for entry in fields(FineTuning)})
+        kind = study.family.kind_of_choices
+        choices = kind(**{entry.name: origin.get(entry.name) for entry in fields(kind)})
         study = replace(study, family=study.family.with_choices(choices))
     expected = study.family.origin(study.task)
     made = "made" if study.family.fine_tuned is None else "fine-tuned"

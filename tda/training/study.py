@@ -85,7 +85,7 @@ class Study:
 
     def inputs(self, split: Split) -> Split:
         """A split on the study's device, its inputs as the family's models take them."""
-        return replace(split, inputs=self.family.inputs(self.task, split.inputs)).to(self.device)
+        return replace(split, inputs=self.family.inputs(self.task, split.inputs, self.device)).to(self.device)
 
     @contextlib.contextmanager
     def step(

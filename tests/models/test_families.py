@@ -6,7 +6,7 @@ from tiny_texts import CLASSES, encode
 
 from tda.data.tasks import task_named
 from tda.models.families import FAMILIES, family_named, new_model
-from tda.models.fine_tuning import FineTuning
+from tda.models.fine_tuning import AdapterTuning
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 
@@ -40,7 +40,7 @@ def test_pixels_are_the_images_with_the_kind_s_scale():
 
 
 def test_choices_of_fine_tuning_make_another_family_of_the_same_name():
-    family, choices = family_named("vit"), FineTuning("a base", rank=2, random_crop=True)
+    family, choices = family_named("vit"), AdapterTuning("a base", rank=2, random_crop=True)
     chosen = family.with_choices(choices)
     assert (chosen.name, chosen.choices, family.choices) == ("vit", choices, None)
     assert chosen.plan(task_named("digits3")).random_crop and not family.plan(task_named("digits3")).random_crop

@@ -10,7 +10,7 @@ from tda.data.tasks import task_named
 from tda.experiments.variant_names import OPTIONS
 from tda.gradients.representations import penultimate_representations
 from tda.models.families import FAMILIES, family_named, new_model
-from tda.models.fine_tuning import FineTuning
+from tda.models.fine_tuning import AdapterTuning
 from tda.models.variants import ScaledLogits, family_of_variant
 from tda.system.errors import UserError
 
@@ -77,9 +77,9 @@ def test_only_altered_networks_say_so_in_their_origin():
 
 
 def test_choices_of_fine_tuning_go_together_with_a_variant():
-    made = family_of_variant(family_named("vit"), DIGITS, "inside1e-8").with_choices(FineTuning("a base", rank=2))
+    made = family_of_variant(family_named("vit"), DIGITS, "inside1e-8").with_choices(AdapterTuning("a base", rank=2))
     assert made.choices.rank == 2 and made.plan(DIGITS).adam_epsilon_inside == 1e-8 and made.plan(DIGITS).linear_decay
-    assert made.with_choices(FineTuning(random_crop=True)).plan(DIGITS).adam_epsilon_inside == 1e-8
+    assert made.with_choices(AdapterTuning(random_crop=True)).plan(DIGITS).adam_epsilon_inside == 1e-8
 
 
 @pytest.mark.parametrize(

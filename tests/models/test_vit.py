@@ -17,7 +17,7 @@ from tda.data.tasks import task_named
 from tda.experiments.folders import embedded_base_folder
 from tda.models import vit, vit_pretraining
 from tda.models.families import family_named, new_model
-from tda.models.fine_tuning import FineTuning
+from tda.models.fine_tuning import AdapterTuning
 from tda.models.lora import LowRankClassifier, projections
 from tda.models.model_state import trained_parameters
 from tda.models.vit_base import load_base, pixel_values
@@ -45,7 +45,7 @@ def base(tiny_base: Path, tmp_path: Path) -> Path:
 
 
 def tuned(base: Path, **choices) -> LowRankClassifier:
-    return vit.build(FineTuning(str(base), **choices), DIGITS).eval()
+    return vit.build(AdapterTuning(str(base), **choices), DIGITS).eval()
 
 
 def untrained(kind, config):
@@ -91,7 +91,7 @@ def test_new_adapters_change_nothing(base: Path):
 
 
 def test_seed_fixes_the_initialisation(base: Path):
-    family = family_named("vit").with_choices(FineTuning(str(base)))
+    family = family_named("vit").with_choices(AdapterTuning(str(base)))
     first, again, other = (trained_parameters(new_model(family, DIGITS, seed)) for seed in (1, 1, 2))
     for name, parameter in first.items():
         assert torch.equal(parameter, again[name])
@@ -100,8 +100,8 @@ def test_seed_fixes_the_initialisation(base: Path):
 
 def test_embedded_tokens_give_the_logits_of_the_images(base: Path):
     images, model = six_digits(), tuned(base)
-    tokens = vit.inputs(FineTuning(str(base)), DIGITS, images)
-    pixels = vit.inputs(FineTuning(str(base), random_crop=True), DIGITS, images)
+    tokens = vit.inputs(AdapterTuning(str(base)), DIGITS, images)
+    pixels = vit.inputs(AdapterTuning(str(base), random_crop=True), DIGITS, images)
     assert tokens.shape == (6, 5, 8) and pixels.shape == (6, 1, 28, 28)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), model(pixels))
@@ -167,7 +167,7 @@ def test_deit_is_of_the_same_shape(tmp_path: Path):
     untrained(DeiTForImageClassification, DeiTConfig(**sizes, image_size=28, patch_size=14)).save_pretrained(tmp_path)
     size = {"height": 28, "width": 28}
     DeiTImageProcessor(size={"height": 32, "width": 32}, crop_size=size).save_pretrained(tmp_path)
-    tokens = vit.inputs(FineTuning(str(tmp_path)), DIGITS, six_digits())
+    tokens = vit.inputs(AdapterTuning(str(tmp_path)), DIGITS, six_digits())
     assert tokens.shape == (6, 6, 8) and len(projections(load_base(str(tmp_path)))) == 4
     assert tuned(tmp_path)(tokens).shape == (6, 10)
 
@@ -208,7 +208,7 @@ def test_incomplete_base_is_refused(base: Path, spoil, words: str):
 def test_processor_of_another_size_is_refused(base: Path):
     edit_json(base / "preprocessor_config.json", lambda config: config.update(size={"height": 32, "width": 32}))
     with pytest.raises(UserError, match="makes images of 1x32x32, but the model takes 1x28x28; .*preprocessor_config.json"):
-        vit.inputs(FineTuning(str(base)), DIGITS, six_digits())
+        vit.inputs(AdapterTuning(str(base)), DIGITS, six_digits())
 
 
 @pytest.mark.parametrize(("choices", "words"), [({"rank": 0}, "rank .* not 0"), ({"dropout": 1.0}, "dropout .* not 1.0")])
@@ -224,17 +224,17 @@ def test_hub_out_of_reach_is_one_sentence(root: Path, monkeypatch: pytest.Monkey
     assert not (root / "models").exists()
 
 
-def fine_tune(fine_tuning: FineTuning, force: bool = False) -> int:
+def fine_tune(fine_tuning: AdapterTuning, force: bool = False) -> int:
     """Train the first seed; returns how many were trained."""
     return train_ensemble(open_study(VIT, "cpu", fine_tuning), [0], force)
 
 
-def load_first(fine_tuning: FineTuning | None = None) -> Member:
+def load_first(fine_tuning: AdapterTuning | None = None) -> Member:
     return load_member(open_study(VIT, "cpu", fine_tuning), 0, 15)
 
 
 def test_checkpoint_of_another_base_or_rank_is_refused(root: Path, base: Path, tmp_path: Path):
-    choices = FineTuning(str(base), rank=4)
+    choices = AdapterTuning(str(base), rank=4)
     assert fine_tune(choices) == 1
     member = load_first()
     assert member.study.family.choices == choices == load_first(choices).study.family.choices
@@ -261,11 +261,11 @@ def test_rate_falls_to_zero():
 
 
 def test_crops_and_half_precision_concern_the_training_only(root: Path, base: Path):
-    fine_tune(FineTuning(str(base)))
+    fine_tune(AdapterTuning(str(base)))
     plain = load_first()
-    fine_tune(FineTuning(str(base), random_crop=True), force=True)
+    fine_tune(AdapterTuning(str(base), random_crop=True), force=True)
     cropped = load_first()
-    fine_tune(FineTuning(str(base), mixed_precision=True), force=True)
+    fine_tune(AdapterTuning(str(base), mixed_precision=True), force=True)
     coarse = load_first()
     name = "network.classifier.weight"
     for other in (cropped, coarse):

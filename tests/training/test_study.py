@@ -12,7 +12,7 @@ from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
 from tda.models.families import family_named, new_model
-from tda.models.fine_tuning import FineTuning
+from tda.models.fine_tuning import AdapterTuning
 from tda.system.errors import UserError
 from tda.training.study import open_study
 
@@ -111,7 +111,7 @@ def test_variant_changes_plan_and_network_and_every_command(root: Path):
 
 
 def test_choices_of_fine_tuning_are_for_families_that_have_them(root: Path):
-    choices = FineTuning("nobody/nothing", rank=3)
+    choices = AdapterTuning("nobody/nothing", rank=3)
     study = open_study(replace(EXPERIMENT, model="vit"), "cpu", choices)
     assert study.family.choices == choices and open_study(replace(EXPERIMENT, model="vit"), "cpu").family.choices is None
     with pytest.raises(UserError, match="cnn is not fine-tuned from a base; train it with run_cnn_training.py"):
