@@ -1,4 +1,4 @@
-"""Facts stated in sentences: triples of LAMA's T-REx part in the paraphrases of ParaRel (Petroni et al. 2019; Elazar et al. 2021).
+"""Facts stated in sentences: triples of LAMA (Petroni et al. 2019) in the paraphrases of ParaRel (Elazar et al. 2021).
 
 SEVERAL facts are stated in PARAPHRASES sentences each, ONCE others in a single one; each fact's test sentence states it in a
 paraphrase that no training sentence of it has. Which facts and which paraphrases is drawn from the files alone, so that the

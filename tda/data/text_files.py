@@ -13,7 +13,7 @@ from tda.system.errors import UserError
 from tda.system.files import reading, reading_folder
 
 TEXT, CLASS = "text", "class"
-"""The columns that plain texts have: the text itself, and the name of its folder where texts lie in folders of their classes."""
+"""The columns of plain texts: the text itself, and the name of its folder where texts lie in folders of their classes."""
 
 Result = TypeVar("Result")
 

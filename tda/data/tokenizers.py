@@ -68,9 +68,8 @@ class TextTokens:
     def vocabulary(self) -> Vocabulary:
         """What models must know of it."""
         tokenizer = self.load()
-        numbers = tokenizer.get_vocab()
-        content = sha256(*(f"{numbers[token]} {token}\n".encode() for token in sorted(numbers)))
-        return Vocabulary(len(numbers), self.length, _padding_of(tokenizer)[0], tokenizer.token_to_id(END), content)
+        padding, end = _padding_of(tokenizer)[0], tokenizer.token_to_id(END)
+        return Vocabulary(tokenizer.get_vocab_size(), self.length, padding, end, vocabulary_hash(tokenizer))
 
     def _at_length(self) -> "Tokenizer":
         tokenizer = self.load()
@@ -135,6 +134,12 @@ def tokenizer_named(name: str) -> "Tokenizer":
         raise UserError(
             f"tokenizer {name} cannot be read: {reason}; give a folder that holds tokenizer.json, or run once with a network"
         ) from error
+
+
+def vocabulary_hash(tokenizer: "Tokenizer") -> str:
+    """SHA-256 of the tokens and their numbers."""
+    numbers = tokenizer.get_vocab()
+    return sha256(*(f"{numbers[token]} {token}\n".encode() for token in sorted(numbers)))
 
 
 def trained_tokenizer(name: str, texts: Callable[[], Sequence[str]], size: int) -> "Tokenizer":

@@ -79,7 +79,9 @@ class TrainingPlan:
         rising = round((self.warm_up or 0.0) * num_steps)
         if step <= rising:
             return self.learning_rate * step / rising
-        return self.learning_rate * (1 - (step - 1 - rising) / (num_steps - rising)) if self.linear_decay else self.learning_rate
+        return (
+            self.learning_rate * (1 - (step - 1 - rising) / (num_steps - rising)) if self.linear_decay else self.learning_rate
+        )
 
     def optimizer(
         self, parameters: Iterable[torch.Tensor], capturable: bool = False, stacked: bool = False
