@@ -46,11 +46,20 @@ def text_base(name: str, task: Task) -> TextBase:
     name: PACKAGED, a folder written by save_pretrained, or a hub name. Raises UserError if it cannot be had, lacks weights of
     its encoder, or reads other tokens than the task's.
     """
-    folder = packaged_folder() if name == PACKAGED else Path(name)
-    changed = max(path.stat().st_mtime_ns for path in folder.iterdir()) if folder.is_dir() else 0
-    base = _loaded(name, str(folder) if folder.is_dir() else name, len(task.classes), changed)
+    base = _named(name, len(task.classes))
     _check_tokens(base, task)
     return base
+
+
+def encoder_named(name: str) -> "PreTrainedModel":
+    """The frozen encoder of this name alone, from tokens to last_hidden_state; raises UserError if it cannot be had."""
+    return _named(name, num_logits=2).network.base_model
+
+
+def _named(name: str, num_logits: int) -> TextBase:
+    folder = packaged_folder() if name == PACKAGED else Path(name)
+    changed = max(path.stat().st_mtime_ns for path in folder.iterdir()) if folder.is_dir() else 0
+    return _loaded(name, str(folder) if folder.is_dir() else name, num_logits, changed)
 
 
 @lru_cache(maxsize=4)
