@@ -9,8 +9,8 @@ import re
 import torch
 
 from tda.data.splits import Split
-from tda.methods.example_texts import check_texts, test_texts, training_texts
 from tda.methods.registry import Attribution, one_after_another, register
+from tda.training.example_texts import check_texts, texts_of_test, texts_of_training
 from tda.training.members import Member
 
 _SIGN = "positive = shares words, rare ones most, and never negative; neither labels nor the model are seen"
@@ -43,7 +43,7 @@ def bm25(member: Member, train: Split, test: Split, k1: float, b: float) -> Attr
     import bm25s
 
     documents, queries = (
-        [words_of(text) for text in texts] for texts in (training_texts(member, train), test_texts(member, test))
+        [words_of(text) for text in texts] for texts in (texts_of_training(member, train), texts_of_test(member, test))
     )
     index = bm25s.BM25(k1=k1, b=b, method="lucene", dtype="float32")
     index.index(documents, show_progress=False)

@@ -6,9 +6,9 @@ It knows nothing of the models that are explained: every seed and checkpoint has
 from torch.nn import functional
 
 from tda.data.splits import Split
-from tda.methods.example_texts import check_texts, test_texts, training_texts
 from tda.methods.registry import Attribution, one_after_another, register
 from tda.models.sentence_encoder import sentence_embeddings
+from tda.training.example_texts import check_texts, texts_of_test, texts_of_training
 from tda.training.members import Member
 
 _SIGN = "positive = alike; neither labels nor the model are seen"
@@ -30,6 +30,6 @@ def embedding_similarity(member: Member, train: Split, test: Split, encoder: str
 
     encoder: packaged, a folder that save_pretrained wrote beside tokenizer.json, or a hub name.
     """
-    texts = (tuple(training_texts(member, train)), tuple(test_texts(member, test)))
+    texts = (tuple(texts_of_training(member, train)), tuple(texts_of_test(member, test)))
     left, right = (functional.normalize(sentence_embeddings(encoder, part)) for part in texts)
     return Attribution((left @ right.T).clamp(-1, 1))

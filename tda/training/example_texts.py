@@ -16,12 +16,12 @@ def check_texts(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
         raise UserError(f"the examples of task {study.task.name} are no texts, and this method reads nothing else")
 
 
-def training_texts(member: Member, train: Split) -> list[str]:
+def texts_of_training(member: Member, train: Split) -> list[str]:
     """The texts of training examples, as a person reads them."""
     return _texts(member.study, member.study.train, train)
 
 
-def test_texts(member: Member, test: Split) -> list[str]:
+def texts_of_test(member: Member, test: Split) -> list[str]:
     """The texts of test examples."""
     return _texts(member.study, member.study.test, test)
 
