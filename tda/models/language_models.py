@@ -1,9 +1,10 @@
 """Small language models of transformers, trained from scratch: GPT-2 (Radford et al. 2019) and T5 (Raffel et al. 2020).
 
-Their words are not tied to the last layer, and GPT-2's layers are linear ones, so that every parameter but T5's relative
-positions belongs to a layer whose gradients follow from a formula.
+Their words are not tied to the last layer, GPT-2's layers are linear ones, and T5's norms torch's own, in the model's
+precision, so that every parameter but T5's relative positions belongs to a layer whose gradients follow from a formula.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -44,7 +45,8 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
     )
     register_attention()
     model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
-    return _with_linear_layers(model).eval()
+    _replace(model, "Conv1D", _as_linear)
+    return model.eval()
 
 
 def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
@@ -64,6 +66,7 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     )
     register_attention()
     model = T5ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
+    _replace(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
     # One module that is called twice, in place of two that share a weight.
     model.encoder.embed_tokens = model.decoder.embed_tokens = model.shared
     # Its configuration ties the last layer to the words whatever one asks.
@@ -105,15 +108,17 @@ def _shared(vocabulary: Vocabulary) -> dict[str, object]:
     }
 
 
-def _with_linear_layers(model: nn.Module) -> nn.Module:
-    """The model, its layers of transformers' Conv1D replaced by linear ones with the same numbers."""
-    from transformers.pytorch_utils import Conv1D
-
+def _replace(model: nn.Module, kind: str, make: Callable[[nn.Module], nn.Module]) -> None:
+    """Put what `make` gives for each module of a class of this name in its place."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, Conv1D):
-                width, outputs = child.weight.shape
-                linear = nn.Linear(width, outputs)
-                linear.weight.data, linear.bias.data = child.weight.data.T.contiguous(), child.bias.data
-                setattr(parent, name, linear)
-    return model
+            if type(child).__name__ == kind:
+                setattr(parent, name, make(child))
+
+
+def _as_linear(layer: nn.Module) -> nn.Linear:
+    """The linear layer with the numbers of a Conv1D of transformers."""
+    width, outputs = layer.weight.shape
+    linear = nn.Linear(width, outputs)
+    linear.weight.data, linear.bias.data = layer.weight.data.T.contiguous(), layer.bias.data
+    return linear

@@ -14,7 +14,7 @@ EVERY_FAMILY = True
 
 def classifier_and_before(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """The module that holds the last parameter, and the last one before it whose output is 0 where its parameters are."""
-    kinds = ("Linear", "LayerNorm", "T5LayerNorm")
+    kinds = ("Linear", "LayerNorm", "RMSNorm")
     holders = [module for module in model.modules() if type(module).__name__ in kinds]
     return holders[-1], holders[-2]
 
