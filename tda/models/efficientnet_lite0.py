@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from tda.models.fine_tuning import PRETRAINED_BASE, RANDOM_BASE
-from tda.models.image_bases import Architecture, ImageBase, convolution, pooled, unknown_base
+from tda.models.fine_tuning import RANDOM_BASE
+from tda.models.image_bases import Architecture, AverageOverPlaces, ImageBase, convolution, unknown_base
 from tda.system.errors import UserError
 
 PACKAGE = "package"
@@ -62,7 +62,7 @@ def _stages() -> nn.Sequential:
             blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride if number == 0 else 1, expansion))
             inputs = outputs
         stages.append(nn.Sequential(*blocks))
-    return nn.Sequential(*stages, nn.Sequential(convolution(inputs, WIDTH, 1), nn.ReLU6()), pooled())
+    return nn.Sequential(*stages, nn.Sequential(convolution(inputs, WIDTH, 1), nn.ReLU6()), AverageOverPlaces())
 
 
 def _names() -> Iterator[tuple[str, str]]:
@@ -82,13 +82,13 @@ EFFICIENTNET_LITE0 = Architecture(_stages, upper=3, width=WIDTH, names=list(_nam
 
 
 def efficientnet_lite0_base(base: str) -> ImageBase:
-    """The base of this name: package (or pretrained), or random.
+    """The base of this name: package, or random.
 
     Raises UserError for another name, or if the package is not installed or holds another network.
     """
     if base == RANDOM_BASE:
         return EFFICIENTNET_LITE0.random_base(MEAN, STD)
-    if base in (PRETRAINED_BASE, PACKAGE):
+    if base == PACKAGE:
         return EFFICIENTNET_LITE0.base(_package_state(), PACKAGE, MEAN, STD)
     raise unknown_base("efficientnet_lite0", base, (PACKAGE,))
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from tda.data.tasks import Task
 from tda.models import layer_tuning, text_tuning, vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
-from tda.models.efficientnet_lite0 import efficientnet_lite0_base
-from tda.models.fine_tuning import AdapterTuning, FineTuning, LayerTuning, TextTuning
+from tda.models.efficientnet_lite0 import PACKAGE, efficientnet_lite0_base
+from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LayerTuning, TextTuning
 from tda.models.language_models import Sizes, causal, encoder_decoder
 from tda.models.language_models import plan as language_plan
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
 from tda.models.resnet import residual_network
-from tda.models.resnet18 import resnet18_base
+from tda.models.resnet18 import TORCHVISION, resnet18_base
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs
@@ -98,7 +98,9 @@ def _vit(fine_tuning: AdapterTuning) -> ModelFamily:
     )
 
 
-def _layer_tuned(name: str, title: str, load: layer_tuning.BaseLoader, choices: LayerTuning) -> ModelFamily:
+def _layer_tuned(name: str, title: str, load: layer_tuning.BaseLoader, usual_base: str, choices: LayerTuning) -> ModelFamily:
+    if choices.base == PRETRAINED_BASE:
+        choices = replace(choices, base=usual_base)
     return ModelFamily(
         name,
         title,
@@ -107,7 +109,7 @@ def _layer_tuned(name: str, title: str, load: layer_tuning.BaseLoader, choices: 
         "run_image_finetuning.py",
         partial(layer_tuning.inputs, name, load, choices),
         origin=partial(layer_tuning.origin, load, choices),
-        fine_tuned=partial(_layer_tuned, name, title, load),
+        fine_tuned=partial(_layer_tuned, name, title, load, usual_base),
         kind_of_choices=LayerTuning,
     )
 
@@ -159,8 +161,8 @@ _ENTRIES = (
         alterable=("gelu", "logits"),
     ),
     _vit(AdapterTuning()),
-    _layer_tuned("resnet18", "ResNet-18, fine-tuned", resnet18_base, LayerTuning()),
-    _layer_tuned("efficientnet_lite0", "EfficientNet-Lite0, fine-tuned", efficientnet_lite0_base, LayerTuning()),
+    _layer_tuned("resnet18", "ResNet-18, fine-tuned", resnet18_base, TORCHVISION, LayerTuning()),
+    _layer_tuned("efficientnet_lite0", "EfficientNet-Lite0, fine-tuned", efficientnet_lite0_base, PACKAGE, LayerTuning()),
     _text_tuned("bert", "BERT, fine-tuned", TextTuning()),
     _language("gpt", "small GPT-2", causal),
     _language("t5", "small T5", encoder_decoder),

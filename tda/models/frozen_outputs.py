@@ -38,7 +38,7 @@ def frozen_outputs(model_name: str, stages: nn.Module, inputs: Inputs, made_from
     for block in tqdm(list(batches_of(inputs, BLOCK)), desc=f"frozen layers of {model_name}", delay=2, leave=False):
         info = made_from | {"format": FORMAT, "inputs": _identity(block)}
         path = frozen_outputs_file(model_name, hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:32])
-        with locked(path):
+        with locked(path.parent):
             kept = _kept(path, info)
             if kept is None:
                 on_place = on_place or on_device(copy.deepcopy(stages), device)

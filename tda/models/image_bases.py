@@ -93,9 +93,11 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, padding
     return nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
 
 
-def pooled() -> nn.Sequential:
-    """Maps (n, width, h, w) averaged over their places: (n, width)."""
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+class AverageOverPlaces(nn.Module):
+    """Maps (n, width, h, w) to their means (n, width)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3))
 
 
 def unknown_base(family: str, base: str, known: Sequence[str]) -> UserError:

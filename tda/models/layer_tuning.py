@@ -6,6 +6,7 @@ What the frozen stages make of an image is computed once and kept on disk; a mod
 import copy
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ class LayerTunedClassifier(SharesFrozenWeights):
 
 def build(load: BaseLoader, choices: LayerTuning, task: Task) -> LayerTunedClassifier:
     """The base with a new classifier for the task's classes; the frozen weights are shared with every other model of it."""
-    model = copy.deepcopy(_template(load, choices, task))
+    model = copy.deepcopy(_template(base_of(load, choices.base), choices, task))
     model.initialise()
     return model
 
@@ -80,10 +81,11 @@ def build(load: BaseLoader, choices: LayerTuning, task: Task) -> LayerTunedClass
 def plan(choices: LayerTuning, task: Task) -> TrainingPlan:
     """Adam: the classifier alone at 1e-3 for 20 epochs, more layers at a lower rate that decays, for fewer.
 
+    A classifier of a thousand numbers remembers wrong labels unless its weights are held down, hence their strong decay.
     Checkpoints of all layers are large, so that fewer are kept.
     """
     if choices.trained == "head":
-        return TrainingPlan(epochs=20)
+        return TrainingPlan(epochs=20, weight_decay=0.05)
     if choices.trained == "upper":
         return TrainingPlan(epochs=8, learning_rate=1e-4, num_kept_epochs=3, linear_decay=True)
     return TrainingPlan(epochs=5, learning_rate=1e-4, num_kept_epochs=1, linear_decay=True)
@@ -94,7 +96,7 @@ def inputs(name: str, load: BaseLoader, choices: LayerTuning, task: Task, images
 
     name: of the family, below whose folder of models the results are kept. Where all layers are trained: the images.
     """
-    return images if choices.trained == "all" else _inputs(name, load, choices, task, images, device)
+    return images if choices.trained == "all" else _inputs(name, base_of(load, choices.base), choices, task, images, device)
 
 
 def origin(load: BaseLoader, choices: LayerTuning, task: Task) -> dict:
@@ -102,17 +104,21 @@ def origin(load: BaseLoader, choices: LayerTuning, task: Task) -> dict:
     return choices.as_dict() | {"base_sha256": base_of(load, choices.base).sha256}
 
 
-@lru_cache(maxsize=4)
 def base_of(load: BaseLoader, name: str) -> ImageBase:
-    """The base of this name, loaded once per process; raises UserError as the family's loader does."""
+    """The base of this name, loaded once per process and version of a folder; raises UserError as the family's loader does."""
+    folder = Path(name)
+    return _loaded(load, name, max((path.stat().st_mtime_ns for path in folder.iterdir()), default=0) if folder.is_dir() else 0)
+
+
+@lru_cache(maxsize=4)
+def _loaded(load: BaseLoader, name: str, changed: int) -> ImageBase:
     return load(name)
 
 
 @lru_cache(maxsize=4)
-def _template(load: BaseLoader, choices: LayerTuning, task: Task) -> LayerTunedClassifier:
+def _template(base: ImageBase, choices: LayerTuning, task: Task) -> LayerTunedClassifier:
     if not (hasattr(task.kind, "channels") and task.kind.channels in (1, 3)):
         raise UserError(f"task {task.name} has no images, which this model classifies; choose another --model")
-    base = base_of(load, choices.base)
     above = copy.deepcopy(base.above(choices.trained)).requires_grad_(True)
     # Building draws a classifier; what the seed fixes must not depend on whether the template was there already.
     with torch.random.fork_rng(devices=[]):
@@ -123,9 +129,8 @@ def _template(load: BaseLoader, choices: LayerTuning, task: Task) -> LayerTunedC
 
 # Every step asks for the inputs of the same two splits several times; a tensor is its own key.
 @lru_cache(maxsize=2)
-def _inputs(name: str, load: BaseLoader, choices: LayerTuning, task: Task, images: Tensor, device: torch.device) -> Tensor:
-    base = base_of(load, choices.base)
-    model = _template(load, choices, task)
+def _inputs(name: str, base: ImageBase, choices: LayerTuning, task: Task, images: Tensor, device: torch.device) -> Tensor:
+    model = _template(base, choices, task)
     made_from = {
         "base_sha256": base.sha256,
         "trained": choices.trained,

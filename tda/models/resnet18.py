@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from tda.models.fine_tuning import PRETRAINED_BASE, RANDOM_BASE
-from tda.models.image_bases import IMAGENET_MEAN, IMAGENET_STD, Architecture, ImageBase, convolution, pooled
+from tda.models.fine_tuning import RANDOM_BASE
+from tda.models.image_bases import IMAGENET_MEAN, IMAGENET_STD, Architecture, AverageOverPlaces, ImageBase, convolution
 from tda.models.vit_base import explained, silence_transformers
 from tda.system.errors import UserError
 
@@ -51,7 +51,7 @@ def _stages() -> nn.Sequential:
         nn.Sequential(ResidualBlock(before, width, 1 if before == width else 2), ResidualBlock(width, width, 1))
         for before, width in zip(inputs, WIDTHS, strict=True)
     ]
-    return nn.Sequential(stem, *stages, pooled())
+    return nn.Sequential(stem, *stages, AverageOverPlaces())
 
 
 def _names() -> list[tuple[str, str]]:
@@ -70,13 +70,13 @@ RESNET18 = Architecture(_stages, upper=2, width=WIDTHS[-1], names=_names(), epsi
 
 
 def resnet18_base(base: str) -> ImageBase:
-    """The base of this name: torchvision (or pretrained), random, a hub name, or a folder that save_pretrained wrote.
+    """The base of this name: torchvision, random, a hub name, or a folder that save_pretrained wrote.
 
     Raises UserError if its weights can neither be read nor be downloaded, or are of another network.
     """
     if base == RANDOM_BASE:
         return RESNET18.random_base(IMAGENET_MEAN, IMAGENET_STD)
-    if base in (PRETRAINED_BASE, TORCHVISION):
+    if base == TORCHVISION:
         return RESNET18.base(_torchvision_state(), TORCHVISION, IMAGENET_MEAN, IMAGENET_STD)
     return _base_of_transformers(base)
 

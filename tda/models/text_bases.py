@@ -128,6 +128,7 @@ def _hash(network: nn.Module, new: set[str]) -> str:
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=8)
 def _check_tokens(base: TextBase, task: Task) -> None:
     """Raise UserError unless the base reads the tokens, and as many of them, as the task's kind writes."""
     vocabulary, config = vocabulary_of(task), base.network.config

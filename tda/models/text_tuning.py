@@ -104,10 +104,19 @@ def inputs(name: str, choices: TextTuning, task: Task, tokens: Inputs, device: t
     kept = {key: part for key, part in tokens.items() if key in _arguments(base)}
     if _number_frozen(base, choices) == 0:
         return kept
+    return {
+        "inputs_embeds": _vectors(name, base, choices, tuple(kept.items()), device),
+        "attention_mask": kept["attention_mask"],
+    }
+
+
+# Every step asks for the inputs of the same two splits several times; a tensor is its own key.
+@lru_cache(maxsize=2)
+def _vectors(
+    name: str, base: TextBase, choices: TextTuning, tokens: tuple[tuple[str, Tensor], ...], device: torch.device
+) -> Tensor:
     made_from = {"base_sha256": base.sha256, "layers": _number_frozen(base, choices)}
-    lower, _ = _cut(base, choices)
-    vectors = frozen_outputs(name, lower, kept, made_from, device)
-    return {"inputs_embeds": vectors, "attention_mask": kept["attention_mask"]}
+    return frozen_outputs(name, _cut(base, choices)[0], dict(tokens), made_from, device)
 
 
 def origin(choices: TextTuning, task: Task) -> dict:

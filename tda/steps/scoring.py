@@ -96,7 +96,8 @@ def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> St
     members = load_members(study, seed_id, wanted) if wanted else []
     train, test = (members[0].study.inputs(split) for split in (study.train, study.test)) if wanted else (None, None)
     for job in jobs:
-        bar.set_postfix_str(job.method.name)
+        # Refreshed by the next update: the bar is not to be seen before its delay is over.
+        bar.set_postfix_str(job.method.name, refresh=False)
         to_score = [member for member in members if member.epoch in job.missing[seed_id]]
         if to_score:
             start = time.perf_counter()

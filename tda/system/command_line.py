@@ -34,19 +34,29 @@ def run(settings: object, description: str, main: Callable[..., str] | None = No
         chosen = parse(settings, description, sys.argv[1:])
         closing_line = (main or _main_of(type(settings)))(chosen)
     except UserError as error:
+        _end_progress_bars()
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         sys.exit(2)
     except KeyboardInterrupt:
+        _end_progress_bars()
         sys.stderr.write(_INTERRUPTED)
         sys.exit(130)
     except (MemoryError, RuntimeError, ImportError, OSError) as error:
         if not _is_lack_of_memory(error):
             raise
+        _end_progress_bars()
         sys.stderr.write(_OUT_OF_MEMORY)
         sys.exit(2)
     _tell(closing_line)
     # The work is done: an interrupt while libraries end their threads would only look as if it were not.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_progress_bars() -> None:
+    """End the lines of progress bars that an error has left open, so that its sentence begins a line of its own."""
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(bars, "_instances", ())):
+        bar.close()
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -19,6 +19,7 @@ from tda.models.training_plan import TrainingPlan
 from tda.models.variants import family_of_variant
 from tda.system.devices import device_name, pick_device
 from tda.system.errors import UserError
+from tda.system.tensor_heads import read_info
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,29 @@ class Study:
 def open_study(experiment: Experiment, device: str = "auto", fine_tuning: FineTuning | None = None) -> Study:
     """Look up everything that an experiment's name stands for.
 
-    fine_tuning: choices for new members; without it a family's default holds for new members, and what a checkpoint says of
-    itself for existing ones. Raises UserError for an unknown model, task or device, a variant that does not fit the model,
+    fine_tuning: choices for new members; without it those that the experiment's first checkpoint was made with, or the family's
+    default where there is none. Raises UserError for an unknown model, task or device, a variant that does not fit the model,
     choices of a family that is not fine-tuned, or missing or damaged data, index files or seeds.
     """
     chosen = pick_device(device)
     family, task = family_named(experiment.model), task_named(experiment.task)
     family = family_of_variant(family, task, experiment.variant)
+    if fine_tuning is None and family.fine_tuned is not None:
+        fine_tuning = _choices_of_members(experiment, family.kind_of_choices)
     if fine_tuning is not None:
         family = family.with_choices(fine_tuning)
     train = load_split(task, "train", experiment.num_per_class)
     return Study(experiment, task, family, tuple(load_seeds()), train, load_split(task, "test"), chosen)
+
+
+def _choices_of_members(experiment: Experiment, kind: type[FineTuning]) -> FineTuning | None:
+    """The choices that the first checkpoint names which can be read; None where there is none."""
+    for path in sorted(experiment.seed_folder(0).parent.glob("*/ckpt_epoch_*.safetensors")):
+        try:
+            origin = read_info(path).get("origin", {})
+        except UserError:  # whoever loads this member says so
+            continue
+        names = [entry.name for entry in fields(kind)]
+        if all(name in origin for name in names):
+            return kind(**{name: origin[name] for name in names})
+    return None

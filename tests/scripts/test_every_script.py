@@ -78,7 +78,10 @@ STUDIES = {
         f"run_subset_retraining.py {CHOSEN} --model vit {FITTING}",
         *scoring("vit", f"{CHOSEN} --seed_id 0"),
     ],
-    "others": [f"run_mlp_training.py {CHOSEN} --model lr --seed_id 0"],
+    "others": [
+        f"run_mlp_training.py {CHOSEN} --model lr --seed_id 0",
+        f"run_image_finetuning.py {CHOSEN} --seed_id 0 --base random --image_size 32",
+    ],
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, assert_refused, run_script
+from tqdm import tqdm
 
 from tda.system.command_line import run
 from tda.system.errors import UserError
@@ -45,6 +46,18 @@ def test_mistake_of_a_user_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 
     assert end_of(main, monkeypatch) == 2
     assert capsys.readouterr().err == "error: the file is missing; put it there\n"
+
+
+def test_a_sentence_begins_a_line_of_its_own_after_a_progress_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def main(settings: Settings) -> str:
+        for _ in tqdm(range(3), desc="working"):
+            raise UserError("the disk is full")
+
+    assert end_of(main, monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "working" in error and error.endswith("\nerror: the disk is full\n")
 
 
 def test_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):

@@ -66,7 +66,7 @@ def test_last_epochs(root: Path):
 
 def test_inputs_are_what_the_family_takes(root: Path):
     study = open_study(EXPERIMENT, "cpu")
-    doubled = replace(study, family=replace(study.family, inputs=lambda task, inputs: 2 * inputs))
+    doubled = replace(study, family=replace(study.family, inputs=lambda task, inputs, device: 2 * inputs))
     found = doubled.inputs(study.train)
     assert torch.equal(found.inputs, 2 * study.train.inputs) and torch.equal(found.indices, study.train.indices)
     assert torch.equal(found.labels, study.train.labels)
