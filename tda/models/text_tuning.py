@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tda.data.task_entry import Task
 from tda.models.fine_tuning import TextTuning
+from tda.models.first_token import read_first_token
 from tda.models.frozen_outputs import frozen_outputs
 from tda.models.seeded_dropout import SeededDropout
 from tda.models.shared_weights import SharesFrozenWeights
@@ -140,7 +141,7 @@ def _layers(base: TextBase) -> tuple[str, nn.ModuleList]:
     for name, module in base.network.base_model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return name, module
-    raise UserError(f"the layers of base {base.name} cannot be told apart; choose --trained all, or another base")
+    raise UserError(f"the layers of base {base.name} cannot be told apart; choose another base")
 
 
 def _arguments(base: TextBase) -> set[str]:
@@ -152,7 +153,8 @@ def _arguments(base: TextBase) -> set[str]:
 def _template(base: TextBase, choices: TextTuning) -> TextClassifier:
     # Building draws new layers; what the seed fixes must not depend on whether the template was there already.
     with torch.random.fork_rng(devices=[]):
-        network = copy.deepcopy(base.network) if _number_frozen(base, choices) == 0 else _cut(base, choices)[1]
+        network = copy.deepcopy(base.network if _number_frozen(base, choices) == 0 else _cut(base, choices)[1])
+        read_first_token(network.base_model.get_submodule(_layers(base)[0]))
         if choices.trained == "lora":
             network = _adapted(base, network, choices)
         else:

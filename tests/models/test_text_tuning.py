@@ -1,5 +1,6 @@
 """Classifiers of texts, fine-tuned from a small BERT: what is trained, where frozen layers end, and what is refused."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,6 +58,25 @@ def test_frozen_layers_and_those_above_are_the_whole(root: Path, text_base_folde
     torch.testing.assert_close(call(model, vectors), expected, rtol=1e-5, atol=1e-6)
     alone = [call(model, {name: part[[i]] for name, part in vectors.items()}) for i in range(4)]
     torch.testing.assert_close(torch.cat(alone), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_last_layer_is_computed_for_the_first_token_alone(root: Path, text_base_folder: Path):
+    """The logits are those of transformers' own forward pass, and so are the gradients of every parameter."""
+    tokens, family = encode(TEXTS), family_of(text_base_folder, trained="all")
+    model = new_model(family, CLASSES, 5).double().eval()
+    base = text_base(str(text_base_folder), CLASSES)
+    plain = copy.deepcopy(base.network).double().eval().requires_grad_(True)
+    plain.load_state_dict(model.network.state_dict())
+    widths = []
+    model.network.classifier.register_forward_pre_hook(lambda _, arguments: widths.append(arguments[0].shape))
+    model.network.bert.encoder.layer[-1].output.dense.register_forward_pre_hook(lambda _, given: widths.append(given[0].shape))
+    expected, found = plain(**tokens).logits, model(**tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert widths == [(4, 1, 12), (4, WIDTH)]
+    for each in (expected, found):
+        each.square().sum().backward()
+    for name, parameter in plain.named_parameters():
+        torch.testing.assert_close(model.network.get_parameter(name).grad, parameter.grad, rtol=1e-9, atol=1e-12)
 
 
 def test_adapters_change_nothing_at_first(root: Path, text_base_folder: Path):
