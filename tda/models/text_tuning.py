@@ -26,6 +26,7 @@ from tda.system.inputs import Inputs
 _PROJECTIONS = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"))
 """Names of the query and value projections of BERT's relatives."""
 
+_TEXTS_AT_ONCE = 10
 _RATES = {"all": 1e-4, "upper": 2e-4, "lora": 1e-3}
 
 
@@ -64,15 +65,24 @@ class TextClassifier(SharesFrozenWeights):
 
 
 class LowerLayers(nn.Module):
-    """The embeddings and lower layers of an encoder: tokens to vectors (b, T, width)."""
+    """The embeddings and lower layers of an encoder: tokens to vectors (b, T, width), zeros where the mask leaves one out."""
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
     def forward(self, **tokens: Tensor) -> Tensor:
-        """What the last of the layers gives for each token."""
-        return self.encoder(**tokens).last_hidden_state
+        """What the last of the layers gives for each token; texts of about one length are computed together."""
+        mask = tokens["attention_mask"]
+        sizes, found = mask.sum(dim=1), None
+        for positions in sizes.argsort(stable=True).split(_TEXTS_AT_ONCE):
+            longest = int(sizes[positions].max())
+            given = {name: part[positions, :longest] for name, part in tokens.items()}
+            vectors = self.encoder(**given).last_hidden_state * given["attention_mask"][..., None]
+            if found is None:
+                found = vectors.new_zeros(*mask.shape, vectors.shape[-1])
+            found[positions, :longest] = vectors
+        return found
 
 
 def build(choices: TextTuning, task: Task) -> TextClassifier:
