@@ -16,6 +16,7 @@ from pathlib import Path
 
 import agreement_tables
 import map_tables
+import metric_tables
 import pandas as pd
 import plan_tables
 import yardstick_tables
@@ -35,6 +36,7 @@ STUDY = (
     "agreement_*.png",
 )
 YARDSTICKS = ("lds*.csv", "lds*.png", "removal*.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
+METRICS = ("score_metrics.csv", "score_metrics.png")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
@@ -45,7 +47,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + MAPS:
+    for pattern in STUDY + YARDSTICKS + MAPS + METRICS:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -187,6 +189,8 @@ TABLES |= {
         "metasmoothness": plan_tables.smoothness_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
+        "wrong labels": metric_tables.wrong_labels_table,
+        "score use": metric_tables.score_use_table,
     }.items()
 }
 

@@ -9,6 +9,7 @@ from tda.data.dataset_library import LibrarySource
 from tda.data.food101 import FOOD101_10, food101_10
 from tda.data.human_labels import cifar10n
 from tda.data.kinds import ImageKind
+from tda.data.recombined import merged, mixed, recombined_of
 from tda.data.task_entry import Task
 from tda.data.task_modifiers import modified, taken_apart
 from tda.data.text_tasks import TEXT_TASKS, texts_from_library
@@ -146,7 +147,8 @@ TASKS = {task.name: task for task in _ENTRIES}
 
 
 def task_named(name: str) -> Task:
-    """The task of this name: an entry above, the TASK of a file in the user's tasks/, or one of them with planted faults.
+    """The task of this name: an entry above, the TASK of a file in the user's tasks/, or one of them with planted faults
+    or made of others.
 
     Raises UserError for an unknown name, which lists the known ones, for a file that fails or names a task that is taken, and
     for faults that a task cannot have (see task_modifiers.py).
@@ -170,6 +172,9 @@ def task_named(name: str) -> Task:
     if parts is not None:
         base, kind, per_cent = parts
         return modified(task_named(base), name, kind, per_cent)
+    if (names := recombined_of(name)) is not None:
+        tasks = [task_named(each) for each in names]
+        return merged(*tasks, name) if len(tasks) == 1 else mixed(*tasks, name)
     known = f"unknown task {name}; known tasks are {', '.join([*TASKS, *own])}"
     raise UserError("; ".join([known, *mistakes]))
 

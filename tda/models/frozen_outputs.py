@@ -33,16 +33,15 @@ def frozen_outputs(model_name: str, stages: nn.Module, inputs: Inputs, made_from
     model_name: whose folder below models/ keeps them; made_from: plain values that identify the stages; device: where to
     compute. A damaged file is computed again. Raises UserError if an output is not finite.
     """
-    on_place = None
-    blocks = []
+    placed, blocks = None, []
     for block in tqdm(list(batches_of(inputs, BLOCK)), desc=f"frozen layers of {model_name}", delay=2, leave=False):
         info = made_from | {"format": FORMAT, "inputs": _identity(block)}
         path = frozen_outputs_file(model_name, hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()[:32])
         with locked(path.parent):
             kept = _kept(path, info)
             if kept is None:
-                on_place = on_place or on_device(copy.deepcopy(stages), device)
-                kept = _computed(on_place, block, device)
+                placed = on_device(copy.deepcopy(stages), device) if placed is None else placed
+                kept = _computed(placed, block, device)
                 if not torch.isfinite(kept).all():
                     raise UserError(f"the frozen layers of {model_name} give NaN or infinity; choose another --base")
                 write_tensors(path, {"outputs": kept}, info)

@@ -26,6 +26,8 @@ _OF_TRANSFORMERS = (
     (r"^timm_model\.", ""),
 )
 """How transformers names what torchvision and timm name alike."""
+_NORMALISATION = (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))
+"""What an image processor says, and what holds where it does not."""
 
 
 class ResidualBlock(nn.Module):
@@ -105,9 +107,6 @@ def _base_of_transformers(name: str) -> ImageBase:
     state = {_torchvision_name(key): tensor for key, tensor in network.state_dict().items()}
     mean, std = (getattr(processor, key, None) or usual for key, usual in _NORMALISATION)
     return RESNET18.base(state, name, mean, std)
-
-
-_NORMALISATION = (("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD))
 
 
 def _torchvision_name(key: str) -> str:

@@ -14,6 +14,7 @@ from tda.settings.metasmoothness import Metasmoothness
 from tda.settings.mislabel_detection import MislabelDetection
 from tda.settings.removal_evaluation import RemovalEvaluation
 from tda.settings.s_test import STest
+from tda.settings.score_metrics import ScoreMetrics
 from tda.settings.scoring import Scoring
 from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
@@ -36,6 +37,7 @@ __all__ = [
     "MislabelDetection",
     "RemovalEvaluation",
     "STest",
+    "ScoreMetrics",
     "Scoring",
     "ShortcutStudy",
     "ShowSummary",

@@ -21,7 +21,7 @@ class OfExperiment:
     """Model family: cnn, cnn3, lr (logistic regression), mlp, resnet9; of texts: gpt, t5; fine-tuned: vit, resnet18,
     efficientnet_lite0 and, of texts, bert."""
     task: str
-    """Task: digits3, mnist3, mnist, cifar10, cifar2, another entry of tda/data/tasks.py, or one of your own in tasks/."""
+    """Task: digits3, mnist3, cifar10, cifar10n_worst, another of tda/data/tasks.py, or your own; it may end in _flipped20."""
     num_per_class: int
     """Training examples per class; the index file must have been drawn."""
     variant: str = ""

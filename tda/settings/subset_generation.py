@@ -8,7 +8,7 @@ class SubsetGeneration:
     """Which subsets of which task."""
 
     task: str
-    """Task to draw for: digits3, mnist3, cifar10, another entry of tda/data/tasks.py, or one of your own in tasks/."""
+    """Task to draw for: digits3, mnist3, cifar10, another of tda/data/tasks.py, or your own; it may end in _flipped20."""
     num_per_class: int | None
     """Training examples per class to draw; without it the three sizes of the study, 10, 20 and 50."""
     draw_seed: int

@@ -1,5 +1,6 @@
 """Raw data: the bundled digits, the real MNIST and CIFAR-10, and what happens when files are missing or damaged."""
 
+import os
 import shutil
 import urllib.error
 from pathlib import Path
@@ -13,6 +14,8 @@ from torchvision import datasets
 from tda.data import downloads
 from tda.data.bundled_digits import bundled_digits
 from tda.data.downloads import MNIST_MD5, cifar10, mnist
+from tda.data.food101 import food101_10
+from tda.data.human_labels import cifar10n
 from tda.data.splits import load_split
 from tda.data.tasks import task_named
 from tda.experiments.folders import data_folder
@@ -108,3 +111,30 @@ def test_real_data_match_the_committed_index_files(real_root: Path, task: str):
     assert test.inputs.shape == ((900, 1, 28, 28) if task == "mnist3" else (500, 3, 32, 32))
     low, high = (0.0, 1.0) if task == "mnist3" else (-1.0, 1.0)
     assert test.inputs.min() == low and test.inputs.max() == high
+
+
+def beside_unpack(*parts: str) -> Path:
+    """A file of the folder that holds the program that lays data out; skips where there is none."""
+    path = Path(os.environ.get("TDA_UNPACK", "")).parent.joinpath(*parts)
+    if not path.is_file():
+        pytest.skip(f"{'/'.join(parts)} does not lie beside the program that TDA_UNPACK names")
+    return path
+
+
+def test_real_people_s_labels_are_wrong_as_often_as_published(real_root: Path):
+    file = real_root / "data" / "cifar10n" / "human_labels.parquet"
+    file.parent.mkdir()
+    file.symlink_to(beside_unpack("cifar10", "human_labels.parquet"))
+    for labels, share in (("aggregate", 0.0901), ("random", 0.1723), ("worst", 0.4021)):
+        pool = cifar10n(labels, "train")
+        assert (pool.labels != pool.true_labels).mean() == pytest.approx(share, abs=1e-4)
+
+
+@pytest.mark.parametrize("size, per_class", [("px64", 250), ("px128", 125)])
+def test_real_dishes_of_any_size_are_brought_to_size(real_root: Path, size: str, per_class: int):
+    folder = real_root / "data" / "food101_10"
+    folder.mkdir()
+    (folder / "test.parquet").symlink_to(beside_unpack("food101_10", size, "test.parquet"))
+    pool = food101_10("test")
+    assert np.bincount(pool.labels).tolist() == [per_class] * 10
+    assert pool.examples_at([0, 2 * per_class]).shape == (2, 128, 128, 3)

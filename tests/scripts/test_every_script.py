@@ -68,6 +68,7 @@ STUDIES = {
         f"run_damping_choice.py {NAMED} --method trak --setting ridge --candidates 1,10 --num_subsets 12",
         f"run_removal_evaluation.py {NAMED} --shares 0.34 --num_test 2 --num_retrainings 1 --methods trak",
         f"run_mislabel_detection.py {CHOSEN} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
+        f"run_score_metrics.py {NAMED} --highest 2 --folds 2",
         f"run_feature_attribution.py {CHOSEN} --tests spread --num_test 1 --num_train 1 --smoothing_copies 0",
         f"run_map_truth_test.py {CHOSEN} --num_test 2 --num_train 1",
         f"run_metasmoothness.py {CHOSEN} --num_directions 2 --removed 1,2 --num_seeds 2 --variants inside1e-8,decay_pool",
