@@ -1,13 +1,15 @@
 """Small language models of transformers, trained from scratch: GPT-2 (Radford et al. 2019) and T5 (Raffel et al. 2020).
 
-Their words are not tied to the last layer, GPT-2's layers are linear ones, and T5's norms torch's own, in the model's
-precision, so that every parameter but T5's relative positions belongs to a layer whose gradients follow from a formula.
+Their words are not tied to the last layer, GPT-2's layers are linear ones, T5's norms torch's own, in the model's precision,
+and places and relative positions are looked up for each example, so that the gradients of every parameter follow from a
+layer's formula.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from tda.data.kinds import TextKind
 from tda.data.task_entry import Task
@@ -46,6 +48,7 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
     register_attention()
     model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
     _replace(model, "Conv1D", _as_linear)
+    _change_class(model, _PlacesOfExamples)
     return model.eval()
 
 
@@ -67,6 +70,8 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     register_attention()
     model = T5ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
     _replace(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
+    for stack in (model.encoder, model.decoder):
+        _change_class(stack.block[0].layer[0].SelfAttention, _PositionsOfExamples)
     # One module that is called twice, in place of two that share a weight.
     model.encoder.embed_tokens = model.decoder.embed_tokens = model.shared
     # Its configuration ties the last layer to the words whatever one asks.
@@ -106,6 +111,39 @@ def _shared(vocabulary: Vocabulary) -> dict[str, object]:
         "tie_word_embeddings": False,
         "use_cache": False,
     }
+
+
+class _PlacesOfExamples:
+    """forward for GPT-2, whose places in a text then have an entry for each example."""
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **keywords: object) -> object:
+        places = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        return super().forward(input_ids=input_ids, attention_mask=attention_mask, position_ids=places, **keywords)
+
+
+class _PositionsOfExamples:
+    """forward for T5's first attention of a stack, whose relative positions then have an entry for each example."""
+
+    def forward(self, hidden_states: Tensor, *arguments: object, **keywords: object) -> tuple:
+        self.num_examples = len(hidden_states)
+        return super().forward(hidden_states, *arguments, **keywords)
+
+    def compute_bias(self, query_length: int, key_length: int, device: object = None, past_seen_tokens: int = 0) -> Tensor:
+        """What relative positions add to the logits, (b, heads, queries, keys), the same for all examples."""
+        places = torch.arange(max(query_length, key_length), device=device or self.relative_attention_bias.weight.device)
+        buckets = self._relative_position_bucket(
+            places[None, :key_length] - places[:query_length, None] - past_seen_tokens,
+            bidirectional=not self.is_decoder,
+            num_buckets=self.relative_attention_num_buckets,
+            max_distance=self.relative_attention_max_distance,
+        )
+        return self.relative_attention_bias(buckets.expand(self.num_examples, -1, -1)).permute(0, 3, 1, 2)
+
+
+def _change_class(module: nn.Module, first: type) -> None:
+    """Let methods of a class come before the module's own; its parameters keep their names."""
+    kind = type(module)
+    module.__class__ = type(f"{kind.__name__}OfExamples", (first, kind), {})
 
 
 def _replace(model: nn.Module, kind: str, make: Callable[[nn.Module], nn.Module]) -> None:

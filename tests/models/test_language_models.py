@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tda.data.tasks import task_named
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.gradient_plan import plan_gradients
+from tda.gradients.layer_rows import has_formula
 from tda.gradients.objectives import NextToken
 from tda.models.families import family_named, new_model
 from tda.models.language_models import Sizes, causal, encoder_decoder
@@ -41,13 +42,30 @@ def test_padding_length_and_batch_change_nothing(name: str):
     torch.testing.assert_close(other, first, rtol=1e-5, atol=1e-5 * float(first.abs().max()))
 
 
-def test_every_layer_of_gpt_has_a_formula_and_all_of_t5_but_its_positions():
+def test_the_numbers_are_those_of_transformers_own_models():
+    """T5 with its own norms and positions, and GPT-2 with its own layers, from the same weights."""
+    from transformers import GPT2LMHeadModel, T5ForConditionalGeneration
+
+    for make, kind, inputs in (
+        (tiny_texts.small_gpt, GPT2LMHeadModel, encode(TEXTS)),
+        (tiny_texts.small_t5, T5ForConditionalGeneration, encode_answers(TEXTS)),
+    ):
+        model = make(ANSWERS if kind is T5ForConditionalGeneration else TOKENS).eval()
+        plain = kind._from_config(model.config, attn_implementation="eager").eval()
+        plain.lm_head.weight = nn.Parameter(plain.lm_head.weight.detach().clone())
+        state = model.state_dict()
+        turned = {f"{name}.weight" for name, module in plain.named_modules() if type(module).__name__ == "Conv1D"}
+        plain.load_state_dict({name: part.T if name in turned else part for name, part in state.items()})
+        torch.testing.assert_close(model(**inputs).logits, plain(**inputs).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_every_layer_has_a_formula():
     for build, task, inputs in ((causal, TOKENS, encode(TEXTS)), (encoder_decoder, ANSWERS, encode_answers(TEXTS))):
         model = build(Sizes(width=8, layers=2, heads=2, hidden=16), task)
         plan = plan_gradients(model, inputs)
         assert plan.whole_model == []
-        again = {name for layer in plan.layers for name in layer.parameters.values() if not layer.vectorized}
-        assert all("relative_attention_bias" in name for name in again)
+        assert all(has_formula(layer) for layer in plan.layers)
+        assert {name for layer in plan.layers for name in layer.parameters.values()} == set(plan.shapes)
 
 
 def test_initialisation_follows_the_seed():
