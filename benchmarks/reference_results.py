@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import agreement_tables
+import debiasing_tables
 import map_tables
 import metric_tables
 import pandas as pd
@@ -38,6 +39,7 @@ STUDY = (
 YARDSTICKS = ("lds*.csv", "lds*.png", "removal*.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
 METRICS = ("score_metrics.csv", "score_metrics.png")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
+DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
@@ -47,7 +49,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + MAPS + METRICS:
+    for pattern in STUDY + YARDSTICKS + MAPS + METRICS + DEBIASING:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -183,6 +185,7 @@ TABLES |= {
         "lds": yardstick_tables.lds_table,
         "lds by pairs": yardstick_tables.pair_reliability_table,
         "lds by test examples": yardstick_tables.test_reliability_table,
+        "debiasing": debiasing_tables.debiasing_table,
         "removal": yardstick_tables.removal_table,
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,

@@ -57,7 +57,7 @@ def out_of_fold_probabilities(study: Study, seed_ids: Sequence[int], num_folds: 
 def require_cleanlab() -> None:
     """Raise UserError where the optional package is missing."""
     if importlib.util.find_spec("cleanlab") is None:
-        raise UserError("confident learning needs the package cleanlab: run pip install cleanlab, or leave cleanlab out")
+        raise UserError("confident learning needs the package cleanlab: run pip install -r req-debiasing.txt, or leave it out")
 
 
 def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

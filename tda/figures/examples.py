@@ -9,7 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tda.data.kinds import shown_inputs
+from tda.data.kinds import Kind, shown_inputs
 from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.figures.saving import drawable, shortened_file
@@ -49,7 +49,7 @@ class Gallery:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """A square on the canvas, in inches from its upper left corner, and the letters of its texts, in points."""
 
     left: float
@@ -81,7 +81,7 @@ def draw_example(gallery: Gallery, methods: Sequence[PairStatistics], position: 
         canvas.text(_BLOCKS[0] - 0.3, top + _SIDE / 2, title, rotation=90, ha="center", va="center", weight="bold")
         for left, extremes in zip(_BLOCKS, extreme_examples(method.mean[:, position]), strict=True):
             for rank, train_position in enumerate(extremes):
-                panel = _Panel(left + rank * _PITCH, top, _SIDE, heading_size=8, file_size=5.5, caption_size=8)
+                panel = Panel(left + rank * _PITCH, top, _SIDE, heading_size=8, file_size=5.5, caption_size=8)
                 _draw_training_example(canvas, panel, gallery, method, train_position, position)
     return figure
 
@@ -90,27 +90,25 @@ def _draw_test_example(canvas: Axes, gallery: Gallery, position: int) -> None:
     test = gallery.test
     true, predicted = gallery.label_text(test.labels[position]), gallery.label_text(gallery.predicted[position])
     caption = f"class: {true}\npredicted: {predicted}" if true else ""
-    panel = _Panel(0.15, _TOP, 1.4, heading_size=11, file_size=6.5, caption_size=9)
-    _draw_panel(canvas, panel, gallery, test, position, f"test #{int(test.indices[position])}", caption)
+    panel = Panel(0.15, _TOP, 1.4, heading_size=11, file_size=6.5, caption_size=9)
+    draw_panel(canvas, panel, gallery.task.kind, test, position, f"test #{int(test.indices[position])}", caption)
 
 
-def _draw_training_example(
-    canvas: Axes, panel: _Panel, gallery: Gallery, method: PairStatistics, row: int, column: int
-) -> None:
+def _draw_training_example(canvas: Axes, panel: Panel, gallery: Gallery, method: PairStatistics, row: int, column: int) -> None:
     train = gallery.train
     heading = f"{gallery.label_text(train.labels[row])} (#{int(train.indices[row])})".lstrip()
     numbers = (method.mean[row, column], method.std[row, column], method.q_value[row, column])
     caption = "mean {:.3g}\nstd {:.3g}\nq {:.3g}".format(*numbers)
-    _draw_panel(canvas, panel, gallery, train, row, heading, caption)
+    draw_panel(canvas, panel, gallery.task.kind, train, row, heading, caption)
 
 
-def _draw_panel(canvas: Axes, panel: _Panel, gallery: Gallery, split: Split, position: int, heading: str, caption: str) -> None:
+def draw_panel(canvas: Axes, panel: Panel, kind: Kind, split: Split, position: int, heading: str, caption: str) -> None:
     """Draw an example, above it the heading and the name of its file if it has one, below it the caption."""
 
     def write(text: str, top: float, **options: object) -> None:
         canvas.text(panel.middle, top, text, ha="center", parse_math=False, **options)
 
-    _show(canvas, panel, gallery, split, position)
+    _show(canvas, panel, kind, split, position)
     # Points, of which an inch has 72, between the heading and the picture; more where a file is named between them.
     gap = 3 if split.files is None else 10
     write(heading, panel.top - gap / 72, va="baseline", fontsize=panel.heading_size)
@@ -120,9 +118,9 @@ def _draw_panel(canvas: Axes, panel: _Panel, gallery: Gallery, split: Split, pos
     write(caption, panel.top + 1.04 * panel.side, va="top", fontsize=panel.caption_size, linespacing=1.1)
 
 
-def _show(canvas: Axes, panel: _Panel, gallery: Gallery, split: Split, position: int) -> None:
+def _show(canvas: Axes, panel: Panel, kind: Kind, split: Split, position: int) -> None:
     """Draw an example as its kind shows it to a person: a picture, a text, or a picture with a text below it."""
-    picture, text = shown_inputs(gallery.task.kind, split.inputs, position)
+    picture, text = shown_inputs(kind, split.inputs, position)
     if picture is not None:
         # A picture that is no square keeps its shape, in the panel's middle.
         height, width = (panel.side * length / max(picture.shape[:2]) for length in picture.shape[:2])

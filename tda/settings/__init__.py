@@ -7,6 +7,7 @@ from tda.settings.agreement_analysis import AgreementAnalysis
 from tda.settings.compute_pvalues import ComputePvalues
 from tda.settings.correlation_analysis import CorrelationAnalysis
 from tda.settings.damping_choice import DampingChoice
+from tda.settings.data_debiasing import DataDebiasing
 from tda.settings.feature_attribution import FeatureAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
@@ -28,6 +29,7 @@ __all__ = [
     "ComputePvalues",
     "CorrelationAnalysis",
     "DampingChoice",
+    "DataDebiasing",
     "FeatureAttribution",
     "AdapterTuning",
     "LayerTuning",

@@ -33,6 +33,7 @@ from tda.settings import ShortcutStudy
 from tda.settings.of_experiment import check_counts
 from tda.statistics.intervals import Estimate, jackknife, over_seeds
 from tda.system.devices import prepare_process
+from tda.system.errors import UserError
 from tda.system.random_streams import stream
 from tda.training.members import Member
 from tda.training.study import open_study
@@ -60,7 +61,7 @@ def main(settings: ShortcutStudy) -> str:
 
     Raises UserError for unusable settings, or if no test image is misread.
     """
-    check_counts(settings, "num_test", "num_train")
+    _check(settings)
     prepare_process()
     study = open_study(chosen_experiment(settings), settings.device)
     patched = shortcut_study(study, study.train)
@@ -82,6 +83,16 @@ def main(settings: ShortcutStudy) -> str:
         f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {patched.results.path}; "
         f"{len(shown)} misread test images, area under the curve of the first map's mean {first.area_under_curve:.3f}"
     )
+
+
+def _check(settings: ShortcutStudy) -> None:
+    """Raise UserError for settings that no experiment could have, before anything is trained."""
+    check_counts(settings, "num_test", "num_train")
+    if not settings.scores:
+        raise UserError("--scores names no score whose maps are taken; give some, with commas, such as grad_cos,grad_dot")
+    for score in settings.scores:
+        MapSettings(score, Smoothing(settings.smoothing_copies, settings.smoothing_deviation))
+    reduce_channels(torch.zeros(1, 1, 1), settings.channel_reduction)
 
 
 def _patch(settings: ShortcutStudy) -> Patch:

@@ -7,6 +7,7 @@ from tda.experiments.manifest import chosen_experiment, records_of
 from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identity
 from tda.scores.score_files import methods_on_disk
 from tda.settings import ShowSummary
+from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
 from tda.system.files import reading, sha256
 
@@ -16,6 +17,7 @@ def main(settings: ShowSummary) -> str:
 
     Raises UserError as summary_text does, and if the table is not of the scores that are there now.
     """
+    check_device_name(settings.device)
     experiment = chosen_experiment(settings)
     folder = experiment.results
     table = summary_text(folder)

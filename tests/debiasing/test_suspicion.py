@@ -107,5 +107,5 @@ def test_unknown_names_and_a_missing_package_are_refused(monkeypatch: pytest.Mon
         check_suspicions(["loss", "doubt"])
     monkeypatch.setattr(out_of_fold.importlib.util, "find_spec", lambda name: None)
     check_suspicions(["loss"])
-    with pytest.raises(UserError, match="needs the package cleanlab: run pip install cleanlab"):
+    with pytest.raises(UserError, match="needs the package cleanlab: run pip install -r req-debiasing.txt"):
         check_suspicions(["loss", "cleanlab"])

@@ -29,6 +29,7 @@ OWN_ARGUMENTS = {
     "source": "--source.early_epochs 1 --source.num_segments 2",
     "s_test": "--damping 0.1 --num_checkpoints 2",
 }
+DEBIASING = "--shares 0.34 --num_retrainings 1 --random_draws 1 --num_folds 2 --fold_seeds 1 --neighbours 2 --shown 4"
 SCORING = (
     "gd_and_gc",
     "if",
@@ -68,6 +69,7 @@ STUDIES = {
         f"run_damping_choice.py {NAMED} --method trak --setting ridge --candidates 1,10 --num_subsets 12",
         f"run_removal_evaluation.py {NAMED} --shares 0.34 --num_test 2 --num_retrainings 1 --methods trak",
         f"run_mislabel_detection.py {CHOSEN} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
+        f"run_data_debiasing.py {NAMED} --methods trak,if --selections negative,significant,neighbours {DEBIASING}",
         f"run_score_metrics.py {NAMED} --highest 2 --folds 2",
         f"run_feature_attribution.py {CHOSEN} --tests spread --num_test 1 --num_train 1 --smoothing_copies 0",
         f"run_map_truth_test.py {CHOSEN} --num_test 2 --num_train 1",
@@ -172,6 +174,7 @@ OF_VARIANT = [
     f"run_subset_retraining.py {VARIANT} --model cnn --num_subsets 4 --num_retrainings 2",
     f"run_lds_evaluation.py --experiment {VARIANT_NAME} --num_subsets 4 --num_retrainings 2",
     f"run_removal_evaluation.py --experiment {VARIANT_NAME} --shares 0.34 --num_test 2 --num_retrainings 1 --methods trak",
+    f"run_data_debiasing.py {VARIANT} --model cnn --methods trak --selections negative,forgetting {DEBIASING}",
     f"run_mislabel_detection.py {VARIANT} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
     f"run_shortcut_study.py {VARIANT} --num_test 1 --num_train 1 --scores grad_dot --smoothing_copies 1 --patch_size 14",
     f"run_metasmoothness.py {VARIANT} --num_directions 2 --removed 1 --num_seeds 1 --variants plain",

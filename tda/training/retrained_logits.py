@@ -1,0 +1,149 @@
+"""What models retrained on chosen training examples, perhaps with other labels, say of a split: logits, a file a retraining.
+
+retrainings.py keeps the losses, margins and predictions that judge attribution. Whoever changes the training data asks more:
+how sure the new model is of every class, and what it says of training examples that it did not see. The files are named after a
+hash of all that their numbers depend on, like those of retrainings.py, beside which they lie.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tda.data.splits import Split
+from tda.models.model_state import ModelState, read_state, write_state
+from tda.system.devices import on_device
+from tda.system.errors import UserError
+from tda.system.files import sha256
+from tda.system.tensor_files import read_tensors, write_tensors
+from tda.system.tensor_heads import DamagedFileError
+from tda.system.workers import in_order
+from tda.training.evaluation import logits_of_split
+from tda.training.many_models import train_many
+from tda.training.runs import Run
+from tda.training.study import Study
+
+# As in retrainings.py: enough for a GPU's stack, few enough to hold every start and batch in memory.
+_CHUNK = 40
+
+
+@dataclass(frozen=True)
+class ChangedTraining:
+    """One training on changed data.
+
+    counted: positions (m,) int64 in the training split that are trained on, ascending; an epoch is a shuffle of them. seed: of
+    start and batches. labels: (n_train,) int64, those of all training examples; None leaves them as they are.
+    """
+
+    counted: Tensor
+    seed: int
+    labels: Tensor | None = None
+
+    @property
+    def content(self) -> tuple[bytes, bytes]:
+        """What tells it apart: the labels, then the rest."""
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return labels, self.counted.numpy().tobytes() + str(self.seed).encode()
+
+
+@dataclass(frozen=True)
+class LogitStore:
+    """The changed trainings of a study, and what they say of one split, `evaluated`, on the CPU as the study's own ones are."""
+
+    study: Study
+    evaluated: Split
+
+    def paths(self, trainings: Sequence[ChangedTraining]) -> list[Path]:
+        """The file of each training."""
+        study = self.study
+        made_from = study.plan.as_dict() | study.family.origin(study.task)
+        content = (study.train.fingerprint, self.evaluated.fingerprint, sorted(made_from.items()), "logits")
+        names = (sha256(repr(content).encode(), *training.content) for training in trainings)
+        return [study.results.retraining_file(name[:24]) for name in names]
+
+    def fill(self, trainings: Sequence[ChangedTraining], title: str, force: bool = False) -> int:
+        """Train what is missing or damaged, or everything, write each as it is done, and return the number written.
+
+        Trainings that are equal are done once. Raises UserError for one that diverges.
+        """
+        pairs = dict(zip(self.paths(trainings), trainings, strict=True))
+        missing = [(path, training) for path, training in pairs.items() if force or _read(path) is None]
+        by_labels = sorted(missing, key=lambda pair: pair[1].content[0])
+        if not missing:
+            return 0
+        model = on_device(self.study.new_model(), self.study.device)
+        evaluated = self.study.inputs(self.evaluated)
+        train = self.study.inputs(self.study.train)
+        with tqdm(total=len(missing), desc=title, delay=2) as bar:
+            for _, same in groupby(by_labels, key=lambda pair: pair[1].content[0]):
+                for path, state in self._trained(model, train, list(same), force):
+                    _write(path, _logits(model, state, evaluated))
+                    bar.update()
+        return len(missing)
+
+    def load(self, trainings: Sequence[ChangedTraining], again: str) -> Tensor:
+        """Logits (trainings, n, C) float32 of the evaluated split, of trainings that were filled.
+
+        again: the command that makes them. Raises UserError, which names it, if one is missing or damaged.
+        """
+        found = [_read(path) for path in self.paths(trainings)]
+        missing = sum(each is None for each in found)
+        if missing:
+            raise UserError(
+                f"{missing} of {len(found)} retrainings in {self.study.results.path} are missing or damaged; run {again}"
+            )
+        return torch.stack(found)
+
+    def _trained(
+        self, model: nn.Module, train: Split, pairs: list[tuple[Path, ChangedTraining]], force: bool
+    ) -> Iterator[tuple[Path, ModelState]]:
+        """The final state of each training, all of which have the same labels."""
+        labels = pairs[0][1].labels
+        if labels is not None:
+            train = replace(train, labels=labels.to(train.labels.device))
+        for start in range(0, len(pairs), _CHUNK):
+            # Another process may have done some of them by now.
+            chunk = [pair for pair in pairs[start : start + _CHUNK] if force or _read(pair[0]) is None]
+            runs = [self._run(training) for _, training in chunk]
+            study = self.study
+            for number, (last,) in train_many(model, study.plan, study.task.objective, runs, train, keep_states=True):
+                yield chunk[number][0], last.state
+
+    def _run(self, training: ChangedTraining) -> Run:
+        counted, plan = training.counted, self.study.plan
+        batches = [counted[batch] for batch in plan.batches(training.seed, len(counted))]
+        return Run(read_state(self.study.new_model(training.seed)), batches, [len(batches)], seed=training.seed)
+
+
+def _logits(model: nn.Module, state: ModelState, split: Split) -> Tensor:
+    """Logits of a trained state, computed by one thread as those of the trainings themselves are."""
+
+    def compute(_: int) -> Tensor:
+        write_state(state, model)
+        return logits_of_split(model.eval(), split).float().cpu().contiguous()
+
+    if split.device.type == "cuda":
+        return compute(0)
+    (found,) = in_order(compute, 1)
+    return found
+
+
+def _write(path: Path, logits: Tensor) -> None:
+    if not torch.isfinite(logits).all():
+        raise UserError(f"a retraining diverged: its logits are NaN or infinite; {path} was not written")
+    write_tensors(path, {"logits": logits}, {"name": path.stem})
+
+
+def _read(path: Path) -> Tensor | None:
+    """The file's logits; None if it is missing, damaged, or another retraining's under this name."""
+    if not path.exists():
+        return None
+    try:
+        tensors, info = read_tensors(path)
+        return tensors["logits"] if info.get("name") == path.stem else None
+    except (DamagedFileError, KeyError):
+        return None
