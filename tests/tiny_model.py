@@ -37,6 +37,9 @@ NUM_PARAMETERS = {
     "vit": 2 * 2 * 2 * 2 * 8 + 8 * 3 + 3,
     "text": 14 * 6 + 6 * 6 + 4 * (6 * 6 + 6) + 2 * 6 + 6 * 3 + 3,
     "language": 14 * 6 + 6 * 6 + 4 * (6 * 6 + 6) + 2 * 6 + 6 * 14 + 14,
+    "bert": (14 + 6 + 2) * 4 + 2 * 4 + 4 * 20 + 2 * 4 + 2 * 20 + 2 * 4 + 20 + 15,
+    "gpt": (14 + 6) * 4 + 4 * 12 + 12 + 20 + 2 * 20 + 3 * 8 + 14 * 4,
+    "t5": 14 * 4 * 2 + (4 + 2 + 8 + 2) * 16 + 2 * 32 * 2 + 7 * 4,
 }
 
 
@@ -69,6 +72,15 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def text_base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained BERT for the tiny texts."""
+    folder = tmp_path_factory.mktemp("bases") / "bert"
+    silence_transformers()
+    tiny_texts.save_text_base(folder)
+    return folder
+
+
 def plan(task: Task) -> TrainingPlan:
     """Ordinary Adam, but few epochs in small batches, at a rate that moves the model."""
     return TrainingPlan(epochs=6, learning_rate=1e-2, batch_size=4, num_kept_epochs=3)
@@ -82,22 +94,29 @@ def decaying_plan(task: Task) -> TrainingPlan:
 OfOne = Callable[[Tensor, Tensor], Tensor]
 """Maps one example's logits (1, ...) and label to a number, or to several."""
 
-MODELS = {"text": (TextClassifier, tiny_texts.CLASSES), "language": (LanguageModel, tiny_texts.TOKENS)}
+MODELS: dict[str, tuple[Callable[[Task], nn.Module], Task]] = {
+    "text": (lambda task: TextClassifier(), tiny_texts.CLASSES),
+    "language": (lambda task: LanguageModel(), tiny_texts.TOKENS),
+    "bert": (tiny_texts.small_bert, tiny_texts.CLASSES),
+    "gpt": (tiny_texts.small_gpt, tiny_texts.TOKENS),
+    "t5": (tiny_texts.small_t5, tiny_texts.ANSWERS),
+}
 
 
 @pytest.fixture
 def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list[Member]]:
     """9 training and 12 test examples in float64, and the trained members of seed 0 at epochs 4, 5 and 6.
 
-    By parameter: a CNN and a vision transformer on pictures, a classifier of texts, a causal language model.
+    By parameter: a CNN and a vision transformer on pictures; on texts a classifier, a causal language model, and BERT, GPT-2
+    and T5 of transformers.
     """
     kind = getattr(request, "param", "cnn")
     task, how = task_named("digits3"), (build, plan)
     if kind == "vit":
         how = (partial(build_transformer, request.getfixturevalue("tiny_base")), decaying_plan)
     elif kind in MODELS:
-        module, task = MODELS[kind]
-        how = (lambda task: module().double(), plan)
+        make, task = MODELS[kind]
+        how = (lambda task: make(task).double(), plan)
         for part, size in (("train", 3), ("test", task.test_per_class)):
             write_subset(task, part, size, draw_seed=0, force=True)
     family = ModelFamily("tiny", "tiny model", *how, "no script")

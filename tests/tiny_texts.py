@@ -1,5 +1,8 @@
 """Texts of a dozen words, tasks of them, and two models small enough for explicit matrices."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -7,7 +10,10 @@ from torch import Tensor, nn
 from tda.data.kinds import TextKind
 from tda.data.pools import Pool
 from tda.data.tasks import Task
+from tda.data.tokenizers import Vocabulary
 from tda.gradients.objectives import NextToken
+from tda.models.attention import ATTENTION, register_attention
+from tda.models.language_models import Sizes, causal, encoder_decoder
 
 WORDS = "the a cat dog bird runs sleeps sings fast well here now not".split()
 VOCABULARY = {"": 0} | {word: number for number, word in enumerate(WORDS, start=1)}
@@ -39,16 +45,34 @@ def texts_of(part: str) -> Pool:
     return Pool(np.array(texts), labels)
 
 
+def encode_answers(texts: list[str]) -> dict[str, Tensor]:
+    """The text, and what a decoder reads (n, 3): a start, and the last word of a short text or the last two of a long one."""
+    source = encode(texts)
+    rows = []
+    for ids, mask in zip(source["input_ids"], source["attention_mask"], strict=True):
+        words = ids[mask > 0].tolist()
+        rows.append([0, *words[-(1 + (len(words) > 4)) :]])
+    tokens = torch.tensor([row + [0] * (3 - len(row)) for row in rows])
+    counted = torch.tensor([[1] * len(row) + [0] * (3 - len(row)) for row in rows])
+    return source | {"decoder_input_ids": tokens, "decoder_attention_mask": counted}
+
+
+def vocabulary() -> Vocabulary:
+    """What models of transformers must know."""
+    return Vocabulary(size=len(VOCABULARY), length=LENGTH, padding=0, end=None, sha256="")
+
+
 _SHARED = {
     "classes": (0, 1, 2),
     "class_names": ("cat", "dog", "bird"),
     "epochs": 6,
     "test_per_class": 5,
     "load": texts_of,
-    "kind": TextKind(encode, decode),
+    "kind": TextKind(encode, decode, vocabulary),
 }
 CLASSES = Task(name="tiny_texts", title="texts about three animals", **_SHARED)
 TOKENS = Task(name="tiny_language", title="the words of texts about three animals", **_SHARED, objective=NextToken())
+ANSWERS = replace(TOKENS, name="tiny_answers", kind=TextKind(encode_answers, decode, vocabulary))
 
 
 class _Trunk(nn.Module):
@@ -95,3 +119,45 @@ class LanguageModel(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits (n, LENGTH, vocabulary)."""
         return self.head(self.trunk(input_ids, attention_mask))
+
+
+def small_bert(task: Task) -> nn.Module:
+    """BERT with one layer of width 4, as a sequence classifier of transformers."""
+    from transformers import AutoModelForSequenceClassification, BertConfig
+
+    register_attention()
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 4}
+    dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config = BertConfig(**sizes, **dropout, vocab_size=len(VOCABULARY), max_position_embeddings=LENGTH, num_labels=3)
+    return _far_from_zero(AutoModelForSequenceClassification.from_config(config, attn_implementation=ATTENTION))
+
+
+WIDTH, LAYERS = 8, 3
+
+
+def save_text_base(folder: Path) -> None:
+    """An untrained BERT with three layers for the texts' words, as save_pretrained writes it."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 12}
+    config = BertConfig(**sizes, vocab_size=len(VOCABULARY), max_position_embeddings=LENGTH, initializer_range=0.3)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        BertForSequenceClassification(config).save_pretrained(folder)
+
+
+def small_gpt(task: Task) -> nn.Module:
+    """GPT-2 with one layer of width 4."""
+    return _far_from_zero(causal(Sizes(width=4, layers=1, heads=2, hidden=4), task))
+
+
+def small_t5(task: Task) -> nn.Module:
+    """T5 with one layer of width 4 on either side."""
+    return _far_from_zero(encoder_decoder(Sizes(width=4, layers=1, heads=2, hidden=4), task))
+
+
+def _far_from_zero(model: nn.Module) -> nn.Module:
+    """The model with noise on its parameters: transformers starts biases at 0 and weights close to it."""
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.3)
+    return model

@@ -6,12 +6,16 @@ example's inputs what a person looks at: a picture (h, w) or (h, w, 3) in [0, 1]
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tda.system.inputs import Inputs
+
+if TYPE_CHECKING:
+    from tda.data.tokenizers import Vocabulary
 
 Shown = tuple[np.ndarray | None, str | None]
 """A picture, (h, w) grey or (h, w, 3) coloured in [0, 1], and a text; what a kind does not have is None."""
@@ -44,14 +48,18 @@ class ImageKind:
 class TextKind:
     """Texts as token ids with masks: a dict of tensors (n, length) by the names of the model's arguments.
 
-    encode: texts -> that dict, all texts padded or cut to one length; decode: one example's dict -> its text.
+    encode: texts, or pairs of texts -> that dict, all padded or cut to one length; decode: one example's dict -> its text.
+    vocabulary: what models must know of the tokens; None where nothing is known but the functions.
     """
 
-    encode: Callable[[list[str]], dict[str, Tensor]]
+    encode: Callable[[list[str] | list[tuple[str, str]]], dict[str, Tensor]]
     decode: Callable[[dict[str, Tensor]], str]
+    vocabulary: "Callable[[], Vocabulary] | None" = None
 
-    def inputs(self, examples: Sequence[str] | np.ndarray) -> dict[str, Tensor]:
-        """Texts as token ids and masks."""
+    def inputs(self, examples: Sequence[str] | np.ndarray | tuple[Sequence[str], Sequence[str]]) -> dict[str, Tensor]:
+        """Texts, or of a tuple pairs of texts, as token ids and masks."""
+        if isinstance(examples, tuple):
+            return self.encode([tuple(map(str, pair)) for pair in zip(*examples, strict=True)])
         return self.encode([str(text) for text in examples])
 
     def shown(self, tokens: dict[str, Tensor]) -> Shown:

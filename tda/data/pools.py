@@ -15,7 +15,8 @@ class Pool:
     positions; a tuple of such, for examples of several parts. files: what leads a person to each example, such as the path of
     its file below data/; None where examples have no files of their own. true_labels: what the labels should be, (n,) int64 in
     the numbering of labels; None where nothing else is known than the labels. groups: the group of each example, (n,) str; None
-    where there are none. No model sees either.
+    where there are none. facts: the facts that each text states, a tuple of names an example; None where there are none. No
+    model sees any of these.
     """
 
     examples: Any
@@ -23,6 +24,7 @@ class Pool:
     files: Sequence[str] | None = None
     true_labels: np.ndarray | None = None
     groups: np.ndarray | None = None
+    facts: Sequence[tuple[str, ...]] | None = None
 
     def examples_at(self, positions: np.ndarray | Sequence[int]) -> Any:
         """The examples at the given positions, in their order."""
@@ -33,6 +35,15 @@ class Pool:
     def files_at(self, positions: np.ndarray | Sequence[int]) -> np.ndarray | None:
         """Their files (k,) str, or None."""
         return None if self.files is None else np.array([self.files[position] for position in positions], dtype=str)
+
+    def facts_at(self, positions: np.ndarray | Sequence[int]) -> np.ndarray | None:
+        """The facts that they state, (k,) of tuples of str, or None."""
+        if self.facts is None:
+            return None
+        found = np.empty(len(positions), dtype=object)
+        for place, position in enumerate(positions):
+            found[place] = tuple(self.facts[position])
+        return found
 
     def named(self, position: int) -> str:
         """An example's index, with its file where it has one, for a message."""

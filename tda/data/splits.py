@@ -25,7 +25,8 @@ class Split:
     of a classifier they count the task's classes from 0. Indices are positions in the data set's own training or test part.
     files: what leads a person to each example, (n,) str, as Pool.files says; None where examples have no files of their own.
     true_labels: the classes that the examples are truly of, (n,) int64 counted as the task counts, -1 for none of the task's;
-    groups: the group of each example, (n,) str; both are None where nothing is known of them, and no model sees them.
+    groups: the group of each example, (n,) str; facts: what each text states, (n,) of tuples of str. All three are None where
+    nothing is known of them, and no model sees them.
     """
 
     inputs: Inputs
@@ -34,6 +35,7 @@ class Split:
     files: np.ndarray | None = None
     true_labels: Tensor | None = None
     groups: np.ndarray | None = None
+    facts: np.ndarray | None = None
 
     def to(self, device: torch.device) -> "Split":
         """The same examples on a device, pictures (four dimensions) as its kernels take them; the indices stay on the CPU."""
@@ -71,9 +73,11 @@ class Split:
     def __getitem__(self, positions: slice | Tensor | Sequence[int]) -> "Split":
         """The examples at the given positions, in their order."""
         on_cpu = positions.cpu() if isinstance(positions, Tensor) else positions
-        files, groups = (None if column is None else column[on_cpu] for column in (self.files, self.groups))
+        columns = (self.files, self.groups, self.facts)
+        files, groups, facts = (None if column is None else column[on_cpu] for column in columns)
         truth = None if self.true_labels is None else self.true_labels[positions]
-        return Split(chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu], files, truth, groups)
+        of_models = (chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu])
+        return Split(*of_models, files, truth, groups, facts)
 
 
 def load_split(task: Task, part: str, num_per_class: int | None = None) -> Split:
@@ -102,7 +106,8 @@ def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
         groups = np.asarray(groups, dtype=str)[indices]
     inputs = task.kind.inputs(pool.examples_at(indices))
     labels = task.objective.labels(inputs, classes)
-    return Split(inputs, labels, torch.from_numpy(indices), pool.files_at(indices), truth, groups)
+    columns = (pool.files_at(indices), truth, groups, pool.facts_at(indices))
+    return Split(inputs, labels, torch.from_numpy(indices), *columns)
 
 
 def _content(tensor: Tensor) -> bytes:

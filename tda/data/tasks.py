@@ -1,8 +1,6 @@
 """The registry of tasks. Adding a data set is adding one entry to TASKS, or one file of the user's in tasks/ of the root."""
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from tda.data import downloads
@@ -10,34 +8,16 @@ from tda.data.bundled_digits import bundled_digits
 from tda.data.dataset_library import LibrarySource
 from tda.data.food101 import FOOD101_10, food101_10
 from tda.data.human_labels import cifar10n
-from tda.data.kinds import ImageKind, Kind
-from tda.data.pools import Pool
+from tda.data.kinds import ImageKind
 from tda.data.recombined import merged, mixed, recombined_of
+from tda.data.task_entry import Task
 from tda.data.task_modifiers import modified, taken_apart
+from tda.data.text_tasks import TEXT_TASKS, texts_from_library
 from tda.experiments.folders import tasks_folder
-from tda.gradients.objectives import Classification, Objective
 from tda.system.errors import UserError
 from tda.system.user_files import load_user_file, user_files
 
-
-@dataclass(frozen=True)
-class Task:
-    """What models learn, on which examples.
-
-    classes: the data set's labels that the task keeps, in the order of the task's own labels 0, 1, ...
-    load: (part) -> Pool, all examples of the data set's "train" or "test" part, of any class.
-    kind: of input; it alone knows pixels and tokens. objective: the loss, and what follows from it.
-    """
-
-    name: str
-    title: str
-    classes: tuple[int, ...]
-    class_names: tuple[str, ...]
-    epochs: int
-    test_per_class: int
-    load: Callable[[str], Pool]
-    kind: Kind
-    objective: Objective = Classification()
+__all__ = ["TASKS", "Task", "images_from_library", "task_named", "texts_from_library"]
 
 
 def images_from_library(path: str, image_column: str, label_column: str, group_column: str | None = None, **entry) -> Task:
@@ -161,6 +141,7 @@ _ENTRIES = (
         epochs=15,
         test_per_class=10,
     ),
+    *TEXT_TASKS,
 )
 TASKS = {task.name: task for task in _ENTRIES}
 

@@ -15,6 +15,7 @@ from tda.debiasing.rankings import (
     FORGETTING,
     GROUP_BALANCED,
     HIGHEST_LOSS,
+    LEFT_OUT,
     NEIGHBOURS,
     OWN_SCORES,
     SELF_INFLUENCE,
@@ -73,6 +74,7 @@ class Evidence:
 
 
 _SELECTION_OF = {"loss": HIGHEST_LOSS, "forgetting": FORGETTING, "neighbours_of_other_labels": NEIGHBOURS}
+_SELECTION_OF |= {"left_out_wrong": LEFT_OUT}
 
 
 def _exactly(selection: str, number: str, values: np.ndarray | None, count: int) -> Ranking:
@@ -91,6 +93,8 @@ def member_evidence(
     if SELF_INFLUENCE in selections:
         for method in self_influence:
             signals[f"{SELF_INFLUENCE}_{method}"] = members.self_influence(method).mean(axis=0, dtype=np.float64)
+    if LEFT_OUT in selections:
+        signals["left_out_wrong"] = members.left_out_wrong().mean(axis=0, dtype=np.float64)
     if FORGETTING in selections:
         signals["forgetting"] = members.forgetting().mean(axis=0, dtype=np.float64)
     if NEIGHBOURS in selections:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tda.data.splits import Split
-from tda.debiasing.suspicion import neighbour_disagreement
+from tda.debiasing.suspicion import Suspects, neighbour_disagreement
 from tda.debiasing.training_history import forgetting
 from tda.debiasing.wrong_labels import self_influence
 from tda.gradients.representations import penultimate_representations
@@ -21,7 +21,7 @@ from tda.methods.registry import load_method
 from tda.scores.fresh_scores import Checkpoints
 from tda.system.resumable_parts import ResumableParts
 from tda.training.evaluation import logits_of_split
-from tda.training.members import load_members
+from tda.training.members import built, load_members
 from tda.training.study import Study
 
 
@@ -71,6 +71,19 @@ class MemberSignals:
 
         return self._of_seeds("neighbours", str(count), compute)
 
+    def left_out_wrong(self) -> np.ndarray:
+        """The chance (1, n) that a label is wrong, by leave-one-out predictions of the base model's layers.
+
+        See left_out_predictions.py; the base, which all seeds share, saw none of the labels.
+        """
+
+        def compute(seed_id: int) -> Tensor:
+            members = built(load_members(self.study, seed_id, self._epochs(seed_id)[-1:]))
+            ((_, wrong),) = Suspects(self.study, members, num_folds=2).by_start
+            return wrong
+
+        return self._of_seeds("left_out_wrong", "", compute, self.seed_ids[:1])
+
     def self_influence(self, method: str) -> np.ndarray:
         """Score (seeds, n) of each training example for itself under the last checkpoint, by a method's default settings."""
         entry = load_method(method)
@@ -85,10 +98,12 @@ class MemberSignals:
     def _epochs(self, seed_id: int) -> list[int]:
         return sorted(epoch for seed, epoch in self.checkpoints.infos if seed == seed_id)
 
-    def _of_seeds(self, name: str, settings: str, compute: Callable[[int], Tensor]) -> np.ndarray:
-        """What `compute` says of each seed, float32, from its file or made now."""
+    def _of_seeds(
+        self, name: str, settings: str, compute: Callable[[int], Tensor], seed_ids: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """What `compute` says of each seed, by default of all, float32, from its file or made now."""
         found = []
-        for seed_id in tqdm(self.seed_ids, desc=name.replace("_", " "), delay=2):
+        for seed_id in tqdm(self.seed_ids if seed_ids is None else seed_ids, desc=name.replace("_", " "), delay=2):
             hashes = [self.checkpoints.hash_of((seed_id, epoch)) for epoch in self._epochs(seed_id)]
             work = repr((name, settings, hashes, self.study.hashes))
             parts = ResumableParts(self.study.results.path / "debiasing" / name, work)

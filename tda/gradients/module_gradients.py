@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.layers import Dimensions, Layer
 from tda.gradients.recorded_pass import ModuleCall, floating_tensors
+from tda.system.inputs import called_with
 
 
 def module_gradients(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> dict[str, Tensor]:
@@ -76,7 +77,7 @@ def running_again(layer: Layer, call: ModuleCall) -> Callable[[dict[str, Tensor]
         for place, tensor in zip(places, tensors, strict=True):
             given[place] = tensor
         arguments, keywords = tree_unflatten(given, structure)
-        return floating_tensors(functional_call(layer.module, parameters, arguments, keywords))
+        return floating_tensors(called_with(layer.module, parameters, arguments, keywords))
 
     return run
 

@@ -86,9 +86,13 @@ class NextToken:
     """
 
     def labels(self, inputs: Inputs, classes: Tensor) -> Tensor:
-        """The token ids themselves, -100 where `attention_mask` leaves one out; the classes only balance a subset."""
-        tokens = inputs["input_ids"]
-        mask = inputs.get("attention_mask")
+        """The token ids themselves, -100 where `attention_mask` leaves one out; the classes only balance a subset.
+
+        Of a model that reads one text and writes another, those of what it writes, which its decoder reads.
+        """
+        side = "decoder_" if "decoder_input_ids" in inputs else ""
+        tokens = inputs[f"{side}input_ids"]
+        mask = inputs.get(f"{side}attention_mask")
         return tokens if mask is None else tokens.masked_fill(mask == 0, -100)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.models import layer_tuning, vit
+from tda.models import layer_tuning, text_tuning, vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
 from tda.models.efficientnet_lite0 import PACKAGE, efficientnet_lite0_base
-from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LayerTuning
+from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LayerTuning, TextTuning
+from tda.models.language_models import Sizes, causal, encoder_decoder
+from tda.models.language_models import plan as language_plan
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
 from tda.models.resnet import residual_network
 from tda.models.resnet18 import TORCHVISION, resnet18_base
@@ -112,6 +114,24 @@ def _layer_tuned(name: str, title: str, load: layer_tuning.BaseLoader, usual_bas
     )
 
 
+def _text_tuned(name: str, title: str, choices: TextTuning) -> ModelFamily:
+    return ModelFamily(
+        name,
+        title,
+        partial(text_tuning.build, choices),
+        partial(text_tuning.plan, choices),
+        "run_text_finetuning.py",
+        partial(text_tuning.inputs, name, choices),
+        origin=partial(text_tuning.origin, choices),
+        fine_tuned=partial(_text_tuned, name, title),
+        kind_of_choices=TextTuning,
+    )
+
+
+def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module]) -> ModelFamily:
+    return ModelFamily(name, title, partial(build, Sizes()), language_plan, "run_language_training.py")
+
+
 _SMOOTHER = ("pool", "logits")
 _ENTRIES = (
     ModelFamily("cnn", "two-layer CNN", two_layer_cnn, _cnn_plan, "run_cnn_training.py", alterable=_SMOOTHER),
@@ -143,6 +163,9 @@ _ENTRIES = (
     _vit(AdapterTuning()),
     _layer_tuned("resnet18", "ResNet-18, fine-tuned", resnet18_base, TORCHVISION, LayerTuning()),
     _layer_tuned("efficientnet_lite0", "EfficientNet-Lite0, fine-tuned", efficientnet_lite0_base, PACKAGE, LayerTuning()),
+    _text_tuned("bert", "BERT, fine-tuned", TextTuning()),
+    _language("gpt", "small GPT-2", causal),
+    _language("t5", "small T5", encoder_decoder),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 

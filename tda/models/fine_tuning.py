@@ -11,6 +11,10 @@ PRETRAINED_BASE = "pretrained"
 RANDOM_BASE = "random"
 """Name of a base whose weights are drawn, the same for everybody."""
 
+PACKAGED_BASE = "packaged"
+"""Name of the encoder of texts that a package brings along."""
+
+TEXT_PARTS = ("all", "upper", "lora")
 TRAINED_PARTS = ("head", "upper", "all")
 GRID = 32
 """Pre-trained image models halve their images five times."""
@@ -60,3 +64,32 @@ class LayerTuning(FineTuning):
             raise UserError(f"--trained is one of {', '.join(TRAINED_PARTS)}, not {self.trained!r}")
         if self.image_size < GRID or self.image_size % GRID:
             raise UserError(f"--image_size is a multiple of {GRID}, such as 128 or 224, not {self.image_size}")
+
+
+@dataclass(frozen=True)
+class TextTuning(FineTuning):
+    """Training a classifier of texts from a pre-trained encoder.
+
+    base: PACKAGED_BASE, a folder or a hub name. trained: "all"; "upper", the upper layers with the classifier; or "lora",
+    low-rank adapters (Hu et al., ICLR 2022) with the classifier. upper_layers: how many layers are trained or adapted; 0: all.
+    rank, alpha: of the adapters, whose output is scaled by alpha / rank. dropout: share of a layer's outputs that a training
+    step drops. Raises UserError for others.
+    """
+
+    base: str = PACKAGED_BASE
+    trained: str = "upper"
+    upper_layers: int = 2
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.trained not in TEXT_PARTS:
+            raise UserError(f"--trained is one of {', '.join(TEXT_PARTS)}, not {self.trained!r}")
+        if self.upper_layers < 0 or (self.trained == "upper" and self.upper_layers == 0):
+            least = "1 or more, or --trained all" if self.trained == "upper" else "0, for every layer, or more"
+            raise UserError(f"--upper_layers {self.upper_layers} is too small; choose {least}")
+        if self.rank < 1:
+            raise UserError(f"the rank of adapters must be 1 or more, not {self.rank}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"--dropout must be at least 0 and below 1, not {self.dropout}")

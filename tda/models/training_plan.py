@@ -11,22 +11,26 @@ from tda.system.errors import UserError
 from tda.system.random_streams import stream
 
 # Choices that a plan names only where they are made.
-_OPTIONAL = ("adam_epsilon_inside", "gradient_clipping")
+_OPTIONAL = ("adam_epsilon_inside", "gradient_clipping", "warm_up")
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """Adam, or SGD with momentum, with coupled weight decay on the mean cross-entropy of shuffled batches.
+    """Adam, or SGD with momentum, with weight decay on the mean cross-entropy of shuffled batches.
 
     momentum: None trains by Adam, a number by SGD with that momentum.
     early_epochs: epochs kept besides the last ones, for methods that follow the training; no other method scores them.
-    linear_decay: the rate falls to 0 over the training, without warm-up; random_crop: a training step sees a random crop of
-    each image, resized; mixed_precision: a training step computes in bfloat16 where that is safe. All three concern whole
-    trainings only: a single step that a score takes is at the full rate, on whole images, in float32.
+    linear_decay: the rate falls to 0 over the training, from its end of warm-up on; warm_up: the share of the steps, above 0
+    and below 1, over which it first rises linearly from 0; random_crop: a training step sees a random crop of each image,
+    resized; mixed_precision: a training step computes in bfloat16 where that is safe. All four concern whole trainings only: a
+    single step that a score takes is at the full rate, on whole images, in float32.
+    decoupled_decay: parameters shrink by rate x weight_decay of themselves beside Adam's update (AdamW: Loshchilov and Hutter
+    2019); else weight decay's term is added to the gradient.
     adam_epsilon_inside: Adam's update is m_hat / sqrt(v_hat + this) (Engstrom et al. 2025); None is torch's Adam, with 1e-8
     outside the root. gradient_clipping: the whole gradient of a step, without weight decay's term, is scaled down to at most
     this Euclidean norm before the optimizer sees it; None leaves it as it is.
-    Raises UserError if either is not positive, or if epsilon is to stand in the root of SGD.
+    Raises UserError if one is not positive, for a warm-up that is no share, and where epsilon is to stand in the root of SGD,
+    or decay to be decoupled from what is not torch's Adam.
     """
 
     epochs: int
@@ -41,6 +45,8 @@ class TrainingPlan:
     mixed_precision: bool = False
     adam_epsilon_inside: float | None = None
     gradient_clipping: float | None = None
+    warm_up: float | None = None
+    decoupled_decay: bool = False
 
     def __post_init__(self) -> None:
         for name in _OPTIONAL:
@@ -49,15 +55,33 @@ class TrainingPlan:
                 raise UserError(f"{name} of a training plan must be positive, not {value}")
         if self.momentum is not None and self.adam_epsilon_inside is not None:
             raise UserError("adam_epsilon_inside is for plans that train by Adam; this one trains by SGD with momentum")
+        if self.decoupled_decay and (self.momentum is not None or self.adam_epsilon_inside is not None):
+            raise UserError("decoupled_decay is for plans that train by torch's Adam, with its epsilon outside the root")
+        if self.warm_up is not None and not self.warm_up < 1:
+            raise UserError(f"warm_up of a training plan must be a share below 1 of its steps, not {self.warm_up}")
 
     @property
     def same_step_throughout(self) -> bool:
         """Whether every training step is the plain one, whatever its place in the training."""
-        return not (self.linear_decay or self.random_crop or self.mixed_precision)
+        return not (self.linear_decay or self.warm_up or self.random_crop or self.mixed_precision)
+
+    @property
+    def coupled_decay(self) -> float:
+        """The weight decay whose term is added to the gradient, 0 where it is decoupled."""
+        return 0.0 if self.decoupled_decay else self.weight_decay
+
+    def shrinking(self, rate: float) -> float:
+        """What a step at this rate multiplies the parameters with beside its update: 1 unless weight decay is decoupled."""
+        return 1 - rate * self.weight_decay if self.decoupled_decay else 1.0
 
     def rate(self, step: int, num_steps: int) -> float:
         """Learning rate of a training's step, counted from 1."""
-        return self.learning_rate * (1 - (step - 1) / num_steps) if self.linear_decay else self.learning_rate
+        rising = round((self.warm_up or 0.0) * num_steps)
+        if step <= rising:
+            return self.learning_rate * step / rising
+        return (
+            self.learning_rate * (1 - (step - 1 - rising) / (num_steps - rising)) if self.linear_decay else self.learning_rate
+        )
 
     def optimizer(
         self, parameters: Iterable[torch.Tensor], capturable: bool = False, stacked: bool = False
@@ -79,7 +103,8 @@ class TrainingPlan:
             return AdamInsideRoot(parameters, epsilon=self.adam_epsilon_inside, capturable=capturable, **shared)
         # Fused, since steps of small models are overhead.
         if self.momentum is None:
-            return torch.optim.Adam(parameters, capturable=capturable, fused=True, **shared)
+            kind = torch.optim.AdamW if self.decoupled_decay else torch.optim.Adam
+            return kind(parameters, capturable=capturable, fused=True, **shared)
         return torch.optim.SGD(parameters, momentum=self.momentum, fused=True, **shared)
 
     @property
@@ -105,6 +130,8 @@ class TrainingPlan:
     def as_dict(self) -> dict:
         """Plain values for metadata: all that numbers depend on, hence not the early epochs, nor choices that are not made."""
         values = {name: value for name, value in asdict(self).items() if name != "early_epochs"}
+        if not self.decoupled_decay:
+            del values["decoupled_decay"]
         return {name: value for name, value in values.items() if value is not None or name not in _OPTIONAL}
 
 

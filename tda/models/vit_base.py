@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from tda.models.attention import ATTENTION, register_attention
 from tda.system.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
-
-_ATTENTION = "eager_in_own_precision"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +87,10 @@ def normalisation(base: Base) -> tuple[list[float], list[float]]:
 
 @lru_cache(maxsize=4)
 def _loaded(name: str, changed: int) -> Base:
-    from transformers import AttentionInterface, AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     silence_transformers()
-    AttentionInterface.register(_ATTENTION, _attention)
+    register_attention()
     local = Path(name).is_dir()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -102,7 +101,7 @@ def _loaded(name: str, changed: int) -> Base:
             lambda: AutoModelForImageClassification.from_pretrained(
                 name,
                 local_files_only=local,
-                attn_implementation=_ATTENTION,
+                attn_implementation=ATTENTION,
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
@@ -163,21 +162,3 @@ def _embeds_into_tokens(network: "PreTrainedModel") -> bool:
     with torch.no_grad():
         tokens = embeddings(torch.zeros(1, network.config.num_channels, height, width))
     return isinstance(tokens, Tensor) and tokens.dim() == 3
-
-
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **unused: object,
-) -> tuple[Tensor, Tensor]:
-    """Attention of (b, heads, tokens, width) without a fused kernel, which would have no second derivative on the CPU.
-
-    Unlike transformers' own eager form, the softmax stays in the model's precision, so that a float64 model is exact.
-    """
-    logits = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    weights = (logits if attention_mask is None else logits + attention_mask).softmax(dim=-1)
-    return (weights @ value).transpose(1, 2).contiguous(), weights

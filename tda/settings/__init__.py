@@ -22,7 +22,7 @@ from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
-from tda.settings.training import AdapterTuning, LayerTuning, Training
+from tda.settings.training import AdapterTuning, LayerTuning, TextTuning, Training
 from tda.system.command_line import run
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "ShowSummary",
     "SubsetGeneration",
     "SubsetRetraining",
+    "TextTuning",
     "Training",
     "run",
 ]

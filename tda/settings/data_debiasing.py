@@ -20,8 +20,8 @@ class DataDebiasing(OfScores):
     num_checkpoints: int
     """A seed's score is the mean over this many of its last checkpoints, or over all where fewer are stored."""
     selections: tuple[str, ...]
-    """negative, positive, significant, class_balanced, group_balanced, highest_loss, self_influence, confident_learning,
-    forgetting and neighbours, or a part of these; without any all that are possible. Random ones stand beside them always."""
+    """Of negative, positive, significant, class_balanced, group_balanced, highest_loss, self_influence, confident_learning,
+    left_out, forgetting, neighbours; without any all that are possible. Random ones stand beside them always."""
     self_influence: tuple[str, ...]
     """Methods whose score of each training example for itself is a selection; they must need nothing but a checkpoint."""
     own_scores: tuple[str, ...]

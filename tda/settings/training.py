@@ -43,3 +43,21 @@ class LayerTuning(Training):
     """What is trained: head (a new classifier alone), upper (the last stage too) or all."""
     image_size: int
     """Side in pixels that images are brought to, a multiple of 32; published: 224, faster on a CPU: 128."""
+
+
+@dataclass(kw_only=True)
+class TextTuning(Training):
+    """The same for classifiers of texts that are fine-tuned from a pre-trained encoder."""
+
+    base: str
+    """Base: packaged (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name such as bert-base-uncased."""
+    trained: str
+    """What is trained: all, upper (the upper layers and the classifier) or lora (low-rank adapters and the classifier)."""
+    upper_layers: int
+    """How many of the upper layers are trained or adapted, those below computed once; 0, for lora: every layer."""
+    rank: int
+    """Rank of lora's adapters on the attention's query and value projections."""
+    alpha: int
+    """The adapters' output is scaled by this over the rank."""
+    dropout: float
+    """Share of a layer's outputs that a training step drops; scores are taken without."""

@@ -32,6 +32,7 @@ from tda.debiasing.rankings import (
     CONFIDENT_LEARNING,
     GROUP_BALANCED,
     KNOWN,
+    LEFT_OUT,
     NEGATIVE,
     NEIGHBOURS,
     NOT_ANY,
@@ -188,7 +189,12 @@ def _possible(settings: DataDebiasing, study: Study, num_seeds: int) -> tuple[li
         if settings.neighbours >= len(study.train):
             raise UserError(f"--neighbours {settings.neighbours} needs more than the {len(study.train)} training examples")
 
+    def no_base() -> None:
+        if study.family.choices is None:
+            raise UserError("left_out needs a base model that saw none of the labels, and this one is trained from scratch")
+
     needs = {NEIGHBOURS: few_examples, CONFIDENT_LEARNING: require_cleanlab, GROUP_BALANCED: no_groups, SIGNIFICANT: few_seeds}
+    needs[LEFT_OUT] = no_base
     found, left_out = [], []
     for name in settings.selections or SELECTIONS:
         try:

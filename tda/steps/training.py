@@ -5,13 +5,17 @@ from dataclasses import fields
 from tda.experiments.manifest import chosen_experiment
 from tda.models import fine_tuning
 from tda.models.families import family_named
-from tda.settings import AdapterTuning, LayerTuning, Training
+from tda.settings import AdapterTuning, LayerTuning, TextTuning, Training
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
 from tda.training.study import open_study
 
-_KINDS = {AdapterTuning: fine_tuning.AdapterTuning, LayerTuning: fine_tuning.LayerTuning}
+_KINDS = {
+    AdapterTuning: fine_tuning.AdapterTuning,
+    LayerTuning: fine_tuning.LayerTuning,
+    TextTuning: fine_tuning.TextTuning,
+}
 
 
 def main(settings: Training) -> str:

@@ -67,7 +67,32 @@ def call(model: nn.Module, inputs: Inputs, weights: dict[str, Tensor] | tuple[di
     arguments, keywords = ((), given) if isinstance(given, dict) else ((given,), {})
     if weights is None:
         return logits_of(model(*arguments, **keywords))
-    return logits_of(functional_call(model, weights, arguments, keywords))
+    return logits_of(called_with(model, weights, arguments, keywords))
+
+
+def called_with(
+    module: nn.Module,
+    weights: dict[str, Tensor] | tuple[dict[str, Tensor], ...],
+    arguments: tuple,
+    keywords: dict | None = None,
+) -> object:
+    """What a module returns with other tensors, by name, in place of its own parameters and buffers, tied ones with their like.
+
+    torch's functional_call swaps a tied tensor under each of its names, so that a module that stands in two places, as the
+    words of an encoder and its decoder do, would be left with a stranger's tensor for its own.
+    """
+    given = weights if isinstance(weights, dict) else {name: part for each in weights for name, part in each.items()}
+    places: dict[int, list[str]] = {}
+    for prefix, each in module.named_modules():
+        for local, tensor in (*each._parameters.items(), *each._buffers.items()):
+            if tensor is not None:
+                places.setdefault(id(tensor), []).append(f"{prefix}.{local}" if prefix else local)
+    swapped = {}
+    for name, tensor in given.items():
+        prefix, _, local = name.rpartition(".")
+        own = getattr(module.get_submodule(prefix), local)
+        swapped |= dict.fromkeys(places.get(id(own), [name]), tensor)
+    return functional_call(module, swapped, arguments, keywords, tie_weights=False)
 
 
 def copied(inputs: Inputs) -> Inputs:

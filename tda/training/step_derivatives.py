@@ -7,7 +7,8 @@ A state is the trained parameters and what the optimizer remembers of them. A st
     Adam:  m' = beta1 m + (1 - beta1) total,  v' = beta2 v + (1 - beta2) total^2,
            w' = w - rate m^ / (sqrt(v^) + epsilon)   or, with epsilon inside the root,   w - rate m^ / sqrt(v^ + epsilon),
 
-m^ and v^ corrected for the start (Kingma and Ba 2015). Tangents (k, *shape) follow a step forwards, adjoints (k, *shape)
+m^ and v^ corrected for the start (Kingma and Ba 2015). Decoupled weight decay (Loshchilov and Hutter 2019) has total = clip(g)
+and (1 - rate decay) w in place of the last w. Tangents (k, *shape) follow a step forwards, adjoints (k, *shape)
 backwards: the two maps below are each other's transposes. Everything is named as the trained parameters are.
 """
 
@@ -59,7 +60,8 @@ class StepDerivative:
             after = self._of(name)
             arrays = [moved.parameters[name], slope, *(each[name] for each in moved.remembered.values())]
             for columns, (parameter, slope, *remembered) in _blocks(arrays):
-                slope.add_(parameter, alpha=self.plan.weight_decay)
+                slope.add_(parameter, alpha=self.plan.coupled_decay)
+                parameter.mul_(self.plan.shrinking(self.rate))
                 after.forward(parameter, slope, remembered, columns)
 
     def backward(self, moved: Movement) -> Values:
@@ -74,7 +76,7 @@ class StepDerivative:
             arrays = [parameter, slopes[name], *(each[name] for each in moved.remembered.values())]
             for columns, (adjoint, slope, *remembered) in _blocks(arrays):
                 after.backward(adjoint, slope, remembered, columns)
-                adjoint.add_(slope, alpha=self.plan.weight_decay)
+                adjoint.mul_(self.plan.shrinking(self.rate)).add_(slope, alpha=self.plan.coupled_decay)
         self._clip(slopes)
         return slopes
 
@@ -91,7 +93,7 @@ class StepDerivative:
     def _of(self, name: str) -> "_Momentum | _Adam":
         if self.plan.momentum is not None:
             return _Momentum(self.plan.momentum, self.rate)
-        total = (self._factor * self.gradient[name] + self.plan.weight_decay * self.before[name]).flatten()
+        total = (self._factor * self.gradient[name] + self.plan.coupled_decay * self.before[name]).flatten()
         mean, square = (self.after[quantity][name].flatten() for quantity in ("exp_avg", "exp_avg_sq"))
         return _Adam.of(mean, square, total, self.number, self.rate, self.plan.adam_epsilon_inside)
 

@@ -2,8 +2,9 @@
 
 import pytest
 
+from tda.data.kinds import ImageKind
 from tda.data.tasks import TASKS, task_named
-from tda.gradients.objectives import Classification
+from tda.gradients.objectives import Classification, NextToken
 from tda.system.errors import UserError
 
 
@@ -12,6 +13,7 @@ def test_tasks_of_the_study():
     found = {
         name: (len(task.classes), task.kind.channels, task.kind.size, task.epochs, task.test_per_class)
         for name, task in TASKS.items()
+        if isinstance(task.kind, ImageKind)
     }
     expected = {"digits3": (3, 1, 28, 15, 50), "mnist3": (3, 1, 28, 15, 300), "cifar10": (10, 3, 32, 30, 50)}
     assert {name: found[name] for name in expected} == expected
@@ -20,8 +22,11 @@ def test_tasks_of_the_study():
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_entry_is_consistent(task):
     assert len(task.classes) == len(task.class_names)
-    assert len(task.kind.mean) == len(task.kind.std) == task.kind.channels and min(task.kind.std) > 0
-    assert task.objective == Classification() and task.epochs > 0 and task.test_per_class > 0
+    if isinstance(task.kind, ImageKind):
+        assert len(task.kind.mean) == len(task.kind.std) == task.kind.channels and min(task.kind.std) > 0
+    written = task.name in ("webnlg", "pararel", "pararel_questions")
+    assert task.objective == (NextToken() if written else Classification())
+    assert task.epochs > 0 and task.test_per_class > 0
     assert TASKS[task.name] is task is task_named(task.name)
 
 

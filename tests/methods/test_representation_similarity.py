@@ -14,7 +14,8 @@ EVERY_FAMILY = True
 
 def classifier_and_before(model: nn.Module) -> tuple[nn.Module, nn.Module]:
     """The module that holds the last parameter, and the last one before it whose output is 0 where its parameters are."""
-    holders = [module for module in model.modules() if isinstance(module, nn.Linear | nn.LayerNorm)]
+    kinds = ("Linear", "LayerNorm", "RMSNorm")
+    holders = [module for module in model.modules() if type(module).__name__ in kinds]
     return holders[-1], holders[-2]
 
 

@@ -55,9 +55,9 @@ def test_choices_of_fine_tuning_make_another_family_of_the_same_name():
     chosen = family.with_choices(choices)
     assert (chosen.name, chosen.choices, family.choices) == ("vit", choices, None)
     assert chosen.plan(task_named("digits3")).random_crop and not family.plan(task_named("digits3")).random_crop
-    for name in ("resnet18", "efficientnet_lite0"):
-        with pytest.raises(UserError, match=f"model {name} is fine-tuned in another way; train it with run_image_fine"):
+    for name, script in (("resnet18", "image"), ("efficientnet_lite0", "image"), ("bert", "text")):
+        with pytest.raises(UserError, match=f"model {name} is fine-tuned in another way; train it with run_{script}_fine"):
             family_named(name).with_choices(choices)
-    for name in set(FAMILIES) - {"vit", "resnet18", "efficientnet_lite0"}:
+    for name in set(FAMILIES) - {"vit", "resnet18", "efficientnet_lite0", "bert"}:
         with pytest.raises(UserError, match=f"model {name} is not fine-tuned from a base; train it with run_"):
             family_named(name).with_choices(choices)

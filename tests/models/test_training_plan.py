@@ -1,5 +1,7 @@
 """Epochs, steps and batches."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -84,14 +86,42 @@ def test_smooth_choices_that_make_no_sense_are_refused():
         TrainingPlan(3, gradient_clipping=float("nan"))
     with pytest.raises(UserError, match="this one trains by SGD with momentum"):
         TrainingPlan(3, adam_epsilon_inside=1e-8, momentum=0.0)
+    for other in ({"momentum": 0.9}, {"adam_epsilon_inside": 1e-8}):
+        with pytest.raises(UserError, match="decoupled_decay is for plans that train by torch's Adam"):
+            TrainingPlan(3, decoupled_decay=True, **other)
+    for share in (1.0, -0.1, 0.0):
+        with pytest.raises(UserError, match="warm_up of a training plan must be"):
+            TrainingPlan(3, warm_up=share)
+
+
+def test_rates_rise_to_the_plan_s_own_and_fall_to_nothing():
+    plan = TrainingPlan(3, learning_rate=0.8, warm_up=0.25, linear_decay=True)
+    assert not plan.same_step_throughout and not replace(plan, linear_decay=False).same_step_throughout
+    expected = [0.4, 0.8, *(0.8 * (6 - step) / 6 for step in range(6))]
+    assert [plan.rate(step, 8) for step in range(1, 9)] == pytest.approx(expected)
+    steady = replace(plan, linear_decay=False)
+    assert [steady.rate(step, 8) for step in range(1, 9)] == pytest.approx([0.4, 0.8] + [0.8] * 6)
+    assert replace(plan, warm_up=1e-3).rate(1, 8) == 0.8 == replace(plan, warm_up=None).rate(1, 8)
+    assert plan.as_dict()["warm_up"] == 0.25 and "warm_up" not in TrainingPlan(3).as_dict()
+
+
+def test_decoupled_decay_is_no_part_of_the_gradient():
+    plan = TrainingPlan(3, weight_decay=0.1, decoupled_decay=True)
+    assert plan.as_dict()["decoupled_decay"] is True and plan.same_step_throughout
+    assert (plan.coupled_decay, plan.shrinking(0.5)) == (0.0, 0.95)
+    coupled = replace(plan, decoupled_decay=False)
+    assert (coupled.coupled_decay, coupled.shrinking(0.5)) == (0.1, 1.0) and "decoupled_decay" not in coupled.as_dict()
 
 
 @pytest.mark.parametrize("stacked", [False, True])
-@pytest.mark.parametrize(("epsilon", "clipping"), [(1e-6, None), (None, 0.6), (1e-6, 0.6)])
-def test_smooth_choices_are_those_of_a_naive_loop(stacked: bool, epsilon: float | None, clipping: float | None):
+@pytest.mark.parametrize(
+    ("epsilon", "clipping", "decoupled"),
+    [(1e-6, None, False), (None, 0.6, False), (1e-6, 0.6, False), (None, None, True), (None, 0.6, True)],
+)
+def test_choices_are_those_of_a_naive_loop(stacked: bool, epsilon: float | None, clipping: float | None, decoupled: bool):
     """On a linear model in float64: gradient, its norm cut, weight decay, Adam; trained alone and in a stack."""
-    options = {"adam_epsilon_inside": epsilon, "gradient_clipping": clipping}
-    plan = TrainingPlan(epochs=4, learning_rate=0.05, weight_decay=0.01, batch_size=4, **options)
+    options = {"adam_epsilon_inside": epsilon, "gradient_clipping": clipping, "decoupled_decay": decoupled}
+    plan = TrainingPlan(epochs=4, learning_rate=0.05, weight_decay=0.3 if decoupled else 0.01, batch_size=4, **options)
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(10, 5, generator=generator, dtype=torch.float64), torch.arange(10) % 3
     model = torch.nn.Linear(5, 3).double()
@@ -130,7 +160,10 @@ def _naive(
         if plan.gradient_clipping is not None and norm > plan.gradient_clipping:
             gradients, cut = [gradient * plan.gradient_clipping / norm for gradient in gradients], cut + 1
         for place, gradient in enumerate(gradients):
-            gradient = gradient + plan.weight_decay * values[place]
+            if plan.decoupled_decay:
+                values[place] = values[place] - plan.learning_rate * plan.weight_decay * values[place]
+            else:
+                gradient = gradient + plan.weight_decay * values[place]
             means[place] = 0.9 * means[place] + 0.1 * gradient
             squares[place] = 0.999 * squares[place] + 0.001 * gradient**2
             mean, square = means[place] / (1 - 0.9**step), squares[place] / (1 - 0.999**step)

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import EXPERIMENT, run_here
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -73,7 +74,8 @@ def go(browser: webdriver.Chrome, view: str) -> None:
 
 def wait(browser: webdriver.Chrome, until: Callable[[], bool]) -> None:
     """A browser follows a new address after the command that gave it has ended."""
-    WebDriverWait(browser, timeout=30, poll_frequency=0.02).until(lambda _: until())
+    passing = (StaleElementReferenceException,)
+    WebDriverWait(browser, 30, 0.02, ignored_exceptions=passing).until(lambda _: until())
 
 
 def choose(browser: webdriver.Chrome, name: str, value: str) -> None:

@@ -92,6 +92,19 @@ STUDIES = {
 }
 
 
+OF_TEXTS = "--model bert --task few_texts --num_per_class 2 --device cpu"
+OF_WORDS = "--model gpt --task few_words --num_per_class 2 --device cpu --seed_id 0"
+TEXTS = [
+    "run_subset_generation.py --task few_texts --num_per_class 2",
+    f"run_text_finetuning.py {OF_TEXTS} --base {{base}} --upper_layers 1",
+    f"run_tda.py {OF_TEXTS} --methods grad_dot,trak,ekfac,if,loo,bm25",
+    "run_compute_pvalues.py --experiment bert_few_texts_2pc",
+    "run_subset_generation.py --task few_words --num_per_class 2",
+    f"run_language_training.py {OF_WORDS}",
+    f"run_tda.py {OF_WORDS} --methods grad_dot,bm25",
+]
+
+
 @pytest.fixture
 def root_of_few_digits(root: Path) -> Path:
     (root / "tasks").mkdir()
@@ -112,7 +125,8 @@ def run_main(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_no_script_is_left_out():
-    assert {command.split()[0] for commands in STUDIES.values() for command in commands} == set(SCRIPTS)
+    commands = [*TEXTS, *(command for commands in STUDIES.values() for command in commands)]
+    assert {command.split()[0] for command in commands} == set(SCRIPTS)
 
 
 @pytest.mark.parametrize("family", STUDIES)
@@ -135,6 +149,22 @@ def test_scripts_one_after_another(
     assert len(methods) == 20 and len(scores) == 20 * seeds * 5
     assert all(pd.read_parquet(path).shape == (6, 13) for path in scores)
     assert len(list(results.glob("s_test/if/*/*.safetensors"))) == 2 * seeds
+
+
+def test_texts_from_training_to_p_values(
+    root: Path, text_base_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    (root / "tasks").mkdir()
+    for name, task in (("few_texts", "CLASSES"), ("few_words", "TOKENS")):
+        text = f"from dataclasses import replace\n\nimport tiny_texts\n\nTASK = replace(tiny_texts.{task}, name='{name}')\n"
+        (root / "tasks" / f"{name}.py").write_text(text)
+    for command in TEXTS:
+        assert run_main(command.format(base=text_base_folder), monkeypatch, capsys).strip()
+    found = {path.parent.parent.name for path in root.glob("results/bert_few_texts_2pc/tda_scores/*/*/*.parquet")}
+    assert found == {"grad_dot", "trak", "ekfac", "if", "loo", "bm25"}
+    summary = pd.read_csv(root / "results" / "bert_few_texts_2pc" / "summary.csv")
+    assert set(summary["method"]) == found
+    assert len(list(root.glob("results/gpt_few_words_2pc/tda_scores/*/0/*.parquet"))) == 2 * 2
 
 
 VARIANT = f"{CHOSEN} --variant pool,logits0.5,rate0.002,inside1e-6,clip5,batch4,epochs5,decay"

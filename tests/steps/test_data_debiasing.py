@@ -8,14 +8,20 @@ import pytest
 import torch
 from conftest import EXPERIMENT, SEEDS, Ensemble, contents, run_here
 
+from tda.data.index_files import DRAW_SEED, write_subset
+from tda.data.tasks import task_named
 from tda.debiasing.fold_retraining import kept_probabilities
 from tda.debiasing.parts import divided
+from tda.debiasing.suspicion import Suspects
+from tda.experiments.folders import Experiment
 from tda.scores.score_files import load_scores
 from tda.statistics.group_alignment import alignment_weights, pseudo_groups
 from tda.statistics.prediction_metrics import losses_of, prediction_metrics
 from tda.system.errors import UserError
 from tda.training.evaluation import logits_of_split
+from tda.training.members import built, load_members
 from tda.training.retrained_logits import ChangedTraining, LogitStore
+from tda.training.study import open_study
 
 QUICK = {
     "selections": ("negative", "significant", "highest_loss"),
@@ -201,6 +207,7 @@ def test_scores_of_one_s_own_are_a_selection(scored: Ensemble, tmp_path: Path):
         ({"groups": ("sex",)}, "--groups has no sex"),
         ({"matter": "somewhere.txt"}, "there is no file somewhere.txt"),
         ({"selections": ("neighbours",)}, "--neighbours 10 needs more than the 6 training examples"),
+        ({"selections": ("left_out",)}, "left_out needs a base model"),
         ({"selections": ("self_influence",), "self_influence": ("datamodels",)}, "--purpose fitting"),
         ({"num_seeds": 2}, "significant needs scores of at least 3 seeds"),
         ({"num_folds": 1}, "--num_folds 1 is too small"),
@@ -217,3 +224,18 @@ def test_unusable_settings_are_refused_before_anything_is_trained(
     with pytest.raises(UserError, match=words):
         debias(**changed)
     assert not (EXPERIMENT.results.path / "data_debiasing.csv").exists()
+
+
+def test_left_out_predictions_of_a_base_choose_the_label_that_they_doubt_most(root: Path):
+    few = {"model": "efficientnet_lite0", "task": "digits3", "num_per_class": 4}
+    torch.save(torch.tensor(SEEDS[:2]), root / "random_seeds.pt")
+    write_subset(task_named("digits3"), "train", 4, DRAW_SEED, force=False)
+    run_here("run_image_finetuning.py", **few, base="random", image_size=32)
+    run_here("run_data_debiasing.py", **QUICK | few | {"selections": ("left_out",)})
+    study = open_study(Experiment("efficientnet_lite0", "digits3", 4), "cpu")
+    members = built(load_members(study, 0, study.plan.kept_epochs[-1:]))
+    ((_, wrong),) = Suspects(study, members, num_folds=2).by_start
+    found = pd.read_csv(study.results.path / "removal_candidates.csv").set_index("index")["left_out_wrong"]
+    np.testing.assert_allclose(found.loc[study.train.indices].to_numpy(), wrong.numpy(), rtol=1e-5, atol=1e-7)
+    rows = pd.read_csv(study.results.path / "data_debiasing.csv").set_index("selection")
+    assert rows.loc["left_out", "removed"] == 4

@@ -136,3 +136,29 @@ def test_parts_count_and_device():
     assert count_of(PICTURES) == count_of(PAIR) == 5
     assert device_of(PICTURES) == device_of(PAIR) == torch.device("cpu")
     assert_equal(mapped(PAIR, lambda part: part + 1), {name: part + 1 for name, part in PAIR.items()})
+
+
+class Shared(nn.Module):
+    """One module in two places, and another whose weight is tied to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(4, 2)
+        self.inner = nn.Module()
+        self.inner.words = self.words
+        self.head = nn.Linear(2, 4, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.words(tokens) + self.inner.words(tokens))
+
+
+def test_other_weights_take_the_place_of_shared_ones_and_leave_them_alone():
+    model, tokens = Shared(), torch.tensor([[1, 2], [3, 0]])
+    weight = model.words.weight
+    for name in ("words.weight", "inner.words.weight", "head.weight"):
+        other = torch.randn(4, 2, requires_grad=True)
+        found = call(model, tokens, {name: other})
+        torch.testing.assert_close(found, 2 * other[tokens] @ other.T)
+        assert model.words.weight is weight is model.head.weight and call(model, tokens).requires_grad
+        torch.testing.assert_close(call(model, tokens), 2 * weight[tokens] @ weight.T)

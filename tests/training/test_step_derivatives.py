@@ -9,6 +9,8 @@ from tda.training.step_derivatives import Movement, StepDerivative, still
 
 PLANS = {
     "Adam": TrainingPlan(epochs=1, weight_decay=0.1),
+    "decoupled": TrainingPlan(epochs=1, learning_rate=0.01, weight_decay=2.0, decoupled_decay=True),
+    "decoupled and clipped": TrainingPlan(epochs=1, weight_decay=2.0, decoupled_decay=True, gradient_clipping=0.5),
     "epsilon inside": TrainingPlan(epochs=1, adam_epsilon_inside=1e-3),
     "clipped": TrainingPlan(epochs=1, gradient_clipping=0.5, weight_decay=0.1),
     "momentum": TrainingPlan(epochs=1, momentum=0.9, weight_decay=0.1),

@@ -42,6 +42,10 @@ PLANS = {
     "Adam": {"learning_rate": 0.01},
     "Adam, epsilon inside": {"learning_rate": 0.01, "adam_epsilon_inside": 1e-4},
     "Adam, decaying, clipped": {"learning_rate": 0.01, "linear_decay": True, "gradient_clipping": 0.3, "weight_decay": 0.1},
+    "AdamW, warming up": {
+        **{"learning_rate": 0.01, "weight_decay": 2.0, "decoupled_decay": True},
+        **{"warm_up": 0.3, "linear_decay": True},
+    },
     "SGD": {"learning_rate": 0.05, "momentum": 0.0},
     "SGD, momentum, clipped": {"learning_rate": 0.05, "momentum": 0.9, "gradient_clipping": 0.3},
     "Adam, crops": {"learning_rate": 0.01, "random_crop": True},

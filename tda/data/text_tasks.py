@@ -1,0 +1,116 @@
+"""The tasks of texts, and how an entry of one's own is made."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tda.data import pararel
+from tda.data.kinds import TextKind
+from tda.data.packaged_encoder import PACKAGED
+from tda.data.pools import Pool
+from tda.data.task_entry import Task
+from tda.data.text_library import TextSource
+from tda.data.tokenizers import AnsweredTokens, TextTokens, tokenizer_named, trained_tokenizer
+from tda.gradients.objectives import NextToken
+
+
+def texts_from_library(
+    path: str,
+    columns: str | tuple[str, ...] = "text",
+    label_column: str | None = None,
+    facts_column: str | None = None,
+    test_part: str = "test",
+    hub: str | None = None,
+    tokenizer: str | int = PACKAGED,
+    length: int = 64,
+    **entry,
+) -> Task:
+    """A task whose texts, or pairs of texts, come from files below data/ or from the hub (see TextSource).
+
+    tokenizer: of a pre-trained model, by the name of a folder or by hub name, or PACKAGED; a number trains one of so many
+    tokens on the task's own training texts. length: in tokens, to which texts are cut and padded. entry: the other fields of
+    Task; class_names are the data set's own, one name where there is no label_column.
+    """
+    names = (columns,) if isinstance(columns, str) else columns
+    source = TextSource(path, names, label_column, entry["class_names"], facts_column, test_part, hub)
+    tokens = TextTokens(_loader(entry["name"], tokenizer, source.pool), length)
+    return Task(classes=tuple(range(len(source.class_names))), load=source.pool, kind=text_kind(tokens), **entry)
+
+
+def text_kind(tokens: TextTokens | AnsweredTokens) -> TextKind:
+    """The kind of texts that are read as these tokens."""
+    return TextKind(tokens.encode, tokens.decode, tokens.vocabulary)
+
+
+def _loader(name: str, tokenizer: str | int, load: Callable[[str], Pool]) -> Callable:
+    if isinstance(tokenizer, str):
+        return functools.partial(tokenizer_named, tokenizer)
+    return functools.partial(trained_tokenizer, name, functools.partial(_training_texts, load), tokenizer)
+
+
+def _training_texts(load: Callable[[str], Pool]) -> Sequence[str]:
+    examples = load("train").examples
+    return np.concatenate(examples) if isinstance(examples, tuple) else examples
+
+
+_FACTS = {
+    "classes": (0, 1),
+    "class_names": pararel.CLASS_NAMES,
+    "epochs": 40,
+    "test_per_class": 50,
+}
+_FACT_TOKENS = _loader("pararel", 4096, pararel.sentences)
+
+TEXT_TASKS = (
+    texts_from_library(
+        path="qnli",
+        columns=("question", "sentence"),
+        label_column="label",
+        test_part="validation",
+        hub="nyu-mll/glue:qnli",
+        length=80,
+        name="qnli",
+        title="QNLI: does the sentence answer the question?",
+        class_names=("entailment", "not_entailment"),
+        epochs=4,
+        test_per_class=100,
+    ),
+    texts_from_library(
+        path="webnlg",
+        facts_column="facts",
+        test_part="dev",
+        tokenizer=4096,
+        name="webnlg",
+        title="WebNLG: sentences that state facts",
+        class_names=("text",),
+        epochs=20,
+        test_per_class=100,
+        objective=NextToken(),
+    ),
+    Task(
+        name="pararel",
+        title="ParaRel: facts stated once, and in several paraphrases",
+        load=pararel.sentences,
+        kind=text_kind(TextTokens(_FACT_TOKENS, 32)),
+        objective=NextToken(),
+        **_FACTS,
+    ),
+    Task(
+        name="pararel_questions",
+        title="ParaRel: the object of a fact, asked for by a sentence with a blank",
+        load=pararel.questions,
+        kind=text_kind(AnsweredTokens(_FACT_TOKENS, 32, 12)),
+        objective=NextToken(),
+        **_FACTS,
+    ),
+    texts_from_library(
+        path="own_texts",
+        label_column="class",
+        name="own_texts",
+        title="texts of one's own, in data/own_texts/<train or test>/<class>/<file>.txt",
+        class_names=("zero", "one"),
+        epochs=4,
+        test_per_class=10,
+    ),
+)

@@ -1,0 +1,54 @@
+"""BM25: how many words a training and a test text share, rare ones above all; what a search engine would find.
+
+It knows no model: every seed and checkpoint has the same scores. Akyurek et al. 2022 found it hard to beat at finding the texts
+that state a fact; what makes a model say it is another question.
+"""
+
+import re
+
+import torch
+
+from tda.data.splits import Split
+from tda.methods.registry import Attribution, one_after_another, register
+from tda.training.example_texts import check_texts, texts_of_test, texts_of_training
+from tda.training.members import Member
+
+_SIGN = "positive = shares words, rare ones most, and never negative; neither labels nor the model are seen"
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in small letters, without punctuation."""
+    return re.findall(r"\w+", text.lower())
+
+
+@register(
+    "bm25",
+    "BM25",
+    "Robertson and Zaragoza 2009; Lu 2024",
+    check=check_texts,
+    sign=_SIGN,
+    needs="texts",
+    in_all=False,
+    k1=1.5,
+    b=0.75,
+)
+@one_after_another
+def bm25(member: Member, train: Split, test: Split, k1: float, b: float) -> Attribution:
+    """BM25 of each training text as a document for each test text as a query, with Lucene's idf, by the package bm25s.
+
+    Sum over the query's words w, counted as often as they stand there, of log(1 + (N - n_w + 0.5) / (n_w + 0.5)) times
+    f / (f + k1 (1 - b + b l / mean l)), f the count of w among the l words of a text, n_w how many of the N texts have it.
+    k1: how soon a repeated word counts no more; b: how far long texts count less.
+    """
+    import bm25s
+
+    documents, queries = (
+        [words_of(text) for text in texts] for texts in (texts_of_training(member, train), texts_of_test(member, test))
+    )
+    index = bm25s.BM25(k1=k1, b=b, method="lucene", dtype="float32")
+    index.index(documents, show_progress=False)
+    scores = torch.zeros(len(documents), len(queries))
+    for column, query in enumerate(queries):
+        if query:
+            scores[:, column] = torch.from_numpy(index.get_scores(query))
+    return Attribution(scores)
