@@ -24,6 +24,7 @@ results results-vit: $(VENV)/installed
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
 	$(RUN) run_correlation_analysis.py $(CHOSEN)
+	$(RUN) run_report.py $(CHOSEN)
 	$(RUN) run_show_summary.py $(CHOSEN)
 
 # BERT on QNLI: a pre-trained encoder's upper layers, ten seeds, and which attribution predicts retraining on random halves.
@@ -54,6 +55,8 @@ results-debiasing: $(VENV)/installed $(VENV)/installed-debiasing
 	$(RUN) run_cnn_training.py $(CHOSEN)
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
 	$(RUN) run_data_debiasing.py $(CHOSEN)
+	$(RUN) run_compute_pvalues.py $(CHOSEN)
+	$(RUN) run_report.py $(CHOSEN)
 
 # Which attribution predicts retraining? The field's two MNIST settings from nothing, each step in two processes of one thread.
 yardsticks: yardsticks-lr yardsticks-mlp

@@ -5,12 +5,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tda.figures.style import BLUE, GREY, VERMILION, styled
 from tda.methods.catalogue import method_title
 
 REFERENCE = "loo"
 """The method that the others are compared with."""
 
-_SAME, _OTHER, _CEILING = "#1b6ca8", "#d9822b", "#555555"
+_SAME, _OTHER, _CEILING = BLUE, VERMILION, GREY
 _PANELS = {
     "scores of a run": ("spearman_seed", "spearman_other_run"),
     "means over seeds": ("spearman_mean", "mean_of_halves"),
@@ -20,6 +21,7 @@ _PANELS = {
 """Title -> the column of agreement with LOO of the same runs, and that with LOO of other runs, in the table between runs."""
 
 
+@styled()
 def draw_agreement(with_loo: pd.DataFrame, between: pd.DataFrame) -> Figure:
     """Rank correlation with LOO of every method, those closest to LOO of the same run on top, a panel for each statistic.
 
@@ -41,7 +43,7 @@ def draw_agreement(with_loo: pd.DataFrame, between: pd.DataFrame) -> Figure:
     panels[0].set_xlim(min(-0.25, panels[0].get_xlim()[0]), 1.04)
     panels[0].set_yticks(range(len(ordered)), [method_title(method) for method in ordered["method"]])
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -8,6 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from tda.figures.style import styled
 from tda.methods.catalogue import method_title
 
 _UNDEFINED = "–"
@@ -16,6 +17,7 @@ _DARK = 0.45
 """Brightness of a cell, from 0 to 1, below which letters on it are white."""
 
 
+@styled()
 def draw_correlations(matrices: dict[str, pd.DataFrame], title: str) -> Figure:
     """Annotated heat maps of matrices (methods, methods), one beside another, each under its key.
 

@@ -4,6 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas import DataFrame
 
+from tda.figures.style import styled
 from tda.methods.catalogue import method_title
 
 _TITLES = {
@@ -18,6 +19,7 @@ _GREY = "0.45"
 _MARKERS = "os^DvPX<>*hp"
 
 
+@styled()
 def draw_debiasing(table: DataFrame, metric: str) -> Figure:
     """A panel an action: means over seeds with 95 % intervals, of each selection, on the part that no choice has seen.
 

@@ -13,20 +13,25 @@ from tda.data.kinds import Kind, shown_inputs
 from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.figures.saving import drawable, shortened_file
-from tda.methods.catalogue import method_title
+from tda.figures.style import styled
+from tda.methods.catalogue import means_helpful, method_title
 from tda.statistics.extremes import SHOWN, extreme_examples
 from tda.statistics.pair_statistics import PairStatistics
 
 # Layout in inches, fixed so that rows of all methods line up whatever is written beside them.
 _SIDE, _GAP = 1.15, 0.25
 _PITCH = _SIDE + _GAP
-_TOP, _ROW = 0.6, 1.95
+_TOP, _ROW, _REASON = 0.6, 1.95, 0.35
 _BLOCKS = (2.25, 2.25 + SHOWN * _PITCH + 0.35)
 _TEXT_WIDTH, _LONGEST_TEXT = 24, 190
 """Characters of a text in a line, and in all."""
 _LONGEST_FILE = 26
 """Characters of a file's name that fit above a picture."""
-_HEADINGS = ("most helpful: the test loss would be higher without it", "most harmful: the test loss would be lower without it")
+_HEADINGS = {
+    True: ("most helpful: the test loss would be higher without it", "most harmful: the test loss would be lower without it"),
+    False: ("most alike, which need not help", "least alike, which need not harm"),
+}
+"""Of both blocks, by whether a positive score means helpful."""
 
 
 @dataclass(frozen=True)
@@ -65,32 +70,49 @@ class Panel:
         return self.left + self.side / 2
 
 
-def draw_example(gallery: Gallery, methods: Sequence[PairStatistics], position: int) -> Figure:
-    """A figure of one test example (its position in the test split) and, in a row a method, its extreme training examples."""
-    width, height = _BLOCKS[-1] + SHOWN * _PITCH, _TOP + len(methods) * _ROW
+@styled()
+def draw_example(gallery: Gallery, methods: Sequence[PairStatistics], position: int, reason: str = "") -> Figure:
+    """A figure of one test example (its position in the test split) and, in a row a method, its extreme training examples.
+
+    Methods of which positive means helpful come first, those of which it means alike below them, under headings of their own.
+    reason: why this test example was chosen.
+    """
+    groups = [(helpful, [one for one in methods if means_helpful(one.method) == helpful]) for helpful in (True, False)]
+    groups = [(helpful, members) for helpful, members in groups if members]
+    start = _REASON if reason else 0.0
+    width = _BLOCKS[-1] + SHOWN * _PITCH
+    height = start + sum(_TOP + len(members) * _ROW for _, members in groups)
     figure = Figure(figsize=(width, height))
     # All is drawn on one pair of axes that counts inches: a pair for each of the many panels takes seconds.
     canvas = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     canvas.set_axis_off()
-    _draw_test_example(canvas, gallery, position)
-    for left, heading in zip(_BLOCKS, _HEADINGS, strict=True):
-        canvas.text(left + (SHOWN * _PITCH - _GAP) / 2, 0.12, heading, ha="center", va="top", fontsize=11)
-    for row, method in enumerate(methods):
-        top = _TOP + row * _ROW
-        title = textwrap.fill(method_title(method.method), width=18)
-        canvas.text(_BLOCKS[0] - 0.3, top + _SIDE / 2, title, rotation=90, ha="center", va="center", weight="bold")
-        for left, extremes in zip(_BLOCKS, extreme_examples(method.mean[:, position]), strict=True):
-            for rank, train_position in enumerate(extremes):
-                panel = Panel(left + rank * _PITCH, top, _SIDE, heading_size=8, file_size=5.5, caption_size=8)
-                _draw_training_example(canvas, panel, gallery, method, train_position, position)
+    _draw_test_example(canvas, gallery, position, start + _TOP)
+    for helpful, members in groups:
+        for left, heading in zip(_BLOCKS, _HEADINGS[helpful], strict=True):
+            canvas.text(left + (SHOWN * _PITCH - _GAP) / 2, start + 0.12, heading, ha="center", va="top", fontsize=11)
+        for row, method in enumerate(members):
+            _draw_row(canvas, gallery, method, position, start + _TOP + row * _ROW)
+        start += _TOP + len(members) * _ROW
+    if reason:
+        canvas.text(0.15, 0.1, f"Chosen as {reason}.", ha="left", va="top", fontsize=11, weight="bold")
     return figure
 
 
-def _draw_test_example(canvas: Axes, gallery: Gallery, position: int) -> None:
+def _draw_row(canvas: Axes, gallery: Gallery, method: PairStatistics, position: int, top: float) -> None:
+    """A method's name, and its extreme training examples in both blocks."""
+    title = textwrap.fill(method_title(method.method), width=18)
+    canvas.text(_BLOCKS[0] - 0.3, top + _SIDE / 2, title, rotation=90, ha="center", va="center", weight="bold")
+    for left, extremes in zip(_BLOCKS, extreme_examples(method.mean[:, position]), strict=True):
+        for rank, train_position in enumerate(extremes):
+            panel = Panel(left + rank * _PITCH, top, _SIDE, heading_size=8, file_size=5.5, caption_size=8)
+            _draw_training_example(canvas, panel, gallery, method, train_position, position)
+
+
+def _draw_test_example(canvas: Axes, gallery: Gallery, position: int, top: float) -> None:
     test = gallery.test
     true, predicted = gallery.label_text(test.labels[position]), gallery.label_text(gallery.predicted[position])
     caption = f"class: {true}\npredicted: {predicted}" if true else ""
-    panel = Panel(0.15, _TOP, 1.4, heading_size=11, file_size=6.5, caption_size=9)
+    panel = Panel(0.15, top, 1.4, heading_size=11, file_size=6.5, caption_size=9)
     draw_panel(canvas, panel, gallery.task.kind, test, position, f"test #{int(test.indices[position])}", caption)
 
 

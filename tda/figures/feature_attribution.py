@@ -14,10 +14,11 @@ from tda.features.influence_maps import Pairs
 from tda.features.reductions import reduce_channels
 from tda.features.seed_maps import PixelStatistics
 from tda.features.subjects import Subject
-from tda.figures.panels import grid, pixels, show_image, show_overlay, show_signed, title
+from tda.figures.panels import RATIO_END, colour_scale, grid, pixels, show_image, show_overlay, show_signed, title
 from tda.figures.saving import shortened_file
+from tda.figures.style import styled
 
-_ROWS = ("training\nimage", "mean map\nover seeds", "std\nover seeds", "|mean| / std\n(yellow: 5)")
+_ROWS = ("training\nimage", "mean map\nover seeds", "std\nover seeds", "|mean| / std")
 _ROWS_OF_ONE_SEED = ("training\nimage", "map")
 _LONGEST_FILE = 20
 """Characters of a file's name that fit above a panel."""
@@ -36,6 +37,7 @@ class Explained:
     predicted: int
 
 
+@styled()
 def draw_explained(explained: Explained, reduction: str, absolute: bool) -> Figure:
     """On the left the test image and its Grad-CAM; then a column a training image: it, its map, the spread, their ratio."""
     subject = explained.subject
@@ -51,6 +53,8 @@ def draw_explained(explained: Explained, reduction: str, absolute: bool) -> Figu
     title(panels[1, 0], "Grad-CAM")
     for column, row in zip(panels.T[1:], explained.rows.tolist(), strict=True):
         _draw_training_image(column, explained, row, reduction, absolute)
+    for row, kind in zip(panels[1:], ("absolute" if absolute else "signed", "absolute", "ratio"), strict=False):
+        colour_scale(figure, row, kind)
     for panel, name in zip(panels[:, 1], rows, strict=True):
         panel.text(-0.06, 0.5, name, rotation=90, ha="right", va="center", transform=panel.transAxes, fontsize=8)
     return figure
@@ -80,5 +84,5 @@ def _file_line(split: Split, position: int) -> str:
 
 
 def _draw_ratio(panel: Axes, ratio: np.ndarray) -> None:
-    panel.imshow(np.minimum(ratio, 5), cmap="viridis", vmin=0, vmax=5, interpolation="nearest")
+    panel.imshow(np.minimum(ratio, RATIO_END), cmap="viridis", vmin=0, vmax=RATIO_END, interpolation="nearest")
     title(panel, f"{(ratio > 2).mean():.0%} above 2")

@@ -12,12 +12,14 @@ from tda.debiasing.rankings import NOT_ANY, Ranking
 from tda.debiasing.selections import lowest
 from tda.figures.examples import Panel, draw_panel
 from tda.figures.saving import drawable
+from tda.figures.style import styled
 
 # Layout in inches.
 _COLUMNS, _SIDE, _GAP, _MARGIN, _TOP = 10, 1.15, 0.3, 0.25, 0.75
 _CAPTION_LINE = 0.13
 
 
+@styled()
 def draw_gallery(
     kind: Kind, split: Split, positions: Sequence[int], title: str, headings: Sequence[str], captions: Sequence[str]
 ) -> Figure:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from tda.figures.style import GREY, lines_of, styled
 from tda.methods.catalogue import method_title
 
 _MEASURES = {"lds_run": "scores of one run", "lds_means": "means over runs"}
@@ -14,6 +14,7 @@ _APART = 1.03
 """Methods stand beside each other at each number left out, each so many times as far right as the one before."""
 
 
+@styled()
 def draw_left_out(table: pd.DataFrame) -> Figure:
     """LDS against the number of left-out examples, a row of panels for each kind of retrainings, a curve for each method.
 
@@ -24,18 +25,18 @@ def draw_left_out(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(10.5, 3.6 * len(estimands) + 0.4), layout="constrained")
     panels = figure.subplots(len(estimands), len(_MEASURES), sharex=True, sharey=True, squeeze=False)
     methods = list(dict.fromkeys(table["method"]))
-    colours = colormaps["tab20"].colors
+    styles = lines_of([method for method in methods if method not in _REFERENCES])
     for row, estimand in zip(panels, estimands, strict=True):
         for panel, (measure, title) in zip(row, _MEASURES.items(), strict=True):
             for number, method in enumerate(methods):
                 rows = table[(table["method"] == method) & (table["estimand"] == estimand)]
                 rows = rows.drop_duplicates("left_out", keep="last").sort_values("left_out").dropna(subset=measure)
                 errors = np.stack((rows[measure] - rows[f"{measure}_low"], rows[f"{measure}_high"] - rows[measure])).clip(0)
-                style = {"color": "grey" if method in _REFERENCES else colours[number % len(colours)]}
-                style["linestyle"] = "--" if method in _REFERENCES else "-"
+                style = styles.get(method, {"color": GREY, "marker": "o"})
+                style = style | {"linestyle": "--" if method in _REFERENCES else "-"}
                 label = _REFERENCES.get(method) or method_title(method)
                 places = rows["left_out"] * _APART ** (number - (len(methods) - 1) / 2)
-                panel.errorbar(places, rows[measure], errors, marker="o", markersize=3, capsize=2, label=label, **style)
+                panel.errorbar(places, rows[measure], errors, markersize=3, capsize=2, label=label, **style)
             panel.set_xscale("log")
             counts = sorted(set(table["left_out"]))
             panel.set_xticks(counts, map(str, counts))

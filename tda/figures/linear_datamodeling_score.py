@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from tda.figures.style import lines_of, styled
 from tda.methods.catalogue import method_title
 
 
+@styled()
 def draw_lds(table: pd.DataFrame) -> Figure:
     """LDS against compute time, a curve for each method over ensemble sizes, with intervals; the ceiling as a dashed line.
 
@@ -16,10 +17,10 @@ def draw_lds(table: pd.DataFrame) -> Figure:
     place = "seconds" if (table["seconds"] > 0).any() else "members"
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.subplots()
-    panel.set_prop_cycle(color=colormaps["tab20"].colors)
+    styles = lines_of(sorted(set(table.loc[table["members"] > 0, "method"])))
     for method, rows in table[table["members"] > 0].groupby("method"):
         errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
-        panel.errorbar(rows[place], rows["lds"], errors, marker="o", capsize=2, label=method_title(method))
+        panel.errorbar(rows[place], rows["lds"], errors, capsize=2, label=method_title(method), **styles[method])
     for _, row in table[table["method"] == "retraining"].iterrows():
         panel.axhline(row["lds"], color="black", linestyle="--", linewidth=1, label="noise ceiling")
     panel.set_xscale("log")

@@ -4,13 +4,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from tda.features.truth_test import PROTOCOLS
+from tda.figures.style import BLUE, VERMILION, styled
 
 _TITLES = {"keep": "only these pixels are kept", "delete": "these pixels are removed"}
 
 
-_ORDERS = {"map": ("tab:red", "by the map"), "random": ("tab:blue", "at random")}
+_ORDERS = {"map": (VERMILION, "by the map"), "random": (BLUE, "at random")}
 
 
+@styled()
 def draw_truth(table: pd.DataFrame) -> Figure:
     """A panel for each protocol: loss changes against the share of pixels, by the map and at random, and the whole image's."""
     figure = Figure(figsize=(8.2, 3.3), layout="constrained")

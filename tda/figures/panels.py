@@ -5,9 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
 from torch import Tensor
 
 from tda.figures.saving import drawable
@@ -20,11 +23,17 @@ _HEAT = LinearSegmentedColormap.from_list(
     "heat", [(1.0, 0.9, 0.3, 0.0), (1.0, 0.75, 0.1, 0.55), (0.95, 0.25, 0.05, 0.9), (0.5, 0.0, 0.15, 1.0)]
 )
 _LABEL_SIZE = 8
+_SIDE = 1.15
+"""Of a panel, in inches."""
+_SCALE_WIDTH = 0.7
+"""Inches for colour scales at the right."""
+RATIO_END = 5
+"""|mean| / std from which on a pixel has the last colour."""
 
 
-def grid(rows: int, columns: int, side: float = 1.15, left: float = 0.9) -> tuple[Figure, np.ndarray]:
+def grid(rows: int, columns: int, side: float = _SIDE, left: float = 0.9) -> tuple[Figure, np.ndarray]:
     """A figure of square panels without axes, (rows, columns); side and the room on the left in inches."""
-    figure = Figure(figsize=(left + columns * (side + 0.12), rows * (side + 0.30) + 0.45), layout="constrained")
+    figure = Figure(figsize=(left + columns * (side + 0.12) + _SCALE_WIDTH, rows * (side + 0.38) + 0.45), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
@@ -60,9 +69,48 @@ def outline(panel: Axes, region: np.ndarray) -> None:
     panel.add_patch(frame)
 
 
-def title(panel: Axes, text: str) -> None:
-    """Write above a panel."""
-    panel.set_title(drawable(text), fontsize=_LABEL_SIZE, pad=3, parse_math=False)
+def title(panel: Axes, text: str, side: float = _SIDE) -> None:
+    """Write above a panel of this side in inches, in lines that are no longer than it."""
+    lines = [line for given in drawable(text).split("\n") for line in _wrapped(given, 72 * side)]
+    panel.set_title("\n".join(lines), fontsize=_LABEL_SIZE, pad=3, parse_math=False)
+
+
+def _wrapped(text: str, width: float) -> list[str]:
+    """A text in lines of at most `width` points; a word that is longer loses its end."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        joined = f"{lines[-1]} {word}" if lines else word
+        if not lines or _width(joined) > width:
+            lines.append(_cut(word, width))
+        else:
+            lines[-1] = joined
+    return lines
+
+
+def _cut(word: str, width: float) -> str:
+    while _width(word) > width:
+        word = f"{word.removesuffix('…')[:-1]}…"
+    return word
+
+
+def _width(text: str) -> float:
+    """How many points a text takes in a title."""
+    return text_to_path.get_text_width_height_descent(text, FontProperties(size=_LABEL_SIZE), ismath=False)[0]
+
+
+_SCALES = {
+    "absolute": (_HEAT, Normalize(0, 1), "of each map’s largest value"),
+    "signed": ("RdBu_r", Normalize(-1, 1), "of each map’s largest value"),
+    "ratio": ("viridis", Normalize(0, RATIO_END), "|mean| / std"),
+}
+
+
+def colour_scale(figure: Figure, panels: Sequence[Axes], kind: str) -> None:
+    """Write at the right of panels what colours stand for: of absolute maps, of signed ones, or of |mean| / std."""
+    colours, norm, label = _SCALES[kind]
+    scale = figure.colorbar(ScalarMappable(norm, colours), ax=list(panels), fraction=0.03, pad=0.01, aspect=12)
+    scale.set_label(label, fontsize=_LABEL_SIZE - 1)
+    scale.ax.tick_params(labelsize=_LABEL_SIZE - 1)
 
 
 def show_signed(panel: Axes, image: np.ndarray, signed: np.ndarray) -> None:

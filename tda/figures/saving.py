@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.ft2font import FT2Font
 
+from tda.figures.style import styled
 from tda.system.files import write_atomically
 
 _NO_DATE = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
@@ -35,6 +36,7 @@ def shortened_file(name: str, longest: int) -> str:
     return drawable(name)
 
 
+@styled()
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure atomically as PNG and as PDF; path: without a suffix."""
     # The layout is found once for both formats; each would find it anew, which takes longer than drawing.
@@ -44,6 +46,7 @@ def save_figure(figure: Figure, path: Path) -> None:
         save_picture(figure, path.with_name(path.name + suffix))
 
 
+@styled()
 def save_picture(figure: Figure, path: Path) -> None:
     """Write a figure atomically in the one format that the path's suffix names, .png or .pdf."""
     options = {"format": path.suffix.removeprefix("."), "metadata": _NO_DATE[path.suffix], "dpi": _DOTS_PER_INCH}

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from tda.figures.style import styled
 from tda.methods.catalogue import method_title
 
 _PREFIXES = {"self_influence_": "self-influence, ", "mean_score_": "mean score, "}
@@ -19,6 +20,7 @@ _TITLES = {
 }
 
 
+@styled()
 def draw_score_metrics(table: pd.DataFrame) -> Figure:
     """A panel for each metric of score_metrics.csv: values of one seed, and of the mean over seeds where there is one."""
     metrics = [name for name in _TITLES if name in set(table["metric"])]

@@ -11,7 +11,8 @@ from torch import Tensor
 from tda.data.splits import Split
 from tda.data.tasks import Task
 from tda.features.influence_maps import Pairs
-from tda.figures.panels import grid, outline, pixels, show_image, show_overlay, title
+from tda.figures.panels import colour_scale, grid, outline, pixels, show_image, show_overlay, title
+from tda.figures.style import BLUE, VERMILION, styled
 from tda.methods.catalogue import method_title
 
 _BASELINES = {"input_gradient": "input gradient", "grad_cam": "Grad-CAM"}
@@ -40,6 +41,7 @@ def map_title(name: str) -> str:
     return _BASELINES.get(name) or method_title(name)
 
 
+@styled()
 def draw_merits(table: pd.DataFrame, region: Tensor) -> Figure:
     """A panel for each figure of merit, a row for each map: points for single seeds and their mean map, with 95 % intervals."""
     area = float(region.double().mean())
@@ -49,8 +51,8 @@ def draw_merits(table: pd.DataFrame, region: Tensor) -> Figure:
     figure = Figure(figsize=(9.6, 0.36 * len(averaged) + 1.35), layout="constrained")
     panels = figure.subplots(1, len(_MERITS), sharey=True)
     for panel, (merit, name) in zip(panels, _MERITS.items(), strict=True):
-        _draw_points(panel, single, merit, -0.14, "tab:blue", "a single seed")
-        _draw_points(panel, averaged, merit, 0.14, "tab:red", "mean over seeds")
+        _draw_points(panel, single, merit, -0.14, BLUE, "a single seed")
+        _draw_points(panel, averaged, merit, 0.14, VERMILION, "mean over seeds")
         panel.axvline(chance[merit], color="black", linestyle="--", linewidth=1, label="chance")
         panel.set_xlabel(name)
         panel.set_xlim(-0.02, 1.02 if merit != "mass_share" else max(0.1, 1.15 * table[f"{merit}_high"].max()))
@@ -75,6 +77,7 @@ def _row_title(row: tuple) -> str:
     return name if row.models == "with the patch" else f"{name},\ntrained without the patch"
 
 
+@styled()
 def draw_shortcut_maps(examples: ShortcutExamples, columns: dict[str, np.ndarray]) -> Figure:
     """A row for each of a few misread test images: it, its most influential training image, and that image's maps.
 
@@ -96,6 +99,7 @@ def draw_shortcut_maps(examples: ShortcutExamples, columns: dict[str, np.ndarray
             outline(panel, examples.region.numpy())
             if row == 0:
                 title(panel, name)
+    colour_scale(figure, panels.flat, "absolute")
     return figure
 
 

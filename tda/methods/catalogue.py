@@ -109,6 +109,12 @@ def method_title(name: str) -> str:
     return entries[name].title if name in entries else name
 
 
+def means_helpful(name: str) -> bool:
+    """Whether a positive score of a method means helpful, as of most; also where no file describes it any more."""
+    entries, _ = _read_all()
+    return name not in entries or entries[name].description.sign == SIGN
+
+
 def _read_all() -> tuple[dict[str, Entry], list[UserError]]:
     entries, mistakes = {}, []
     for path in [*user_files(_OWN_FOLDER), *user_files(methods_folder())]:

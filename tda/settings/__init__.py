@@ -14,6 +14,7 @@ from tda.settings.map_truth_test import MapTruthTest
 from tda.settings.metasmoothness import Metasmoothness
 from tda.settings.mislabel_detection import MislabelDetection
 from tda.settings.removal_evaluation import RemovalEvaluation
+from tda.settings.report import Report
 from tda.settings.s_test import STest
 from tda.settings.score_metrics import ScoreMetrics
 from tda.settings.scoring import Scoring
@@ -38,6 +39,7 @@ __all__ = [
     "Metasmoothness",
     "MislabelDetection",
     "RemovalEvaluation",
+    "Report",
     "STest",
     "ScoreMetrics",
     "Scoring",

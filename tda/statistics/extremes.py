@@ -21,9 +21,10 @@ def majority(predicted: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def choose_examples(methods: Sequence[PairStatistics], wrong: np.ndarray) -> list[int]:
-    """Positions of the test examples worth a picture: the most and the least reliably attributed, and one that is wrong.
+def choose_examples(methods: Sequence[PairStatistics], wrong: np.ndarray) -> dict[int, str]:
+    """Positions of the test examples worth a picture, each with the reason why it was chosen, in words.
 
+    They are the most and the least reliably attributed one, and one that is wrong.
     Reliable means a large share of training examples with q below the significance level, averaged over the methods; on
     a tie, a large mean |t|. Of the misclassified ones (`wrong`, (n_test,) bool) the most reliable is taken. Where several are
     equal the first is taken. Every position appears once.
@@ -32,8 +33,16 @@ def choose_examples(methods: Sequence[PairStatistics], wrong: np.ndarray) -> lis
     size = np.mean([np.sqrt(method.num_seeds) * method.signal_to_noise.mean(axis=0) for method in methods], axis=0)
     most_reliable_first = np.lexsort((np.arange(len(share)), -size, -share))
     least_reliable_first = np.lexsort((np.arange(len(share)), size, share))
-    chosen = [most_reliable_first[0], least_reliable_first[0], *most_reliable_first[wrong[most_reliable_first]][:1]]
-    return list(dict.fromkeys(int(position) for position in chosen))
+    candidates = (
+        (most_reliable_first, "the most reliably explained test example"),
+        (least_reliable_first, "the least reliably explained test example"),
+        (most_reliable_first[wrong[most_reliable_first]], "the most reliably explained one of those that most seeds misread"),
+    )
+    reasons: dict[int, list[str]] = {}
+    for positions, reason in candidates:
+        for position in positions[:1]:
+            reasons.setdefault(int(position), []).append(reason)
+    return {position: ", and ".join(words) for position, words in reasons.items()}
 
 
 def extreme_examples(mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

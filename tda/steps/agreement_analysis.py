@@ -66,8 +66,8 @@ def main(settings: AgreementAnalysis) -> str:
         save_figure(draw_agreement(with_loo, between), folder.path / "agreement_with_loo")
         record.files = sorted(folder.path.glob("agreement_*"))
     return (
-        f"wrote agreement_with_loo.csv, .png and .pdf and agreement_between_runs.csv of {len(names)} methods to {folder.path}; "
-        f"{_best(with_loo, between)}"
+        f"wrote agreement_with_loo.csv, .png and .pdf and agreement_between_runs.csv of {len(names)} methods, "
+        f"in {folder.path}; {_best(with_loo, between)}"
     )
 
 

@@ -12,7 +12,7 @@ from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment
 from tda.figures.examples import Gallery, draw_example
 from tda.figures.histograms import draw_histograms
-from tda.figures.saving import save_figure, save_picture
+from tda.figures.saving import save_figure
 from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import Scores, methods_on_disk
@@ -57,8 +57,8 @@ def main(settings: ComputePvalues) -> str:
         pictures = _write_pictures(folder, gallery, most_averaged)
         record.files = [*_tables(folder, most_averaged), *(folder.path / name for name in pictures)]
     return (
-        f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms.png and .pdf, "
-        f"and {', '.join(pictures)} to {folder.path}"
+        f"wrote p-values of {len(most_averaged)} methods, summary.csv, pvalue_histograms and {len(pictures) // 2} "
+        f"attributions_test_* as .png and .pdf, in {folder.path}"
     )
 
 
@@ -126,11 +126,11 @@ def _write_summaries(folder: ResultsFolder, rows: list[dict]) -> None:
 def _write_pictures(folder: ResultsFolder, gallery: Gallery, methods: Sequence[PairStatistics]) -> list[str]:
     """Draw the chosen test images and remove pictures of ones that earlier scores chose; returns the file names."""
     written = []
-    for position in choose_examples(methods, gallery.wrong):
-        name = f"attributions_test_{int(gallery.test.indices[position])}.png"
-        save_picture(draw_example(gallery, methods, position), folder.path / name)
-        written.append(name)
-    for path in folder.path.glob("attributions_test_*.png"):
+    for position, reason in choose_examples(methods, gallery.wrong).items():
+        name = f"attributions_test_{int(gallery.test.indices[position])}"
+        save_figure(draw_example(gallery, methods, position, reason), folder.path / name)
+        written += [f"{name}.png", f"{name}.pdf"]
+    for path in folder.path.glob("attributions_test_*.*"):
         if path.name not in written:
             path.unlink()
     return written

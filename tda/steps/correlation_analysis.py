@@ -58,7 +58,7 @@ def main(settings: CorrelationAnalysis) -> str:
         record.files = sorted(folder.path.glob("correlation_*"))
     return (
         f"wrote correlations of {len(names)} methods over the last {methods[0].num_checkpoints} checkpoints, as "
-        f"correlation_*.csv, .png and .pdf, to {folder.path}"
+        f"correlation_*.csv, .png and .pdf, in {folder.path}"
     )
 
 

@@ -47,4 +47,5 @@ def main(settings: DampingChoice) -> str:
         path = study.results.path / f"damping_choice_{method.name}.csv"
         write_table(path, table)
     best = table.sort_values("lds").iloc[-1]
-    return f"wrote {path}; highest LDS on fitting subsets: {best['lds']:.3f}, with {settings.setting} {best['value']:g}"
+    found = f"{best['lds']:.3f}, with {settings.setting} {best['value']:g}"
+    return f"wrote {path.name}, in {path.parent}; highest LDS on fitting subsets: {found}"

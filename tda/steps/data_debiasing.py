@@ -295,7 +295,7 @@ def _write_pictures(
 def _closing_line(scene: Scene, changes: Sequence[Change], table: pd.DataFrame) -> str:
     """What was written, and the largest gain on the report part, which is chosen by looking at it, as the line says."""
     rows = table[(table["removed"] > 0) & (table["selection"] != RANDOM)]
-    where = f"figures and galleries of {len(changes)} changes to {scene.study.results.path}"
+    where = f"figures and galleries of {len(changes)} changes, in {scene.study.results.path}"
     line = f"wrote data_debiasing.csv, removal_candidates.csv, {where}"
     if not len(rows):
         return "; ".join([line, *scene.left_out])

@@ -68,7 +68,7 @@ def _attribute(settings: FeatureAttribution, chosen_map: MapSettings, subject: S
         explained = Explained(subject, pairs, rows, statistics, table, cams[number], int(predicted[test]))
         figure = draw_explained(explained, settings.channel_reduction, settings.absolute)
         save_figure(figure, folder / f"maps_{settings.score}_test_{int(subject.test.indices[test])}")
-    return f"wrote maps of {len(pairs)} pairs over {len(subject.seeds)} seeds, their CSV and {len(tests)} figures to {folder}"
+    return f"wrote maps of {len(pairs)} pairs over {len(subject.seeds)} seeds, their CSV and {len(tests)} figures, in {folder}"
 
 
 def photographs_of(settings: FeatureAttribution) -> Subject:

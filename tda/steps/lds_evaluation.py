@@ -66,7 +66,7 @@ def main(settings: LdsEvaluation) -> str:
         record.files = sorted(path for pattern in patterns for path in folder.path.glob(pattern))
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
-        f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures to {folder.path}; "
+        f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures, in {folder.path}; "
         f"highest LDS: {best['lds']:.3f}, {best['method']} with {best['members']} members"
     )
 

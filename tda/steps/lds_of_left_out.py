@@ -68,7 +68,7 @@ def evaluate_left_out(settings: LdsEvaluation) -> str:
     best = rows[rows["method"].isin(names)].sort_values("lds_run").iloc[-1]
     return (
         f"wrote {len(rows)} rows ({estimand}, {best['left_out']} of {len(study.train)} left out) into lds_left_out.csv and its "
-        f"figure in {folder.path}; highest LDS of one run's scores: {best['lds_run']:.3f}, {best['method']}"
+        f"figure, in {folder.path}; highest LDS of one run's scores: {best['lds_run']:.3f}, {best['method']}"
     )
 
 

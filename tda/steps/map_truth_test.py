@@ -44,7 +44,7 @@ def main(settings: MapTruthTest) -> str:
         write_table(folder / "map_truth.csv", table)
         save_figure(draw_truth(table), folder / "map_truth")
     apart = clearly_better(table)
-    return f"wrote map_truth.csv, .png and .pdf to {folder}; kept by the map is clearly better than at random at {apart}"
+    return f"wrote map_truth.csv, .png and .pdf, in {folder}; kept by the map is clearly better than at random at {apart}"
 
 
 def _ranks(ranked_by: str, maps: Tensor, images: Tensor, pairs: Pairs) -> Tensor:

@@ -49,7 +49,7 @@ def main(settings: Metasmoothness) -> str:
         save_figure(draw_metasmoothness(table), path.with_suffix(""))
         record.files = [path, path.with_suffix(".png"), path.with_suffix(".pdf")]
     sentences = [_sentence(table[table["experiment"] == each.experiment.name]) for each in studies]
-    return "; ".join([f"wrote {path}", *sentences])
+    return "; ".join([f"wrote {path.name}, .png and .pdf, in {path.parent}", *sentences])
 
 
 def _probes(settings: Metasmoothness) -> list[Probe]:

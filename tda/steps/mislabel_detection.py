@@ -42,4 +42,4 @@ def main(settings: MislabelDetection) -> str:
         record.files = [path]
     means = table.groupby("method")["area_under_curve"].mean()
     found = ", ".join(f"{name} {area:.3f}" for name, area in means.items())
-    return f"wrote {path}; mean area under the curve: {found}"
+    return f"wrote {path.name}, in {path.parent}; mean area under the curve: {found}"

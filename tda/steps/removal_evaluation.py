@@ -57,7 +57,7 @@ def main(settings: RemovalEvaluation) -> str:
         table = add_to_table(folder.path / f"{stem}.csv", table, ("method", "removed"), "made_from")
         save_figure(draw_removal(table), folder.path / stem)
         record.files = sorted(folder.path.glob(f"{stem}.*"))
-    return f"wrote {stem}.csv and {stem}.png of {len(names)} methods and random removal to {folder.path}"
+    return f"wrote {stem}.csv, .png and .pdf of {len(names)} methods and random removal, in {folder.path}"
 
 
 def _removal_counts(shares: Sequence[float], num_train: int) -> list[int]:

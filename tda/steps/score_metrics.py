@@ -50,7 +50,7 @@ def main(settings: ScoreMetrics) -> str:
         save_figure(draw_score_metrics(table), path.with_suffix(""))
         record.made_from = {name: score_identity(study.experiment, name) for name in work.scores}
         record.files = sorted(path.parent.glob(f"{path.stem}.*"))
-    said = [f"wrote {len(rows)} rows to {path}"]
+    said = [f"wrote {len(rows)} rows of {path.name}, and its figure, in {path.parent}"]
     if "wrong_labels" in chosen and len(rows):
         best = best_of(rows, "wrong_labels_auc")
         said.append(f"wrong labels are found best by {best['score']}, area under the curve {best['value']:.3f}")

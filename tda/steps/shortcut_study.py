@@ -80,7 +80,7 @@ def main(settings: ShortcutStudy) -> str:
         _write_results(patched.results, settings, planted, pairs, kept, table, shares)
     first = table[table.seeds_averaged].iloc[0]
     return (
-        f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures to {patched.results.path}; "
+        f"wrote shortcut_merits.csv, shortcut_misread.csv, shortcut_maps.npz and figures, in {patched.results.path}; "
         f"{len(shown)} misread test images, area under the curve of the first map's mean {first.area_under_curve:.3f}"
     )
 

@@ -1,19 +1,32 @@
-"""Step 10: the final table of an experiment, and the list of its files."""
+"""Step 10: the final table of an experiment, where its page lies, and its files by pattern, in lines of at most 100 letters."""
 
 import pandas as pd
 
-from tda.experiments.folders import Experiment, ResultsFolder
-from tda.experiments.manifest import chosen_experiment, records_of
-from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identity
-from tda.scores.score_files import methods_on_disk
+from tda.experiments.folders import ResultsFolder
+from tda.experiments.manifest import chosen_experiment
+from tda.report.provenance import PAGE, files_of
+from tda.scores.current_summary import of_most_checkpoints, read_summary, require_current_summary
 from tda.settings import ShowSummary
 from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
-from tda.system.files import reading, sha256
+
+_COLUMNS = {
+    "method": "method",
+    "checkpoints": "ckpts",
+    "seeds": "seeds",
+    "pairs": "pairs",
+    "mean_p_value": "mean p",
+    "share_p_below_level": "p<0.05",
+    "share_q_below_level": "q<0.05",
+    "mean_signal_to_noise": "mean S/N",
+    "median_signal_to_noise": "median S/N",
+    "share_same_verdict": "same verdict",
+}
+"""Columns of summary.csv, with headings under which they fit beside each other."""
 
 
 def main(settings: ShowSummary) -> str:
-    """Table, then the files beside it; score files are counted.
+    """The report first, then the table, then the files; paths stand in lines of their own.
 
     Raises UserError as summary_text does, and if the table is not of the scores that are there now.
     """
@@ -21,28 +34,13 @@ def main(settings: ShowSummary) -> str:
     experiment = chosen_experiment(settings)
     folder = experiment.results
     table = summary_text(folder)
-    _require_current(experiment)
-    files = sorted(path for path in folder.path.iterdir() if path.is_file() and not path.name.startswith("."))
-    listed = "\n".join(f"  {path.name}" for path in files)
-    score_files = sum(1 for _ in folder.path.glob("tda_scores/*/*/*.parquet"))
-    return f"{table}\n\nfiles in {folder.path}:\n{listed}\n  tda_scores/: {score_files} score files"
-
-
-def _require_current(experiment: Experiment) -> None:
-    folder = experiment.results
-    (record,) = records_of(folder, "p-values") or [{}]
-    current = sha256((folder.path / "summary.csv").read_bytes()) == record.get("files", {}).get("summary.csv")
-    methods, checkpoints = methods_on_disk(folder), read_checkpoints(experiment)
-    if any(are_outdated(checkpoints, method) for method in methods):
-        raise UserError(
-            f"{folder.path / 'tda_scores'} holds scores of checkpoints that are no longer there; run the scoring scripts again "
-            f"and then run_compute_pvalues.py --experiment {folder.name}"
-        )
-    if not current or record.get("made_from", {}) != {method: score_identity(experiment, method) for method in methods}:
-        raise UserError(
-            f"{folder.path / 'summary.csv'} is not of the scores that are there now; run run_compute_pvalues.py --experiment "
-            f"{folder.name} again"
-        )
+    require_current_summary(experiment)
+    page = folder.path / PAGE
+    report = f"report, to be opened in a browser:\n  {page}"
+    if not page.exists():
+        report = f"no report yet; make it by\n  run_report.py --experiment {folder.name}"
+    listed = "\n".join(f"  {group['count']:>5}  {group['pattern']:<27} {group['meaning']}" for group in files_of(folder))
+    return f"{report}\n\n{table}\n\nfiles in\n  {folder.path}\n{listed}"
 
 
 def summary_text(folder: ResultsFolder) -> str:
@@ -50,13 +48,13 @@ def summary_text(folder: ResultsFolder) -> str:
 
     Raises UserError if summary.csv is missing or damaged.
     """
-    path = folder.path / "summary.csv"
     try:
-        with reading(path):
-            summary = pd.read_csv(path)
-        final = summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run run_compute_pvalues.py --experiment {folder.name} first") from error
-    except (OSError, ValueError, KeyError) as error:
+        final = of_most_checkpoints(read_summary(folder))[list(_COLUMNS)].rename(columns=_COLUMNS)
+    except KeyError as error:
+        path = folder.path / "summary.csv"
         raise UserError(f"{path} is damaged; run run_compute_pvalues.py --experiment {folder.name} again") from error
-    return final.to_string(index=False, float_format="{:.3f}".format)
+    return _as_text(final)
+
+
+def _as_text(table: pd.DataFrame) -> str:
+    return table.to_string(index=False, float_format=lambda value: f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}")

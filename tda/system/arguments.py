@@ -114,7 +114,25 @@ def _add(parser: typing.Any, name: str, setting: Setting, documentation: str = "
         parser.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=words)
     else:
         metavar = name.rpartition(".")[2].upper()
-        parser.add_argument(f"--{name}", type=_reader(setting.annotation), metavar=metavar, help=words)
+        count = _fixed_length(setting.annotation)
+        kind = str if count else setting.annotation
+        several = {"nargs": count, "action": _AsTuple} if count else {}
+        parser.add_argument(f"--{name}", type=_reader(kind), metavar=metavar, help=words, **several)
+
+
+class _AsTuple(argparse.Action):
+    """Keeps several words of an argument as a tuple, as constants of a script are."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, *_: object) -> None:
+        setattr(namespace, self.dest, tuple(values))
+
+
+def _fixed_length(annotation: typing.Any) -> int | None:
+    """How many words an argument of type tuple[str, str], or None beside it, takes; None for every other type."""
+    for kind in annotation.__args__ if isinstance(annotation, types.UnionType) else (annotation,):
+        if typing.get_origin(kind) is tuple and set(kind.__args__) == {str}:
+            return len(kind.__args__)
+    return None
 
 
 def _as_text(value: object) -> str:

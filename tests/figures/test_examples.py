@@ -125,3 +125,21 @@ def test_a_picture_with_a_text_shows_both(channels: int):
     expected = (test.inputs["pixel_values"][1] * 0.25 + 0.5).clamp(0, 1).permute(1, 2, 0).squeeze(2)
     np.testing.assert_allclose(panel.images[0].get_array(), expected, atol=1e-6)
     assert panel.texts[0].get_text() == "a dog runs"
+
+
+def test_a_picture_says_why_it_was_chosen_and_keeps_methods_apart_whose_sign_means_alike():
+    gallery, methods = (
+        gallery_of_images("digits3"),
+        [replace(random_statistics(), method=name) for name in ("repsim", "loo", "repdot")],
+    )
+    figure = draw_example(gallery, methods, position=0, reason="the most reliably explained test example")
+    found = [text for text in figure.axes[0].texts if text.get_text()]
+    places = {text.get_text(): text.get_position()[1] for text in found}
+    assert "Chosen as the most reliably explained test example." in places
+    order = [
+        places[name]
+        for name in ("most helpful: the test loss would be higher without it", "LOO", "most alike, which need not help")
+    ]
+    assert order == sorted(order) and order[-1] < places["RepSim"] < places["RepDot"]
+    lowest = max(text.get_position()[1] for text in found)
+    assert lowest < figure.get_size_inches()[1]

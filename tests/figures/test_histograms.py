@@ -16,7 +16,8 @@ def test_a_histogram_shows_shares_of_pairs():
     (panel,) = figure.axes
     heights = [bar.get_height() for bar in panel.patches]
     assert heights[0] == 0.5 and heights[10] == 0.25 and heights[19] == 0.25 and sum(heights) == 1
-    assert panel.get_title() == "LOO\n50.0% below 0.05 (4 seeds, 5 checkpoints)"
+    assert panel.get_title() == "LOO\n50.0% below 0.05"
+    assert figure.get_supxlabel() == "p-value of the t-test over seeds (4 seeds, 5 checkpoints)"
     (line,) = panel.lines
     assert set(line.get_ydata()) == {0.05} and line.get_label() == "pure noise"
 

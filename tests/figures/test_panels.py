@@ -5,7 +5,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from tda.figures.panels import grid, outline, pixels, show_overlay, show_signed
+from tda.figures.panels import colour_scale, grid, outline, pixels, show_overlay, show_signed, title
 
 
 def test_pixels_are_those_before_normalisation_in_three_channels():
@@ -54,3 +54,25 @@ def test_a_frame_lies_around_the_region():
 def test_a_grid_has_as_many_panels_without_axes():
     figure, panels = grid(2, 3)
     assert panels.shape == (2, 3) and len(figure.axes) == 6 and not any(panel.axison for panel in figure.axes)
+
+
+@pytest.mark.parametrize(
+    "text", ["test #2098: automobile", "an aircraft_with_an_endless_name and more", "short\nread as automobile"]
+)
+def test_titles_are_no_wider_than_their_panels(text: str):
+    figure, panels = grid(1, 3)
+    for panel in panels.flat:
+        panel.imshow(np.zeros((2, 2)))
+        title(panel, text)
+    figure.canvas.draw()
+    widths = [panel.title.get_window_extent().width / figure.dpi for panel in panels.flat]
+    assert max(widths) <= 1.15 + 0.02
+    assert panels[0, 0].get_title().startswith(text[:2])
+
+
+@pytest.mark.parametrize(("kind", "ends"), [("absolute", (0, 1)), ("signed", (-1, 1)), ("ratio", (0, 5))])
+def test_a_colour_scale_says_what_colours_stand_for(kind: str, ends: tuple[int, int]):
+    figure, panels = grid(1, 2)
+    colour_scale(figure, panels[0], kind)
+    scale = figure.axes[-1]
+    assert scale.get_ylim() == ends and scale.get_ylabel()

@@ -1,5 +1,6 @@
 """Every script once, through its own main guard and with arguments of a user's, on a task of twelve test examples."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -51,6 +52,8 @@ def scoring(family: str, chosen: str) -> list[str]:
 
 
 NAMED = "--experiment cnn_few_digits_2pc"
+CLOSING_LINE = re.compile(r"(wrote|trained|retrained) [^\n]+, in /[^\n]+\n")
+"""What was done, in which folder, and perhaps what it says."""
 STUDIES = {
     "cnn": [
         "run_subset_generation.py --task few_digits --num_per_class 2",
@@ -61,6 +64,7 @@ STUDIES = {
         f"run_compute_pvalues.py {NAMED}",
         f"run_correlation_analysis.py {NAMED} --num_checkpoints 2",
         f"run_agreement_analysis.py {NAMED} --num_checkpoints 2",
+        f"run_report.py {NAMED}",
         f"run_show_summary.py {NAMED}",
         f"run_subset_retraining.py {NAMED} --num_subsets 4 --num_retrainings 2",
         f"run_lds_evaluation.py {NAMED} --num_subsets 4 --num_retrainings 2",
@@ -135,7 +139,7 @@ def test_scripts_one_after_another(
         run_main(STUDIES["cnn"][0], monkeypatch, capsys)
     for command in STUDIES[family]:
         lines[command] = run_main(command, monkeypatch, capsys)
-        assert lines[command].strip() and (lines[command].count("\n") == 1 or "show_summary" in command)
+        assert CLOSING_LINE.fullmatch(lines[command]) or "show_summary" in command, lines[command]
     results = root_of_few_digits / "results" / f"{family}_few_digits_2pc"
     if family == "others":
         return

@@ -1,0 +1,27 @@
+"""The list of training examples that should perhaps go, as the debiasing step wrote it."""
+
+import numpy as np
+import pandas as pd
+
+from tda.experiments.folders import ResultsFolder
+from tda.report.overview import optional_table, plain
+
+CANDIDATES = "removal_candidates.csv"
+MOST_ROWS = 500
+
+
+def removal_candidates(folder: ResultsFolder) -> dict | None:
+    """The first rows of removal_candidates.csv as plain values, with its columns and its length; None if it is not there."""
+    table = optional_table(folder.path / CANDIDATES)
+    if table is None:
+        return None
+    rows = [[_cell(value) for value in row] for row in table.head(MOST_ROWS).itertuples(index=False)]
+    return {"name": CANDIDATES, "columns": list(table.columns), "rows": rows, "total": len(table)}
+
+
+def _cell(value: object) -> object:
+    """A cell as JSON has it: a number, a word, whether something is so, or nothing."""
+    if pd.isna(value):
+        return None
+    known = value.item() if isinstance(value, np.generic) else value
+    return plain(known) if isinstance(known, float) else known

@@ -1,0 +1,47 @@
+"""The table summary.csv, if it is of the scores and the checkpoints that are there now."""
+
+import pandas as pd
+
+from tda.experiments.folders import Experiment, ResultsFolder
+from tda.experiments.manifest import records_of
+from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identity
+from tda.scores.score_files import methods_on_disk
+from tda.system.errors import UserError
+from tda.system.files import reading, sha256
+
+
+def read_summary(folder: ResultsFolder) -> pd.DataFrame:
+    """summary.csv, a row for each method and number of checkpoints; raises UserError if it is missing or damaged."""
+    path = folder.path / "summary.csv"
+    try:
+        with reading(path):
+            summary = pd.read_csv(path)
+        _ = summary[["method", "checkpoints"]]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; run run_compute_pvalues.py --experiment {folder.name} first") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged; run run_compute_pvalues.py --experiment {folder.name} again") from error
+    return summary
+
+
+def of_most_checkpoints(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows at each method's largest number of checkpoints."""
+    return summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
+
+
+def require_current_summary(experiment: Experiment) -> None:
+    """Raise UserError unless summary.csv is of the scores that are there now, and those are of the checkpoints that are."""
+    folder = experiment.results
+    (record,) = records_of(folder, "p-values") or [{}]
+    current = sha256((folder.path / "summary.csv").read_bytes()) == record.get("files", {}).get("summary.csv")
+    methods, checkpoints = methods_on_disk(folder), read_checkpoints(experiment)
+    if any(are_outdated(checkpoints, method) for method in methods):
+        raise UserError(
+            f"{folder.path / 'tda_scores'} holds scores of checkpoints that are no longer there; run the scoring scripts again "
+            f"and then run_compute_pvalues.py --experiment {folder.name}"
+        )
+    if not current or record.get("made_from", {}) != {method: score_identity(experiment, method) for method in methods}:
+        raise UserError(
+            f"{folder.path / 'summary.csv'} is not of the scores that are there now; run run_compute_pvalues.py --experiment "
+            f"{folder.name} again"
+        )

@@ -1,0 +1,113 @@
+"""The step that makes the page: from scores on disk to a file, what it refuses, and what the summary says of it."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Ensemble, run_here, settings_of
+
+from tda.data.splits import Split
+from tda.experiments.folders import Experiment
+from tda.experiments.manifest import read_manifest
+from tda.features.map_files import save_arrays
+from tda.report.members import members_say
+from tda.settings import Report
+from tda.system.arguments import parse
+from tda.system.errors import UserError
+from tda.training.evaluation import evaluate
+
+EXPERIMENT = Experiment("cnn", "digits3", 2)
+CHOSEN = {"model": "cnn", "task": "digits3", "num_per_class": 2}
+METHODS = {"grad_dot": {}, "repsim": {}}
+
+
+@pytest.fixture
+def scored(ensemble: Ensemble) -> Ensemble:
+    """The tiny ensemble with scores of two methods and their p-values."""
+    run_here("run_tda.py", methods=METHODS, **CHOSEN)
+    run_here("run_compute_pvalues.py", **CHOSEN)
+    return ensemble
+
+
+def test_the_page_is_made_again_to_the_same_bytes_and_is_named_first(scored: Ensemble):
+    results = scored.study.results.path
+    missing = run_here("run_show_summary.py", **CHOSEN)
+    assert missing.startswith("no report yet; make it by\n  run_report.py --experiment cnn_digits3_2pc\n")
+    line = run_here("run_report.py", **CHOSEN)
+    page = (results / "report.html").read_bytes()
+    assert line.startswith("wrote report.html (") and f"in {results}; open it" in line
+    run_here("run_report.py", **CHOSEN)
+    assert (results / "report.html").read_bytes() == page
+    record = read_manifest(scored.study.results)["steps"]["report"]
+    assert set(record["made_from"]) == set(METHODS) and set(record["files"]) == {"report.html"}
+    said = run_here("run_show_summary.py", **CHOSEN)
+    assert said.splitlines()[1].strip() == str(results / "report.html")
+    assert all(len(line) <= 100 for line in said.splitlines() if str(results) not in line)
+    assert f"{2 * 5:>7}  qvalues_*.csv" in said and "run_correlation_analysis.py" in page.decode()
+
+
+def test_maps_and_candidates_are_shown_where_they_are(scored: Ensemble):
+    results = scored.study.results.path
+    train, test = int(scored.train.indices[1]), int(scored.test.indices[3])
+    mean = np.array([[[[0.5, -2.0], [0.0, 1.0]]]], dtype=np.float32)
+    arrays = {"train_idx": np.array([train]), "test_idx": np.array([test]), "mean": mean}
+    save_arrays(results / "feature_attribution" / "maps_grad_cos.npz", arrays)
+    rows = {"index": [train], "class": ["=1+1"], "grad_dot_mean": [np.nan], "grad_dot_verdict": ["harmful"], "is_wrong": [True]}
+    pd.DataFrame(rows).to_csv(results / "removal_candidates.csv", index=False)
+    run_here("run_report.py", **CHOSEN)
+    page = (results / "report.html").read_text()
+    assert f'"largest": 2.0, "score": "grad_cos", "start": 0, "test": {test}, "train": {train}' in page
+    assert f'"rows": [[{train}, "=1+1", null, "harmful", true]]' in page
+    (results / "feature_attribution" / "maps_grad_cos.npz").write_bytes(b"no arrays")
+    with pytest.raises(UserError, match="maps_grad_cos.npz is damaged"):
+        run_here("run_report.py", **CHOSEN)
+
+
+def test_members_are_asked_what_they_predict(scored: Ensemble):
+    say = members_say(scored.study, [0, 1, 2])
+    (member,) = scored.members(15, seed_id=1)
+    test: Split = scored.study.inputs(scored.study.test)
+    evaluation = evaluate(member.model, member.objective, test)
+    np.testing.assert_allclose(say.test.losses[1], evaluation.losses, rtol=1e-5, atol=1e-7)
+    assert (say.test.predicted[1] == evaluation.predictions.numpy()).all()
+    assert np.isclose(say.test.right[1].mean(), member.info["test_accuracy"])
+    scores = run_self_scores(scored, member)
+    np.testing.assert_allclose(say.self_influence[1], scores, rtol=1e-4)
+
+
+def run_self_scores(scored: Ensemble, member) -> np.ndarray:
+    """Grad-Dot of each training example with itself."""
+    from tda.debiasing.wrong_labels import self_influence
+    from tda.methods.registry import load_method
+
+    return self_influence(load_method("grad_dot"), member, scored.train).numpy()
+
+
+def test_a_page_needs_a_summary_of_the_scores_that_are_there(ensemble: Ensemble):
+    run_here("run_tda.py", methods=METHODS, **CHOSEN)
+    with pytest.raises(UserError, match=r"summary.csv is missing; run run_compute_pvalues.py"):
+        run_here("run_report.py", **CHOSEN)
+    run_here("run_compute_pvalues.py", **CHOSEN)
+    shutil.rmtree(ensemble.study.results.path / "tda_scores" / "repsim")
+    with pytest.raises(UserError, match=r"summary.csv is not of the scores that are there now"):
+        run_here("run_report.py", **CHOSEN)
+    assert not (ensemble.study.results.path / "report.html").exists()
+
+
+def test_two_experiments_are_named_by_two_words(capsys: pytest.CaptureFixture):
+    settings = settings_of("run_report.py")
+    assert parse(settings, "", ["--compare", "a", "b"]).compare == ("a", "b")
+    assert isinstance(settings, Report) and settings.compare is None
+    for arguments in (["--compare", "a"], ["--compare", "a", "b", "--experiment", "c"]):
+        with pytest.raises(SystemExit) as end:
+            parse(settings, "", arguments)
+        assert end.value.code == 2
+    assert "expected 2 arguments" in capsys.readouterr().err
+
+
+def test_an_experiment_beside_itself_or_one_that_is_not_there_is_refused(root):
+    with pytest.raises(UserError, match="--compare names a twice"):
+        run_here("run_report.py", experiment=None, compare=("a", "a"))
+    with pytest.raises(UserError, match=r"a/summary.csv is missing"):
+        run_here("run_report.py", experiment=None, compare=("a", "b"))
