@@ -42,6 +42,7 @@ results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
 	$(RUN) run_correlation_analysis.py $(CHOSEN)
 	$(RUN) run_lds_evaluation.py $(CHOSEN) --num_subsets $(SUBSETS) --num_retrainings 1
+	$(RUN) run_report.py $(CHOSEN)
 	$(RUN) run_show_summary.py $(CHOSEN)
 
 # Which training examples should go, and does it help? Digits with a fifth of the labels wrong, every selection, ten seeds.
