@@ -64,6 +64,8 @@ def opened(browser: webdriver.Chrome, path: Path) -> webdriver.Chrome:
     browser.get("about:blank")
     browser.get_log("browser"), browser.get_log("performance")
     browser.get(path.as_uri())
+    loaded = "return document.readyState === 'complete' && location.href.startsWith(arguments[0])"
+    wait(browser, lambda: browser.execute_script(loaded, path.as_uri()))
     return browser
 
 
@@ -116,7 +118,7 @@ def test_every_view_opens_without_a_complaint_and_asks_nobody(page: webdriver.Ch
 
 
 def test_charts_are_drawn_as_vectors(page: webdriver.Chrome):
-    assert len(page.find_elements(By.CSS_SELECTOR, "#histograms svg")) == 3
+    wait(page, lambda: len(page.find_elements(By.CSS_SELECTOR, "#histograms svg")) == 3)
     matrix = pd.read_csv(page.current_url.removeprefix("file://").replace("report.html", "correlation_spearman_mean.csv"))
     page.execute_script("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     drawn = np.array([number(text) for text in cells(page, "#correlations-table td")]).reshape(3, 3)
