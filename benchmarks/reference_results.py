@@ -36,7 +36,16 @@ STUDY = (
     "agreement_*.csv",
     "agreement_*.png",
 )
-YARDSTICKS = ("lds*.csv", "lds*.png", "removal*.*[gv]", "mislabel_detection.csv", "damping_choice_*.csv", "metasmoothness.csv")
+YARDSTICKS = (
+    "lds*.csv",
+    "lds*.png",
+    "removal.csv",
+    "removal_same_run.csv",
+    "removal*.png",
+    "mislabel_detection.csv",
+    "damping_choice_*.csv",
+    "metasmoothness.csv",
+)
 METRICS = ("score_metrics.csv", "score_metrics.png")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
