@@ -14,3 +14,6 @@ python run_correlation_analysis.py --experiment cnn_mnist3_10pc
 python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
 python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods loo,unrolled,grad_dot,grad_cos,if,ekfac,trak,if_lissa,ats
 python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 10
+
+# metasmoothness.csv, on the processors.
+python run_metasmoothness.py --task mnist3 --num_per_class 10 --variants inside1e-8,inside1e-8_rate3e-4 --removed 1,2,8 --num_directions 6 --num_seeds 5

@@ -30,4 +30,4 @@ python run_subset_retraining.py --model cnn --task mnist3 --num_per_class 50 --l
 python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --left_out 0.5 --same_run --num_subsets 50 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
 
 # metasmoothness.csv, on the processors.
-python run_metasmoothness.py --task mnist3 --num_per_class 50 --variants inside1e-8,inside1e-8_rate3e-4,inside1e-8_rate3e-4_pool --removed 1,8 --num_directions 4 --num_seeds 2
+python run_metasmoothness.py --task mnist3 --num_per_class 50 --variants inside1e-8,inside1e-8_rate3e-4,inside1e-8_rate3e-4_pool --removed 1,8 --num_directions 4 --num_seeds 5
