@@ -36,10 +36,11 @@ def main() -> None:
     parser.add_argument("--num_fitting", type=int, default=100, help="fitting subsets, of one retraining each")
     parser.add_argument("--num_subsets", type=int, default=100, help="evaluation subsets")
     parser.add_argument("--num_retrainings", type=int, default=6, help="retrainings of each evaluation subset")
+    parser.add_argument("--num_seeds", type=int, help="only the first so many members")
     chosen = parser.parse_args()
     study = open_study(experiment_of(ResultsFolder(chosen.experiment)), "cpu")
     store, checkpoints = RetrainingStore(study), read_checkpoints(study.experiment)
-    both = [fresh_scores(checkpoints, name, study.hashes) for name in (chosen.first, chosen.second)]
+    both = [fresh_scores(checkpoints, name, study.hashes, chosen.num_seeds) for name in (chosen.first, chosen.second)]
     fitting = load_subset_outputs(store, SubsetDraw("fitting", 0.5, chosen.num_fitting, 1))
     judging = load_subset_outputs(store, SubsetDraw("evaluation", 0.5, chosen.num_subsets, chosen.num_retrainings))
     masks, margins = fitting.masks.numpy(), fitting.margins.numpy()[0]

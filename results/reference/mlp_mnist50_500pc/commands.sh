@@ -30,7 +30,7 @@ python run_lds_evaluation.py $chosen --left_out 0.5 --same_run --num_subsets 20 
 # blended_scores.csv: other seeds, and a mixture whose share is chosen on fitting subsets.
 python run_subset_retraining.py $chosen --purpose fitting --num_subsets 60 --num_retrainings 1
 python run_subset_retraining.py $chosen --num_subsets 60 --num_retrainings 2
-python benchmarks/blended_scores.py --experiment mlp_mnist50_500pc --num_fitting 60 --num_subsets 60 --num_retrainings 2
+python benchmarks/blended_scores.py --experiment mlp_mnist50_500pc --num_fitting 60 --num_subsets 60 --num_retrainings 2 --num_seeds 4
 
 # ..._at_half_weight.csv: the same two evaluations and the mixture again after
 # python run_tda.py $chosen --methods unrolled --unrolled.at_weight 0.5 --num_seeds 4 --force

