@@ -17,7 +17,7 @@ from tda.gradients.recorded_pass import floating_tensors
 from tda.models.model_state import ModelState, trained_parameters
 from tda.models.seeded_dropout import SeededDropout
 from tda.models.training_plan import TrainingPlan
-from tda.system.inputs import Inputs, call, chosen
+from tda.system.inputs import Inputs, call, chosen, mapped
 from tda.training.runs import Evaluation, Run, Snapshot
 
 # Stacked activations of this many bytes at most, forward and backward.
@@ -26,11 +26,30 @@ _EVALUATION_BATCH = 128
 _WARM_UP_STEPS = 3
 
 
-def can_be_stacked(model: nn.Module) -> bool:
-    """Whether training draws no random numbers and changes no buffer, so that stacked models are independent."""
+def can_be_stacked(model: nn.Module, inputs: Inputs | None = None) -> bool:
+    """Whether training draws no random numbers and changes no buffer, so that stacked models are independent.
+
+    inputs: of an example (1, ...), on the model's device, on which the forward pass is tried: one that branches on values, as
+    encoders do that look whether a mask is full, cannot be computed for several models at once.
+    """
     drawing = (nn.modules.dropout._DropoutNd, SeededDropout)
     draws = any(isinstance(module, drawing) and module.p > 0 for module in model.modules())
-    return not draws and not any(buffer.is_floating_point() for buffer in model.buffers())
+    if draws or any(buffer.is_floating_point() for buffer in model.buffers()):
+        return False
+    return inputs is None or _followed(model, inputs)
+
+
+def _followed(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether vmap follows the forward pass of a stack of one model, which has inputs of its own as in training."""
+    stack = {name: parameter.detach()[None] for name, parameter in trained_parameters(model).items()}
+    try:
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            vmap(lambda parameters, own: call(model, own, parameters))(stack, mapped(inputs, lambda part: part[None]))
+    except RuntimeError as error:
+        if "data-dependent" not in str(error):
+            raise
+        return False
+    return True
 
 
 def train_stacked(

@@ -7,6 +7,7 @@ from tiny_model import explicit_gauss_newton, flat_parameters, naive_gradients
 from tda.curvature.dual_gauss_newton import dual_gauss_newton
 from tda.curvature.products import flatten
 from tda.system.errors import UserError
+from tda.system.inputs import call
 
 EVERY_FAMILY = True
 
@@ -68,7 +69,7 @@ def test_loss_gradients_are_combinations_of_the_rows(tiny):
     curvature = dual_gauss_newton(model, objective, train, 0.05)
     inputs, labels = next(train.batches(len(train)))
     with torch.no_grad():
-        logits = model(**inputs) if isinstance(inputs, dict) else model(inputs)
+        logits = call(model, inputs)
     weights = torch.block_diag(*objective.root_weights(logits, labels)[:, None, :])
     found = flatten(curvature.rows.combined(weights))
     torch.testing.assert_close(found, naive_gradients(model, train), rtol=1e-8, atol=1e-10)

@@ -8,7 +8,6 @@ from torch.nn import functional
 
 from tda.gradients import representations
 from tda.gradients.representations import classifier_of, penultimate_representations
-from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
 from tda.system.inputs import call
 
@@ -73,9 +72,10 @@ def test_cnn_and_batches(ensemble: Ensemble, monkeypatch):
 def test_members_of_every_family(tiny):
     _, test, members = tiny
     model = members[0].model
-    *_, weight, bias = trained_parameters(model).values()
-    found = penultimate_representations(model, test.inputs).unflatten(1, (-1, weight.shape[1]))
-    torch.testing.assert_close((found @ weight.T + bias).flatten(1), call(model, test.inputs).flatten(1))
+    classifier = classifier_of(model, test[:1].inputs)
+    width = next(classifier.parameters()).shape[1]
+    found = penultimate_representations(model, test.inputs).unflatten(1, (-1, width))
+    torch.testing.assert_close(classifier(found).flatten(1), call(model, test.inputs).flatten(1))
 
 
 def test_model_without_a_classifier_is_refused():

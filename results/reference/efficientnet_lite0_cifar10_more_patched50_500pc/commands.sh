@@ -18,8 +18,7 @@ from tda.data.tasks import TASKS
 TASK = replace(TASKS["cifar10"], name="cifar10_more", title="CIFAR-10 with 200 test images a class", test_per_class=200)
 TASK
 
-chosen="--model efficientnet_lite0 --task cifar10_more_patched50 --num_per_class 500 --num_seeds 5"
 python run_subset_generation.py --task cifar10_more_patched50 --num_per_class 500
-python run_image_finetuning.py $chosen
-python run_tda.py $chosen --methods trak,grad_dot
-python run_data_debiasing.py $chosen --num_retrainings 5 --matter groups --groups known,auto --methods trak,grad_dot --selections negative,significant,group_balanced,class_balanced,highest_loss --actions remove --shares 0.01,0.02,0.05
+python run_image_finetuning.py --model efficientnet_lite0 --task cifar10_more_patched50 --num_per_class 500 --num_seeds 5
+python run_tda.py --model efficientnet_lite0 --task cifar10_more_patched50 --num_per_class 500 --num_seeds 5 --methods trak,grad_dot
+python run_data_debiasing.py --model efficientnet_lite0 --task cifar10_more_patched50 --num_per_class 500 --num_seeds 5 --num_retrainings 5 --matter groups --groups known,auto --methods trak,grad_dot --selections negative,significant,group_balanced,class_balanced,highest_loss --actions remove --shares 0.01,0.02,0.05

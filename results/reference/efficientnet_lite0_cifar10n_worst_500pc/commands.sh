@@ -5,8 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
-chosen="--model efficientnet_lite0 --task cifar10n_worst --num_per_class 500"
 python run_subset_generation.py --task cifar10n_worst --num_per_class 500
-python run_image_finetuning.py $chosen
-python run_score_metrics.py $chosen --metrics wrong_labels --self_influence grad_dot,trak,ekfac --suspicions loss,margin,gradient_norm,neighbours,forgetting,area_under_margin,out_of_fold,cleanlab,kernel,kernel_posterior
-python run_data_debiasing.py $chosen --matter all --selections left_out,highest_loss,confident_learning --shares 0.2,0.4 --num_retrainings 5 --random_draws 1 --fold_seeds 2
+python run_image_finetuning.py --model efficientnet_lite0 --task cifar10n_worst --num_per_class 500
+python run_score_metrics.py --model efficientnet_lite0 --task cifar10n_worst --num_per_class 500 --metrics wrong_labels --self_influence grad_dot,trak,ekfac --suspicions loss,margin,gradient_norm,neighbours,forgetting,area_under_margin,out_of_fold,cleanlab,kernel,kernel_posterior
+python run_data_debiasing.py --model efficientnet_lite0 --task cifar10n_worst --num_per_class 500 --matter all --selections left_out,highest_loss,confident_learning --shares 0.2,0.4 --num_retrainings 5 --random_draws 1 --fold_seeds 2

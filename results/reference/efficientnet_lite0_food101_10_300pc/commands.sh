@@ -5,8 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
-chosen="--model efficientnet_lite0 --task food101_10 --num_per_class 300"
 python run_subset_generation.py --task food101_10 --num_per_class 300
-python run_image_finetuning.py $chosen
-python run_tda.py $chosen --methods trak,grad_dot
-python run_data_debiasing.py $chosen --matter all --methods trak,grad_dot --selections negative,significant,positive,left_out,confident_learning,highest_loss --actions remove --shares 0.02,0.05,0.10,0.20 --num_retrainings 5 --random_draws 1 --fold_seeds 2
+python run_image_finetuning.py --model efficientnet_lite0 --task food101_10 --num_per_class 300
+python run_tda.py --model efficientnet_lite0 --task food101_10 --num_per_class 300 --methods trak,grad_dot
+python run_data_debiasing.py --model efficientnet_lite0 --task food101_10 --num_per_class 300 --matter all --methods trak,grad_dot --selections negative,significant,positive,left_out,confident_learning,highest_loss --actions remove --shares 0.02,0.05,0.10,0.20 --num_retrainings 5 --random_draws 1 --fold_seeds 2

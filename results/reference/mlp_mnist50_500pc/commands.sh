@@ -17,20 +17,19 @@ from tda.data.tasks import TASKS
 TASK = replace(TASKS["mnist"], name="mnist50", test_per_class=5)
 TASK
 
-chosen="--model mlp --task mnist50 --num_per_class 500"
 python run_subset_generation.py --task mnist50 --num_per_class 500
-python run_mlp_training.py $chosen
-python run_tda.py $chosen --methods trak,grad_dot,kernel_trajectory
-python run_tda.py $chosen --methods unrolled --num_seeds 4
-python run_subset_retraining.py $chosen --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 4
-python run_subset_retraining.py $chosen --left_out 0.5 --same_run --num_subsets 20 --num_retrainings 4
-python run_lds_evaluation.py $chosen --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 4 --num_checkpoints 1 --num_seeds 4
-python run_lds_evaluation.py $chosen --left_out 0.5 --same_run --num_subsets 20 --num_retrainings 4 --num_checkpoints 1 --num_seeds 4
+python run_mlp_training.py --model mlp --task mnist50 --num_per_class 500
+python run_tda.py --model mlp --task mnist50 --num_per_class 500 --methods trak,grad_dot,kernel_trajectory
+python run_tda.py --model mlp --task mnist50 --num_per_class 500 --methods unrolled --num_seeds 4
+python run_subset_retraining.py --model mlp --task mnist50 --num_per_class 500 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 4
+python run_subset_retraining.py --model mlp --task mnist50 --num_per_class 500 --left_out 0.5 --same_run --num_subsets 20 --num_retrainings 4
+python run_lds_evaluation.py --model mlp --task mnist50 --num_per_class 500 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 4 --num_checkpoints 1 --num_seeds 4
+python run_lds_evaluation.py --model mlp --task mnist50 --num_per_class 500 --left_out 0.5 --same_run --num_subsets 20 --num_retrainings 4 --num_checkpoints 1 --num_seeds 4
 
 # blended_scores.csv: other seeds, and a mixture whose share is chosen on fitting subsets.
-python run_subset_retraining.py $chosen --purpose fitting --num_subsets 60 --num_retrainings 1
-python run_subset_retraining.py $chosen --num_subsets 60 --num_retrainings 2
-python benchmarks/blended_scores.py --experiment mlp_mnist50_500pc --num_fitting 60 --num_subsets 60 --num_retrainings 2 --num_seeds 4
+python run_subset_retraining.py --model mlp --task mnist50 --num_per_class 500 --purpose fitting --num_subsets 60 --num_retrainings 1
+python run_subset_retraining.py --model mlp --task mnist50 --num_per_class 500 --num_subsets 60 --num_retrainings 2
+PYTHONPATH=. python benchmarks/blended_scores.py --experiment mlp_mnist50_500pc --num_fitting 60 --num_subsets 60 --num_retrainings 2 --num_seeds 4
 
 # ..._at_half_weight.csv: the same two evaluations and the mixture again after
-# python run_tda.py $chosen --methods unrolled --unrolled.at_weight 0.5 --num_seeds 4 --force
+# python run_tda.py --model mlp --task mnist50 --num_per_class 500 --methods unrolled --unrolled.at_weight 0.5 --num_seeds 4 --force
