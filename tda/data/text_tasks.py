@@ -8,6 +8,7 @@ import numpy as np
 from tda.data import pararel
 from tda.data.kinds import TextKind
 from tda.data.packaged_encoder import PACKAGED
+from tda.data.packaged_language_model import SMOLLM2
 from tda.data.pools import Pool
 from tda.data.task_entry import Task
 from tda.data.text_library import TextSource
@@ -86,6 +87,19 @@ TEXT_TASKS = (
         class_names=("text",),
         epochs=20,
         test_per_class=100,
+        objective=NextToken(),
+    ),
+    texts_from_library(
+        path="webnlg",
+        facts_column="facts",
+        test_part="dev",
+        tokenizer=SMOLLM2,
+        length=48,
+        name="webnlg_smollm2",
+        title="WebNLG in the tokens of SmolLM2",
+        class_names=("text",),
+        epochs=2,
+        test_per_class=50,
         objective=NextToken(),
     ),
     Task(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tda.data.packaged_encoder import PACKAGED, packaged_folder
+from tda.data.packaged_language_model import SMOLLM2, gguf_tokenizer, smollm2_file
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
 from tda.system.files import reading, sha256, write_text
@@ -115,12 +116,14 @@ class AnsweredTokens:
 
 @functools.cache
 def tokenizer_named(name: str) -> "Tokenizer":
-    """A tokenizer by the name of a folder that holds tokenizer.json, by hub name, or the one of the packaged encoder.
+    """A tokenizer by the name of a folder that holds tokenizer.json, by hub name, or that of a packaged model.
 
     Raises UserError if it cannot be had, or says no token for padding.
     """
     from tokenizers import Tokenizer
 
+    if name == SMOLLM2:
+        return gguf_tokenizer(smollm2_file())
     folder = packaged_folder() if name == PACKAGED else Path(name)
     try:
         if folder.is_dir():

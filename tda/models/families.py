@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.models import layer_tuning, text_tuning, vit
+from tda.models import language_tuning, layer_tuning, text_tuning, vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
 from tda.models.efficientnet_lite0 import PACKAGE, efficientnet_lite0_base
-from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LayerTuning, TextTuning
+from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LanguageTuning, LayerTuning, TextTuning
 from tda.models.language_models import Sizes, causal, encoder_decoder
 from tda.models.language_models import plan as language_plan
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
@@ -128,6 +128,19 @@ def _text_tuned(name: str, title: str, choices: TextTuning) -> ModelFamily:
     )
 
 
+def _language_tuned(name: str, title: str, choices: LanguageTuning) -> ModelFamily:
+    return ModelFamily(
+        name,
+        title,
+        partial(language_tuning.build, choices),
+        partial(language_tuning.plan, choices),
+        "run_language_training.py",
+        origin=partial(language_tuning.origin, choices),
+        fine_tuned=partial(_language_tuned, name, title),
+        kind_of_choices=LanguageTuning,
+    )
+
+
 def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module]) -> ModelFamily:
     return ModelFamily(name, title, partial(build, Sizes()), language_plan, "run_language_training.py")
 
@@ -166,6 +179,7 @@ _ENTRIES = (
     _text_tuned("bert", "BERT, fine-tuned", TextTuning()),
     _language("gpt", "small GPT-2", causal),
     _language("t5", "small T5", encoder_decoder),
+    _language_tuned("smollm2", "SmolLM2-135M with LoRA", LanguageTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 

@@ -47,7 +47,7 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
     )
     register_attention()
     model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
-    _replace(model, "Conv1D", _as_linear)
+    replace_modules(model, "Conv1D", _as_linear)
     _change_class(model, _PlacesOfExamples)
     return model.eval()
 
@@ -69,7 +69,7 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     )
     register_attention()
     model = T5ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
-    _replace(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
+    replace_modules(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
     for stack in (model.encoder, model.decoder):
         _change_class(stack.block[0].layer[0].SelfAttention, _PositionsOfExamples)
     # One module that is called twice, in place of two that share a weight.
@@ -146,7 +146,7 @@ def _change_class(module: nn.Module, first: type) -> None:
     module.__class__ = type(f"{kind.__name__}OfExamples", (first, kind), {})
 
 
-def _replace(model: nn.Module, kind: str, make: Callable[[nn.Module], nn.Module]) -> None:
+def replace_modules(model: nn.Module, kind: str, make: Callable[[nn.Module], nn.Module]) -> None:
     """Put what `make` gives for each module of a class of this name in its place."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

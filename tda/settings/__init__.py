@@ -22,7 +22,7 @@ from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
-from tda.settings.training import AdapterTuning, LayerTuning, TextTuning, Training
+from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
 from tda.system.command_line import run
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "DataDebiasing",
     "FeatureAttribution",
     "AdapterTuning",
+    "LanguageTraining",
     "LayerTuning",
     "LdsEvaluation",
     "MapTruthTest",

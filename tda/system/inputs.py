@@ -5,6 +5,7 @@ images; token ids with a mask; an image with a text.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,18 @@ def called_with(
         own = getattr(module.get_submodule(prefix), local)
         swapped |= dict.fromkeys(places.get(id(own), [name]), tensor)
     return functional_call(module, swapped, arguments, keywords, tie_weights=False)
+
+
+@contextmanager
+def in_their_places(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module has its own parameters and buffers again, whatever a program's functional_call left there."""
+    tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+    held = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, own in zip(tables, held, strict=True):
+            table.update(own)
 
 
 def copied(inputs: Inputs) -> Inputs:
