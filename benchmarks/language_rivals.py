@@ -42,17 +42,17 @@ class Settings:
     """Which of the rivals run: all, or names of them with commas."""
 
 
-def write_model(folder: Path, layers: int, width: int, length: int) -> int:
+def write_model(folder: Path, layers: int, width: int) -> int:
     """A GPT-2 and its tokenizer, as save_pretrained writes them; returns how many parameters are attributed to."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    sizes = {"n_embd": width, "n_layer": layers, "n_head": width // 64, "n_positions": length}
+    sizes = {"n_embd": width, "n_layer": layers, "n_head": width // 64, "n_positions": 1024}
     model = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, **sizes, bos_token_id=1, eos_token_id=1))
     model.save_pretrained(folder)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=language_contenders.tokenizer(), eos_token="<|end|>")
-    tokenizer.model_max_length = length
+    tokenizer.model_max_length = 1024
     tokenizer.save_pretrained(folder)
     return sum(model.get_parameter(name).numel() for name in language_contenders.attributed(model))
 
@@ -143,7 +143,7 @@ def main(settings: Settings) -> str:
 
     with TemporaryDirectory(prefix="tda-benchmark-") as name:
         folder = Path(name)
-        parameters = write_model(folder, settings.layers, settings.width, settings.length)
+        parameters = write_model(folder, settings.layers, settings.width)
         write_texts(folder, settings.num_train, settings.num_test, settings.length)
         content: dict = {"attributed_parameters": parameters, "vocabulary": VOCABULARY}
         for method, rivals in rivals_of(settings).items():
