@@ -1,7 +1,7 @@
 """Fill the tables of benchmarks/README.md, docs/robustness.md and docs/scale.md from benchmarks/results/*.json.
 
-A pair of markers is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, or of language_tables.py, applied to the
-JSON file of the same name up to its first dot.
+A pair of markers is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, or of language_tables.py, applied to
+the JSON file of the same name up to its first dot.
 """
 
 import json

@@ -2,8 +2,8 @@
 
 Llamas with random weights, which are no matter to time, at a few sizes, on texts of one length; float32, one process a size.
 The gradients are those of the mean loss by every parameter, words and norms included, projected to 2,048 dimensions; or of
-adapters of rank 8 on queries and values. A larger model is projected by its arithmetic: operations a token over the share of the
-fastest matrix product that was reached here. Writes benchmarks/results/token_costs.json.
+adapters of rank 8 on queries and values. A larger model is projected by its arithmetic: operations a token over the share of
+the fastest matrix product that was reached here. Writes benchmarks/results/token_costs.json.
 """
 
 import time
