@@ -34,11 +34,12 @@ def check_causal(task: Task) -> TextKind:
 
 
 def prompt_tokens(kind: TextKind, prompt: str) -> tuple[int, ...]:
-    """The prompt's tokens with what the tokenizer puts before them, without what it puts behind.
+    """The prompt's tokens with what the tokenizer puts before them, without what it puts behind, and without spaces at the end,
+    which belong to the next word's token.
 
     Raises UserError for a prompt without tokens, or one that fills the model's whole length.
     """
-    length = kind.vocabulary().length
+    length, prompt = kind.vocabulary().length, prompt.rstrip()
     inside = kind.within([prompt], [(0, len(prompt))])[0].nonzero().flatten()
     if not len(inside):
         raise UserError("--prompt has no letters that could be continued; give the beginning of a text")

@@ -55,7 +55,7 @@ def method_values(found: Attributed, rows: Sequence[dict]) -> dict:
 
 def statement_table(statement: dict) -> pd.DataFrame:
     """A row for each method and text, with a column for each token's share."""
-    names = [f"share_{place}_{token.strip() or token!r}" for place, token in enumerate(statement["tokens"], start=1)]
+    names = [f"share_{place}_{_token(token)}" for place, token in enumerate(statement["tokens"], start=1)]
     rows = []
     for method in statement["methods"]:
         for place, row in enumerate(method["rows"], start=1):
@@ -74,7 +74,7 @@ def statement_text(statement: dict) -> str:
     """The statement for a terminal, in lines of at most 100 letters."""
     lines = _wrapped(f"prompt        {statement['prompt']}") + _wrapped(f"continuation {statement['continuation']}")
     tokens = [
-        f"{token.strip() or token!r} {chance:.2f}"
+        f"{_token(token)} {chance:.2f}"
         for token, chance in zip(statement["tokens"], statement["log_probabilities"], strict=True)
     ]
     lines += _wrapped(f"log-probability of each token, mean over {statement['seeds']} seeds: {', '.join(tokens)}")
@@ -96,9 +96,14 @@ def _lines_of(row: dict, tokens: Sequence[str]) -> list[str]:
     text = " ".join(row["text"].split())
     lines = [head + textwrap.shorten(text, _WIDTH - len(head), placeholder=" …")]
     if row["shares"] is not None and len(tokens) > 1:
-        parts = [f"{token.strip() or token!r} {share:+.2g}" for token, share in zip(tokens, row["shares"], strict=True)]
+        parts = [f"{_token(token)} {share:+.2g}" for token, share in zip(tokens, row["shares"], strict=True)]
         lines += _wrapped(", ".join(parts), indent=len(head))
     return lines
+
+
+def _token(token: str) -> str:
+    """A token without the space before it; one of spaces alone in quotation marks."""
+    return token.strip() or repr(token)
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

@@ -21,7 +21,7 @@ from tda.training.members import load_members
 from tda.training.study import open_study
 
 FOLDER = tiny_facts.EXPERIMENT.results
-ASKED = {**tiny_facts.CHOSEN, "prompt": "anna lives in", "continuation": "rome", "methods": ("grad_dot", "grad_cos", "bm25")}
+ASKED = {**tiny_facts.CHOSEN, "prompt": "anna lives", "continuation": "in rome", "methods": ("grad_dot", "grad_cos", "bm25")}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_scores_shares_and_q_are_those_of_autograd(trained: Path):
     asked = kind.encode(["anna lives in rome"])
     size = int(asked["attention_mask"].sum()) - 1
     tokens = asked["input_ids"][0, :size].tolist()
-    first = size - int(kind.within(["anna lives in rome"], [(13, 18)]).sum())
+    first = size - int(kind.within(["anna lives in rome"], [(10, 18)]).sum())
     sample, shares = [], []
     for seed_id in range(3):
         (member,) = load_members(study, seed_id, [study.plan.epochs])
@@ -78,7 +78,7 @@ def test_scores_shares_and_q_are_those_of_autograd(trained: Path):
         shares.append(torch.stack(each, dim=1).numpy())
     sample = np.stack(sample)
     found = statement()
-    assert found["prompt"] == "anna lives in" and "".join(found["tokens"]) == found["continuation"] == " rome"
+    assert found["prompt"] == "anna lives" and found["tokens"] == [" in", " rome"] and found["continuation"] == " in rome"
     rows = {row["train_idx"]: row for row in found["methods"][0]["rows"]}
     assert len(rows) == 24
     ratio = signal_to_noise(sample.mean(axis=0), sample.std(axis=0, ddof=1))
@@ -98,7 +98,7 @@ def test_scores_shares_and_q_are_those_of_autograd(trained: Path):
     lines = said.splitlines()
     assert max(map(len, lines[:-1])) <= 100 and "in /" in lines[-1] and "Grad-Dot" in said
     table = pd.read_csv(next((FOLDER.path / "text_attributions").glob("*.csv")))
-    assert set(table["method"]) == {"grad_dot", "grad_cos", "bm25"} and "share_1_rome" in " ".join(table.columns)
+    assert set(table["method"]) == {"grad_dot", "grad_cos", "bm25"} and "share_2_rome" in " ".join(table.columns)
 
 
 def test_the_model_s_own_continuation_is_what_most_seeds_say(trained: Path, monkeypatch: pytest.MonkeyPatch):
@@ -148,8 +148,10 @@ def own(root: Path) -> Path:
 
 
 def test_a_checkpoint_of_one_s_own_with_texts_of_one_s_own(own: Path, root: Path):
-    chosen = {"prompt": "anna lives in", "base": (str(own),), "texts": str(root / "texts.csv"), "column": "words", "length": 10}
-    said = run_here("run_text_attribution.py", **chosen, continuation="rome", methods=("grad_dot", "trak", "bm25"), num_texts=3)
+    chosen = {"prompt": "anna lives", "base": (str(own),), "texts": str(root / "texts.csv"), "column": "words", "length": 10}
+    said = run_here(
+        "run_text_attribution.py", **chosen, continuation="in rome", methods=("grad_dot", "trak", "bm25"), num_texts=3
+    )
     assert "Grad-Dot" in said and "own_mine_texts_" in said.splitlines()[-1]
     (path,) = root.glob("results/own_mine_*/text_attributions/*.json")
     found = json.loads(path.read_text())
