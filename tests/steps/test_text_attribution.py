@@ -149,9 +149,8 @@ def own(root: Path) -> Path:
 
 def test_a_checkpoint_of_one_s_own_with_texts_of_one_s_own(own: Path, root: Path):
     chosen = {"prompt": "anna lives", "base": (str(own),), "texts": str(root / "texts.csv"), "column": "words", "length": 10}
-    said = run_here(
-        "run_text_attribution.py", **chosen, continuation="in rome", methods=("grad_dot", "trak", "bm25"), num_texts=3
-    )
+    chosen |= {"continuation": "in rome", "num_texts": 3}
+    said = run_here("run_text_attribution.py", **chosen, methods=("grad_dot", "trak", "bm25"))
     assert "Grad-Dot" in said and "own_mine_texts_" in said.splitlines()[-1]
     (path,) = root.glob("results/own_mine_*/text_attributions/*.json")
     found = json.loads(path.read_text())
