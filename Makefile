@@ -49,12 +49,14 @@ results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
 # Which training texts state a fact, and which make a small language model give it? Two corpora from nothing, ten seeds each.
 # The data are data/pararel/ and data/webnlg/ (docs/facts.md); one corpus by `make results-facts FACTS=pararel`.
 FACTS := pararel webnlg_facts
+CORPORA := results-facts-pararel results-facts-webnlg_facts
 results-facts: $(FACTS:%=results-facts-%)
 results-facts-pararel: NUM_PER_CLASS := 250
 results-facts-webnlg_facts: NUM_PER_CLASS := 500
-results-facts-pararel results-facts-webnlg_facts: METHODS := trak,grad_dot,grad_cos,ekfac,repsim,bm25,embedding_similarity
-results-facts-pararel results-facts-webnlg_facts: CHOSEN = --model gpt --task $* --num_per_class $(NUM_PER_CLASS) --variant epochs20
-results-facts-pararel results-facts-webnlg_facts: results-facts-%: $(VENV)/installed $(VENV)/installed-pretrained
+$(CORPORA): METHODS := trak,grad_dot,grad_cos,repsim,bm25,embedding_similarity
+$(CORPORA): VARIANT := epochs20_rate5e-3
+$(CORPORA): CHOSEN = --model gpt_mini --task $* --num_per_class $(NUM_PER_CLASS) --variant $(VARIANT)
+$(CORPORA): results-facts-%: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_subset_generation.py --task $* --num_per_class $(NUM_PER_CLASS)
 	$(RUN) run_language_training.py $(CHOSEN)
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)

@@ -1,7 +1,7 @@
 """Step 9, language: which training texts make a model continue a prompt so, and which oppose it?
 
-Reads each seed's last checkpoints of an experiment of model gpt, or, by --base and --texts, causal language models and training
-texts of one's own.
+Reads each seed's last checkpoints of an experiment of model gpt or gpt_mini, or, by --base and --texts, causal language models
+and training texts of one's own.
 Writes into results/<experiment>/text_attributions/
   <number>.csv    for each method the texts that help and oppose the continuation most: mean and deviation over seeds, q, and
                   each token's share, which sum to the mean, where the method has them
@@ -15,10 +15,10 @@ from tda.settings import TextAttribution, run
 
 SETTINGS = TextAttribution(
     experiment=None,
-    model="gpt",
+    model="gpt_mini",
     task="pararel",
-    num_per_class=300,
-    variant="",
+    num_per_class=250,
+    variant="epochs20_rate5e-3",
     prompt="Nuuk is the capital city of",
     continuation=None,
     most_tokens=10,

@@ -50,7 +50,7 @@ def main(settings: FactTracing) -> str:
     if not seed_ids:
         raise UserError(f"{experiment.name} has no checkpoints; train it first with {study.training_command}")
     asked = learned_facts(study, seed_ids, settings.rank, settings.num_facts)
-    names = _scored(study, settings)
+    names = _scored(study, settings, len(seed_ids))
     with study.step("fact tracing", vars(settings)) as record:
         found = []
         for name in names:
@@ -80,8 +80,8 @@ def _check(settings: FactTracing) -> None:
         raise UserError(f"--level {settings.level} is no level of q; choose a number between 0 and 1, such as 0.05")
 
 
-def _scored(study: Study, settings: FactTracing) -> list[str]:
-    """The methods that find texts; those that are named and have no scores at all are scored first."""
+def _scored(study: Study, settings: FactTracing, num_seeds: int) -> list[str]:
+    """The methods that find texts; those that are named and have no scores at all are scored first, of so many seeds."""
     names = list(dict.fromkeys(settings.methods)) or methods_on_disk(study.results)
     for key in ("removed_by", "significance_of"):
         unknown = [name for name in getattr(settings, key) if name not in names]
@@ -93,7 +93,7 @@ def _scored(study: Study, settings: FactTracing) -> list[str]:
         raise UserError(f"--removed {settings.removed} leaves nothing of {len(study.train)} training texts; leave out fewer")
     if missing := [name for name in names if not score_paths(study.results, name)]:
         shared = {key: getattr(study.experiment, key) for key in ("model", "task", "num_per_class", "variant")}
-        chosen = {"methods": {name: {} for name in missing}, "num_seeds": settings.num_seeds, "device": settings.device}
+        chosen = {"methods": {name: {} for name in missing}, "num_seeds": num_seeds, "device": settings.device}
         scoring.main(Scoring(**shared, **chosen))
     return names
 
