@@ -23,7 +23,7 @@ PEOPLE = "anna bela carl dora emil fanny gita hugo irma jon karin leo".split()
 TOWNS = "rome paris oslo".split()
 TEMPLATES = ("{} lives in {}", "{} is from {}", "{} comes from {}")
 EXPERIMENT = Experiment("gpt", "few_facts", 24)
-CHOSEN = {"model": "gpt", "task": "few_facts", "num_per_class": 24}
+CHOSEN = {"model": "gpt", "task": "few_facts", "num_per_class": 24, "variant": ""}
 
 
 def statements(part: str) -> Pool:

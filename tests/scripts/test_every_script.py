@@ -104,10 +104,12 @@ TEXTS = [
     f"run_language_training.py {OF_WORDS}",
     f"run_tda.py {OF_WORDS} --methods grad_dot,bm25",
     "run_subset_generation.py --task few_facts --num_per_class 24",
-    f"run_language_training.py {OF_FACTS} --num_seeds 2",
+    f"run_language_training.py {OF_FACTS}",
     f"run_fact_tracing.py {OF_FACTS} --methods grad_dot,bm25 --num_facts 3 --rank 400 --removed 1 --removed_by bm25 "
     "--num_retrainings 1",
     f"run_text_attribution.py {OF_FACTS} --prompt anna~lives --methods grad_dot,bm25 --num_texts 1",
+    "run_compute_pvalues.py --experiment gpt_few_facts_24pc_epochs2",
+    "run_report.py --experiment gpt_few_facts_24pc_epochs2",
 ]
 
 
@@ -172,6 +174,8 @@ def test_texts_from_training_to_p_values(
     summary = pd.read_csv(root / "results" / "bert_few_texts_2pc" / "summary.csv")
     assert set(summary["method"]) == found
     assert len(list(root.glob("results/gpt_few_words_2pc/tda_scores/*/0/*.parquet"))) == 2 * 2
+    page = (root / "results" / "gpt_few_facts_24pc_epochs2" / "report.html").read_text()
+    assert 'href="#statements"' in page and "fact_tracing.csv" in page
 
 
 VARIANT = f"{CHOSEN} --variant pool,logits0.5,rate0.002,inside1e-6,clip5,batch4,epochs5,decay"
