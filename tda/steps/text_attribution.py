@@ -73,7 +73,7 @@ def main(settings: TextAttribution) -> str:
             statement |= {"prompt": settings.prompt, "checkpoints": states, "identity": identity}
             write_table(path.with_suffix(".csv"), statement_table(statement))
             write_text(path, json.dumps(statement, ensure_ascii=False, indent=1, sort_keys=True) + "\n")
-        record.files = []
+        record.files = [path.with_suffix(".csv")]
     return f"{statement_text(statement)}\n\nwrote {path.with_suffix('.csv').name} and {path.name}, in {path.parent}"
 
 
