@@ -13,7 +13,7 @@ import torch
 
 from tda.facts.answers import Answers, as_answers, measured_answers
 from tda.facts.asked_facts import AskedFacts
-from tda.statistics.intervals import Estimate, bootstrap_crossed
+from tda.statistics.intervals import Estimate, bootstrap_crossed, bootstrap_mean
 from tda.system.random_streams import stream, stream_seed
 from tda.training.retrained_logits import ChangedTraining, LogitStore
 from tda.training.retrainings import without
@@ -140,10 +140,15 @@ class Retrained:
         return fell[:, others].mean(axis=1) if len(others) else np.full(len(fell), np.nan)
 
 
+def over_facts_and_seeds(values: np.ndarray) -> Estimate:
+    """The mean of values (facts, seeds), with the 95 % interval of the bootstrap over both; of a single seed over facts alone."""
+    return bootstrap_mean(values[:, 0]) if values.shape[1] == 1 else bootstrap_crossed(values)
+
+
 def difference(falls: Falls, others: Falls) -> Estimate:
     """How much further the answers fall than by another removal, over the facts of both, with the interval of the pairs."""
     shared = sorted(set(falls.facts) & set(others.facts))
     left, right = ([list(each.facts).index(fact) for fact in shared] for each in (falls, others))
     if not shared:
         return Estimate(np.nan, np.nan, np.nan)
-    return bootstrap_crossed(falls.log_probability[left] - others.log_probability[right])
+    return over_facts_and_seeds(falls.log_probability[left] - others.log_probability[right])

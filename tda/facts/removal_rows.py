@@ -7,9 +7,17 @@ import numpy as np
 import pandas as pd
 
 from tda.facts.answers import Answers
-from tda.facts.fact_removal import Falls, Removal, Retrained, difference, highest_texts, oracle_texts, random_texts
+from tda.facts.fact_removal import (
+    Falls,
+    Removal,
+    Retrained,
+    difference,
+    highest_texts,
+    oracle_texts,
+    over_facts_and_seeds,
+    random_texts,
+)
 from tda.facts.found_texts import Found
-from tda.statistics.intervals import bootstrap_crossed
 
 RANDOM, ORACLE = "random", "oracle"
 HIGHEST, SIGNIFICANT, NOT_SIGNIFICANT = "highest", "significant", "not_significant"
@@ -64,7 +72,7 @@ def removal_table(retrained: Retrained, removals: dict[tuple[str, str], Removal]
 
 def _row(falls: Falls) -> dict:
     size = {"facts": len(falls.facts), "seeds": falls.log_probability.shape[1], "trainings_a_seed": falls.groups}
-    fall, rank = bootstrap_crossed(falls.log_probability), bootstrap_crossed(falls.reciprocal_rank)
+    fall, rank = over_facts_and_seeds(falls.log_probability), over_facts_and_seeds(falls.reciprocal_rank)
     told = {"said_before": falls.said_before.mean(), "said_after": falls.said_after.mean()}
     return (
         size
