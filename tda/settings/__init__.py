@@ -23,6 +23,7 @@ from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
 from tda.settings.training import AdapterTuning, LayerTuning, TextTuning, Training
+from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "SubsetRetraining",
     "TextTuning",
     "Training",
+    "VarianceComponents",
     "run",
 ]

@@ -9,22 +9,36 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 
+from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.models.families import family_named
-from tda.data.tasks import task_named
 from tda.system.errors import UserError
 
 CONFIGURATION = yaml.safe_load((CHECKOUT / "workflow" / "config.yaml").read_text())
 TINY = {"model": "cnn", "task": "digits3", "num_per_class": 2}
 
 
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the models' code answered to a test, so that the next does not ask again."""
+    return tmp_path_factory.mktemp("training_facts")
+
+
 @pytest.fixture
-def studies(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
+def fresh_studies(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """The function that reads a configuration, in a root folder of the test's own."""
     monkeypatch.syspath_prepend(str(CHECKOUT / "workflow"))
     from studies import studies
 
     return studies
+
+
+@pytest.fixture
+def studies(fresh_studies: Callable, root: Path, answers: Path) -> Callable:
+    """The same with the answers of earlier tests."""
+    (root / ".snakemake").mkdir()
+    (root / ".snakemake" / "training_facts").symlink_to(answers)
+    return fresh_studies
 
 
 def configured(**entry: object) -> dict:
@@ -45,14 +59,13 @@ def test_the_committed_targets_are_the_small_study_and_the_whole_grid(studies: C
         assert study.training_script == family_named(study.experiment.model).training_script
 
 
-def test_files_lie_where_the_scripts_write_them(studies: Callable, root: Path):
+def test_files_lie_where_the_scripts_write_them(studies: Callable):
     (study,) = studies(configured(seeds=3, methods=["trak", "loo"]))["tiny"]
     assert study.checkpoint(1) == "models/cnn/cnn_digits3_2pc/1/ckpt_epoch_15.safetensors"
     folders = ["trak/0", "trak/1", "trak/2", "loo/0", "loo/1", "loo/2"]
     last = [f"results/cnn_digits3_2pc/tda_scores/{folder}/attribution_epoch_15.parquet" for folder in folders]
     assert study.score_files() == last
     assert study.products()[0] == "results/cnn_digits3_2pc/summary.csv" and len(study.products()) == 3
-    assert (root / ".snakemake" / "training_facts").exists()
 
 
 def test_all_methods_are_those_that_make_results_scores(studies: Callable):
@@ -83,12 +96,12 @@ def test_variants_and_training_arguments_decide_the_last_epoch(studies: Callable
     assert (study.last_epoch, study.training_script, study.shares_work) == (5, "run_image_finetuning.py", True)
 
 
-def test_what_the_code_says_is_asked_once(studies: Callable, root: Path, monkeypatch: pytest.MonkeyPatch):
-    first = studies(configured())
+def test_what_the_code_says_is_asked_once(fresh_studies: Callable, root: Path, monkeypatch: pytest.MonkeyPatch):
+    first = fresh_studies(configured())
     monkeypatch.setattr("studies.subprocess.run", None)
-    assert studies(configured()) == first
+    assert fresh_studies(configured()) == first
     with pytest.raises(TypeError):
-        studies(configured(num_per_class=3))
+        fresh_studies(configured(num_per_class=3))
     (kept,) = (root / ".snakemake" / "training_facts").iterdir()
     assert json.loads(kept.read_text())[0]["last_epoch"] == 15
 
