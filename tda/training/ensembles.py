@@ -98,9 +98,10 @@ def _is_trained(study: Study, seed_id: int, epochs: Sequence[int]) -> bool:
 
 def _described(model: nn.Module, objective: Objective, train: Split, test: Split) -> dict[str, float]:
     """Mean losses in nats, and shares of right predictions, on both splits."""
-    found = {}
-    for name, split in (("train", train), ("test", test)):
-        evaluation = evaluate(model, objective, split)
+    splits, found = {"train": train, "test": test}, {}
+    # By one thread each, as all that is written: several would add up in another order.
+    evaluations = in_order(lambda number: evaluate(model, objective, list(splits.values())[number]), len(splits))
+    for (name, split), evaluation in zip(splits.items(), evaluations, strict=True):
         found[f"{name}_loss"] = float(evaluation.losses.double().mean())
         found[f"{name}_accuracy"] = float(objective.correct(evaluation.predictions, split.labels.cpu()).mean())
     return found

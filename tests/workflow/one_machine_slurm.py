@@ -113,8 +113,13 @@ def _configure(folder: Path, processors: int) -> dict[str, str]:
     values |= {"controller_port": controller_port, "node_port": node_port, "processors": processors}
     configuration = folder / "slurm.conf"
     configuration.write_text(_CONFIGURATION.format(node=NODE, partition=PARTITION, **values))
+    # Within a job snakemake forgets all of Slurm's variables: elsewhere the configuration lies where srun finds it without.
+    srun = folder / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={configuration} exec {shutil.which("srun", path=_path())} "$@"\n')
+    srun.chmod(0o755)
     own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
-    return own | {"SLURM_CONF": str(configuration), "PATH": _path()}
+    return own | {"SLURM_CONF": str(configuration), "PATH": f"{srun.parent}{os.pathsep}{_path()}"}
 
 
 def _starter(folder: Path, environment: dict[str, str], daemons: list[subprocess.Popen]) -> Callable[..., None]:
