@@ -106,7 +106,7 @@ define halves
 	$(RUN) run_subset_retraining.py $(1) --first_subset $(2) --num_subsets $(3) && wait $$first
 endef
 
-test: lint
+test: lint $(VENV)-workflow/installed
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: $(VENV)/installed
@@ -133,6 +133,12 @@ $(VENV)/installed-pretrained: $(VENV)/installed req-pretrained.txt
 
 $(VENV)/installed-debiasing: $(VENV)/installed req-debiasing.txt
 	$(VENV)/bin/pip install --quiet -c constraints.txt -r req-debiasing.txt
+	touch $@
+
+# Snakemake, apart from the libraries of the scripts, whose versions it does not share.
+$(VENV)-workflow/installed: req-workflow.txt
+	$(PYTHON) -m venv $(VENV)-workflow
+	$(VENV)-workflow/bin/pip install --quiet -r req-workflow.txt
 	touch $@
 
 # Trained models and results, of which it lists the folders and asks; results/reference/ and data/ stay.

@@ -25,6 +25,7 @@ from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
 from tda.settings.text_attribution import TextAttribution
 from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
+from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
 
 __all__ = [
@@ -54,5 +55,6 @@ __all__ = [
     "TextAttribution",
     "TextTuning",
     "Training",
+    "VarianceComponents",
     "run",
 ]
