@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny_texts
 import torch
 from conftest import CHECKOUT, SEEDS, shrink_embedded_base
 from test_scripts import SCRIPTS
@@ -94,6 +95,7 @@ STUDIES = {
 
 OF_TEXTS = "--model bert --task few_texts --num_per_class 2 --device cpu"
 OF_WORDS = "--model gpt --task few_words --num_per_class 2 --device cpu --seed_id 0"
+OF_ADAPTERS = OF_WORDS.replace("gpt", "smollm2")
 TEXTS = [
     "run_subset_generation.py --task few_texts --num_per_class 2",
     f"run_text_finetuning.py {OF_TEXTS} --base {{base}} --upper_layers 1",
@@ -102,6 +104,8 @@ TEXTS = [
     "run_subset_generation.py --task few_words --num_per_class 2",
     f"run_language_training.py {OF_WORDS}",
     f"run_tda.py {OF_WORDS} --methods grad_dot,bm25",
+    f"run_language_training.py {OF_ADAPTERS} --base {{llama}} --rank 2",
+    f"run_tda.py {OF_ADAPTERS} --methods grad_cos,trak_projected,ekfac",
 ]
 
 
@@ -158,13 +162,17 @@ def test_texts_from_training_to_p_values(
     for name, task in (("few_texts", "CLASSES"), ("few_words", "TOKENS")):
         text = f"from dataclasses import replace\n\nimport tiny_texts\n\nTASK = replace(tiny_texts.{task}, name='{name}')\n"
         (root / "tasks" / f"{name}.py").write_text(text)
+    tiny_texts.small_llama_base().save_pretrained(root / "llama")
     for command in TEXTS:
-        assert run_main(command.format(base=text_base_folder), monkeypatch, capsys).strip()
+        assert run_main(command.format(base=text_base_folder, llama=root / "llama"), monkeypatch, capsys).strip()
     found = {path.parent.parent.name for path in root.glob("results/bert_few_texts_2pc/tda_scores/*/*/*.parquet")}
     assert found == {"grad_dot", "trak", "ekfac", "if", "loo", "bm25"}
     summary = pd.read_csv(root / "results" / "bert_few_texts_2pc" / "summary.csv")
     assert set(summary["method"]) == found
     assert len(list(root.glob("results/gpt_few_words_2pc/tda_scores/*/0/*.parquet"))) == 2 * 2
+    assert len(list(root.glob("results/smollm2_few_words_2pc/tda_scores/*/0/*.parquet"))) == 3
+    member = load_member(open_study(Experiment("smollm2", "few_words", 2), "cpu"), 0, 6)
+    assert member.info["origin"]["rank"] == 2 and all("lora_" in name for name in member.state.parameters)
 
 
 VARIANT = f"{CHOSEN} --variant pool,logits0.5,rate0.002,inside1e-6,clip5,batch4,epochs5,decay"
