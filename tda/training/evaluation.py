@@ -23,7 +23,7 @@ def evaluate(model: nn.Module, objective: Objective, split: Split) -> Evaluation
     forward = forward_of(model, split.inputs)
     losses, margins, predictions = [], [], []
     with torch.no_grad(), without_autocast(split.device):
-        for inputs, labels in split.batches(EVALUATION_BATCH):
+        for inputs, labels in split.batches(_at_once(split)):
             logits = forward(inputs)
             losses.append(objective.loss(logits, labels))
             margins.append(objective.margin(logits, labels))
@@ -45,10 +45,11 @@ def of_logits(model: nn.Module, split: Split, function: Callable[[Tensor, Tensor
     """
     model, split = _precise(model, split)
     with torch.no_grad(), without_autocast(split.device):
-        return torch.cat([function(call(model, inputs), labels) for inputs, labels in split.batches(_texts_at_once(split))])
+        return torch.cat([function(call(model, inputs), labels) for inputs, labels in split.batches(_at_once(split))])
 
 
-def _texts_at_once(split: Split) -> int:
+def _at_once(split: Split) -> int:
+    # Of 64 texts SmolLM2 gives 600 MB of logits, and a loss or a margin takes several times that.
     return EVALUATION_BATCH if split.labels.dim() == 1 else max(1, EVALUATION_BATCH // 4)
 
 

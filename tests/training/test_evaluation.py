@@ -34,7 +34,7 @@ def test_result_does_not_depend_on_the_batch_size(tiny, monkeypatch: pytest.Monk
         hook = model.register_forward_hook(lambda module, arguments, output, counts=counts: counts.append(1))
         found = evaluate(model, members[0].objective, test)
         hook.remove()
-        assert len(counts) == -(-12 // size)
+        assert len(counts) == -(-12 // (size if test.labels.dim() == 1 else max(1, size // 4)))
         torch.testing.assert_close(found.losses, whole.losses, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(found.margins, whole.margins, rtol=1e-10, atol=1e-12)
         assert torch.equal(found.predictions, whole.predictions)
