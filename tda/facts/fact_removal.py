@@ -141,7 +141,7 @@ class Retrained:
 
 
 def over_facts_and_seeds(values: np.ndarray) -> Estimate:
-    """The mean of values (facts, seeds), with a 95 % interval of the bootstrap over both, of one seed over facts."""
+    """The mean of values (facts, seeds), with the bootstrap's 95 % interval over both; of a single seed over facts alone."""
     return bootstrap_mean(values[:, 0]) if values.shape[1] == 1 else bootstrap_crossed(values)
 
 

@@ -9,6 +9,7 @@ from tda.data.kinds import shown_inputs
 from tda.data.splits import Split
 from tda.data.task_entry import Task
 from tda.facts.asked_facts import AskedFacts
+from tda.methods.catalogue import means_helpful
 from tda.scores.ensemble_scores import ensemble_scores
 from tda.scores.score_files import Scores
 from tda.statistics.intervals import bootstrap_mean
@@ -57,9 +58,12 @@ def row_of_finding(method: str, scores: np.ndarray, asked: AskedFacts, found: in
 
 
 def row_of_reliability(found: Found, asked: AskedFacts, level: float) -> dict:
-    """Shares of stating pairs that help significantly, of all others that do, and of these that state; NaN where unknown."""
+    """Shares of stating pairs that help significantly, of all others that do, and of these that state.
+
+    NaN where q is unknown, and for similarities, of which every seed's may be positive without meaning help.
+    """
     names = ("significant_of_stating", "significant_of_others", "stating_of_significant")
-    if np.isnan(found.q).any():
+    if np.isnan(found.q).any() or not means_helpful(found.method):
         return dict.fromkeys(names, np.nan)
     significant = found.significant(level)
     both = significant & asked.states

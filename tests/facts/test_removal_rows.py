@@ -7,7 +7,7 @@ import pytest
 
 from tda.facts.answers import Answers
 from tda.facts.fact_removal import Falls, Removal
-from tda.facts.found_texts import Found
+from tda.facts.found_texts import Found, row_of_reliability
 from tda.facts.removal_rows import HIGHEST, Removals, removal_table, removals_by_significance, removals_of, rows_alone
 from tda.statistics.intervals import bootstrap_crossed
 
@@ -27,6 +27,17 @@ def test_significant_texts_and_as_many_helpful_ones_that_are_not():
     assert removals_by_significance(found(mean, q), 3, 0.05) == {}
     unknown = found(mean, np.full((6, 2), np.nan))
     assert removals_by_significance(unknown, 1, 0.05) == {}
+
+
+def test_shares_of_significant_and_of_stating_pairs():
+    values = found([[5.0, -4.0], [3.0, 2.0], [1.0, 1.0]], [[0.01, 0.01], [0.01, 0.9], [0.9, 0.01]])
+    asked = SimpleNamespace(states=np.array([[True, True], [False, False], [False, True]]))
+    row = row_of_reliability(values, asked, 0.05)
+    assert row["significant_of_stating"] == pytest.approx(2 / 3)
+    assert row["significant_of_others"] == pytest.approx(1 / 3)
+    assert row["stating_of_significant"] == pytest.approx(2 / 3)
+    alike = Found("repsim", values.scores, values.mean, values.std, values.q)
+    assert all(np.isnan(share) for share in row_of_reliability(alike, asked, 0.05).values())
 
 
 class _Given:

@@ -13,6 +13,7 @@ from conftest import make_root, run_here
 from torch.nn import functional
 
 from tda.data.tokenizers import trained_tokenizer
+from tda.models.causal_bases import causal_base
 from tda.models.model_state import trained_parameters
 from tda.models.vit_base import silence_transformers
 from tda.statistics.pair_statistics import benjamini_hochberg, signal_to_noise, t_test
@@ -135,13 +136,24 @@ def test_an_interrupted_run_keeps_the_seeds_that_it_did(trained: Path, monkeypat
 @pytest.fixture
 def own(root: Path) -> Path:
     """A folder with an untrained GPT-2 and its tokenizer, as save_pretrained writes them, and a table of texts."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    return saved_model(root, "gpt2")
+
+
+def saved_model(root: Path, kind: str) -> Path:
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     silence_transformers()
     folder = root / "mine"
     tokenizer = trained_tokenizer("few_facts", tiny_facts._texts, 320)
     sizes = {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 12, "vocab_size": tokenizer.get_vocab_size()}
-    GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1)).save_pretrained(folder)
+    if kind == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=1, eos_token_id=1))
+    else:
+        names = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads"}
+        names |= {"n_positions": "max_position_embeddings", "vocab_size": "vocab_size"}
+        shapes = {names[key]: value for key, value in sizes.items()} | {"num_key_value_heads": 1, "intermediate_size": 8}
+        model = LlamaForCausalLM(LlamaConfig(**shapes, bos_token_id=1, eos_token_id=1))
+    model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     pd.DataFrame({"words": tiny_facts._texts()}).to_csv(root / "texts.csv", index=False)
     return folder
@@ -167,6 +179,25 @@ def test_a_checkpoint_of_one_s_own_with_texts_of_one_s_own(own: Path, root: Path
     ):
         with pytest.raises(UserError, match=words):
             run_here("run_text_attribution.py", **{**chosen, "methods": ("grad_dot",)} | changed)
+
+
+def test_another_architecture_of_one_s_own_is_scored_as_autograd_does(root: Path):
+    """Of the family of Llama: grouped heads, rotations for places, and norms of the root mean square."""
+    folder = saved_model(root, "llama")
+    chosen = {"base": (str(folder),), "texts": str(root / "texts.csv"), "column": "words", "length": 10}
+    run_here("run_text_attribution.py", **chosen, prompt="anna", continuation="is from", methods=("grad_dot",), num_texts=24)
+    (path,) = root.glob("results/own_mine_*/text_attributions/*.json")
+    (method,) = json.loads(path.read_text())["methods"]
+    model, kind = causal_base(str(folder)), tiny_facts.TASK.kind
+    asked = kind.encode(["anna is from"])
+    tokens = asked["input_ids"][0, : int(asked["attention_mask"].sum()) - 1].tolist()
+    wanted = gradient(model, tokens, 2, len(tokens) - 1)
+    texts = tiny_facts._texts()
+    for row in method["rows"]:
+        encoded = kind.encode([texts[row["train_idx"]]])
+        count = int(encoded["attention_mask"].sum())
+        found = gradient(model, encoded["input_ids"][0, :count].tolist(), 1, count - 1) @ wanted
+        assert row["mean"] == pytest.approx(float(found), rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize(
