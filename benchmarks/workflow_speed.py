@@ -1,10 +1,10 @@
-"""How long the digits study takes by `make results` and by snakemake with two cores, from nothing, and whether both are the same.
+"""How long the digits study takes by `make results` and by snakemake with two cores, and whether both give the same files.
 
 usage: python benchmarks/workflow_speed.py [snakemake program]
 
-Runs the commands of `make results`, one after another, then `snakemake --cores 2 digits3`, each in a root folder of its own, and
-compares every CSV, score file, checkpoint and figure byte for byte. Prints a line for each and the ratio; ends with status 1
-where a file differs. The table of the summary, which `make results` prints last, is printed after snakemake too.
+Runs the commands of `make results`, one after another, then `snakemake --cores 2 digits3`, each from nothing in a root folder
+of its own, and compares every CSV, score file, checkpoint and figure byte for byte. Prints a line for each and the ratio; ends
+with status 1 where a file differs. The table of the summary, which `make results` prints last, is printed after snakemake too.
 """
 
 import os
