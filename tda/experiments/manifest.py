@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 
-from tda.experiments.folders import Experiment, ResultsFolder, root
+from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.variant_names import variant_name
 from tda.system.errors import UserError
 from tda.system.files import locked, reading, sha256, write_text
@@ -206,7 +206,12 @@ def _check_version(folder: ResultsFolder) -> None:
 
 
 def _git_commit() -> str | None:
-    command = ["git", "-C", str(root()), "rev-parse", "HEAD"]
+    """Commit of the code that runs, wherever its results go; None where it is not a checkout of git."""
+    code = Path(__file__).parents[2]
+    # A package that lies in somebody else's repository has no commit of its own.
+    if not (code / ".git").exists():
+        return None
+    command = ["git", "-C", str(code), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

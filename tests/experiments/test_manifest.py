@@ -31,6 +31,9 @@ def test_step_is_recorded(root: Path):
     assert entry["arguments"] == {"num_per_class": 2} and entry["seeds"] == list(SEEDS)
     assert entry["input_sha256"] == {"train": "a", "test": "b"} and entry["device"] == "cpu, 2 threads"
     assert entry["versions"] == versions() and entry["wall_seconds"] >= 0 and entry["peak_memory_mib"] > 50
+    # Of the code, though the results lie outside its checkout.
+    checkout = Path(__file__).parents[2]
+    assert (entry["git_commit"] is not None) == (checkout / ".git").exists()
     assert entry["git_commit"] is None or len(entry["git_commit"]) == 40
     assert versions()["torch"].split("+")[0] == torch.__version__.split("+")[0]
 

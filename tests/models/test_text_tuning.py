@@ -90,6 +90,30 @@ def test_adapters_change_nothing_at_first(root: Path, text_base_folder: Path):
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("trained", ["upper", "all"])
+def test_training_computes_texts_of_similar_length_together(root: Path, text_base_folder: Path, trained: str):
+    """Padding is cut off in groups: the logits and gradients of a batch are those of padded texts, in the batch's order."""
+    family = family_of(text_base_folder, trained=trained)
+    tokens = family.inputs(CLASSES, encode([*TEXTS, *reversed(TEXTS), *TEXTS]), CPU)
+    model, lengths = new_model(family, CLASSES, 5), []
+    for module in model.modules():
+        if hasattr(module, "p"):
+            module.p = 0.0
+    model.network.register_forward_pre_hook(
+        lambda _, given, named: lengths.append(named["attention_mask"].shape[1]), with_kwargs=True
+    )
+    found = {}
+    for training in (False, True):
+        logits = call(model.train(training), tokens)
+        trained_parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        found[training] = [logits, *torch.autograd.grad(logits.square().sum(), trained_parameters, allow_unused=True)]
+    assert lengths[0] == LENGTH and len(lengths) == 5 and lengths[1:] == sorted(lengths[1:]) and lengths[1] < lengths[-1]
+    for one, other in zip(found[True], found[False], strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_what_frozen_layers_make_is_kept(root: Path, text_base_folder: Path, monkeypatch: pytest.MonkeyPatch):
     family, tokens = family_of(text_base_folder, upper_layers=1), encode(TEXTS)
     first = family.inputs(CLASSES, tokens, CPU)

@@ -17,3 +17,9 @@ python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 10
 
 # metasmoothness.csv, on the processors.
 python run_metasmoothness.py --task mnist3 --num_per_class 10 --variants inside1e-8,inside1e-8_rate3e-4 --removed 1,2,8 --num_directions 6 --num_seeds 5
+
+# agreement_*_two_cores.csv: with segments for source, all on two processors, in a root folder of its own.
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10 --early_epochs 3,6
+python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods loo,unrolled,grad_dot,grad_cos,if,ekfac,trak,ats,repsim
+python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods source --source.early_epochs 3,6
+python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 10

@@ -1,0 +1,38 @@
+"""Derivatives through the training of a classifier of texts, whose batches are cut into groups of similar length."""
+
+from pathlib import Path
+
+import torch
+from changed_weights import differences, relative_error
+from tiny_texts import CLASSES, encode
+
+from tda.data.splits import Split
+from tda.gradients.objectives import Classification
+from tda.models.families import family_named, new_model
+from tda.models.fine_tuning import TextTuning
+from tda.models.model_state import read_state
+from tda.models.training_plan import TrainingPlan
+from tda.system.inputs import cast
+from tda.training.runs import Run
+from tda.training.taken_steps import Training
+from tda.unrolling.both_ways import Unrolling
+
+TEXTS = ["the cat sleeps", "a dog runs fast here now", "the bird sings well", "a cat", "the dog", "a bird runs here"]
+
+
+def test_groups_of_similar_length_draw_the_same_dropout_again(root: Path, text_base_folder: Path):
+    family = family_named("bert").with_choices(TextTuning(base=str(text_base_folder), trained="lora", rank=2, dropout=0.3))
+    inputs = cast(family.inputs(CLASSES, encode([*TEXTS, *reversed(TEXTS)]), torch.device("cpu")), torch.float64)
+    labels = torch.arange(12) % 2
+    train = Split(inputs, labels, torch.arange(12))
+    test = train[:4]
+    model = new_model(family, CLASSES, 5).double()
+    plan = TrainingPlan(epochs=2, batch_size=9, learning_rate=0.01)
+    run = Run(read_state(model), plan.batches(3, len(train)), [4], torch.ones(12).double(), seed=5)
+    unrolling = Unrolling.of(
+        training := Training(model, plan, Classification(), run, train), test, Classification().loss, 2**30
+    )
+    ((_, forwards),) = unrolling.forwards(range(len(train)))
+    expected = differences(training, test, 1.0)
+    assert relative_error(forwards[None], expected) < 1e-5
+    assert relative_error(unrolling.backwards(4, test).T, forwards) < 1e-9
