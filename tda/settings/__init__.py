@@ -19,6 +19,7 @@ from tda.settings.report import Report
 from tda.settings.s_test import STest
 from tda.settings.score_metrics import ScoreMetrics
 from tda.settings.scoring import Scoring
+from tda.settings.seeds_needed import SeedsNeeded
 from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
@@ -48,6 +49,7 @@ __all__ = [
     "STest",
     "ScoreMetrics",
     "Scoring",
+    "SeedsNeeded",
     "ShortcutStudy",
     "ShowSummary",
     "SubsetGeneration",

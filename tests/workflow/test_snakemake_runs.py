@@ -15,7 +15,7 @@ import yaml
 from conftest import CHECKOUT, EXPERIMENT, contents, make_root, run_script, temporary_files
 from one_machine_slurm import NODE, PARTITION, Slurm, missing_programs, one_machine_slurm
 
-METHODS = "grad_dot,loo,trak"
+METHODS = "grad_dot,loo"
 CHOSEN = ("--model", EXPERIMENT.model, "--task", EXPERIMENT.task, "--num_per_class", EXPERIMENT.num_per_class)
 PLAIN = [
     ("run_cnn_training.py",),
@@ -121,7 +121,7 @@ def test_one_machine_gives_the_bytes_of_the_scripts_and_then_has_nothing_to_do(s
     # Neither has another way to share the work out, nor a study that the scripts made.
     assert "Nothing to be done" in run(snakemake, root, "--cores", 2, "--dry-run", config=["jobs=method"])
     # A lost file is made again, and what depends on it.
-    (root / "results" / name / "tda_scores" / "trak" / "1" / "attribution_epoch_15.parquet").unlink()
+    (root / "results" / name / "tda_scores" / "loo" / "1" / "attribution_epoch_15.parquet").unlink()
     planned = planned_jobs(run(snakemake, root, "--cores", 2, "--dry-run", config=["jobs=method"]))
     assert planned == {"score": 1, "total": 5} | analyses
     # What the scripts made is as good as what the workflow made.
