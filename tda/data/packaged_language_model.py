@@ -1,4 +1,4 @@
-"""The language model that a package brings along: SmolLM2-135M-Instruct in a GGUF file, 4 bits a weight (Ben Allal et al. 2025).
+"""The language model that a package brings along: SmolLM2-135M-Instruct in a GGUF file (Ben Allal et al. 2025), 4 bits a weight.
 
 Both the weights and the tokenizer are in the file, which the package `gguf` reads.
 """
