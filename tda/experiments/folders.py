@@ -115,6 +115,10 @@ class ResultsFolder:
         """What one seed's trainings at other weights of the examples say, for metasmoothness."""
         return self.path / "metasmoothness" / f"{name}.safetensors"
 
+    def crossed_score_file(self, method: str, name: str) -> Path:
+        """Scores of one method for one run of a crossed design, an initialisation with an order of batches."""
+        return self.path / "crossed_scores" / method / f"{name}.safetensors"
+
     def ensemble_score_file(self, method: str) -> Path:
         """Scores of one method for the ensemble as a whole."""
         return self.path / f"ensemble_scores_{method}.parquet"

@@ -28,7 +28,8 @@ PART_SIZE = 100
 def leave_one_out(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
     """L(test, trained without the example) - L(test, trained with it), at each member's epoch."""
     member = members[0]
-    made_of = (train.fingerprint, test.fingerprint, member.plan, member.seed, member.info.get("origin"))
+    seeds = (member.seed, member.study.order_seed)
+    made_of = (train.fingerprint, test.fingerprint, member.plan, seeds, member.info.get("origin"))
     files = ResumableParts(member.study.experiment.seed_folder(member.seed_id) / "loo_parts", repr(made_of))
     parts = torch.arange(len(train)).split(PART_SIZE)
 

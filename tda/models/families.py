@@ -141,8 +141,8 @@ def _language_tuned(name: str, title: str, choices: LanguageTuning) -> ModelFami
     )
 
 
-def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module]) -> ModelFamily:
-    return ModelFamily(name, title, partial(build, Sizes()), language_plan, "run_language_training.py")
+def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module], sizes: Sizes) -> ModelFamily:
+    return ModelFamily(name, title, partial(build, sizes), language_plan, "run_language_training.py")
 
 
 _SMOOTHER = ("pool", "logits")
@@ -177,8 +177,9 @@ _ENTRIES = (
     _layer_tuned("resnet18", "ResNet-18, fine-tuned", resnet18_base, TORCHVISION, LayerTuning()),
     _layer_tuned("efficientnet_lite0", "EfficientNet-Lite0, fine-tuned", efficientnet_lite0_base, PACKAGE, LayerTuning()),
     _text_tuned("bert", "BERT, fine-tuned", TextTuning()),
-    _language("gpt", "small GPT-2", causal),
-    _language("t5", "small T5", encoder_decoder),
+    _language("gpt", "small GPT-2", causal, Sizes()),
+    _language("gpt_mini", "GPT-2 of two narrow layers", causal, Sizes(width=64, layers=2, heads=2, hidden=256)),
+    _language("t5", "small T5", encoder_decoder, Sizes()),
     _language_tuned("smollm2", "SmolLM2-135M with LoRA", LanguageTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}

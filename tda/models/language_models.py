@@ -46,10 +46,17 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
         attn_pdrop=0.0,
     )
     register_attention()
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
+    return with_places_of_examples(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)).eval()
+
+
+def with_places_of_examples(model: nn.Module) -> nn.Module:
+    """The causal language model of transformers, changed in place where it is a GPT-2: linear layers for its Conv1D, and places
+    with an entry for each example, so that its gradients follow from the layers' formulas.
+    """
     replace_modules(model, "Conv1D", _as_linear)
-    _change_class(model, _PlacesOfExamples)
-    return model.eval()
+    if type(model).__name__ == "GPT2LMHeadModel":
+        _change_class(model, _PlacesOfExamples)
+    return model
 
 
 def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:

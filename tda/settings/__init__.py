@@ -8,6 +8,7 @@ from tda.settings.compute_pvalues import ComputePvalues
 from tda.settings.correlation_analysis import CorrelationAnalysis
 from tda.settings.damping_choice import DampingChoice
 from tda.settings.data_debiasing import DataDebiasing
+from tda.settings.fact_tracing import FactTracing
 from tda.settings.feature_attribution import FeatureAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
@@ -18,11 +19,14 @@ from tda.settings.report import Report
 from tda.settings.s_test import STest
 from tda.settings.score_metrics import ScoreMetrics
 from tda.settings.scoring import Scoring
+from tda.settings.seeds_needed import SeedsNeeded
 from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
+from tda.settings.text_attribution import TextAttribution
 from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
+from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "CorrelationAnalysis",
     "DampingChoice",
     "DataDebiasing",
+    "FactTracing",
     "FeatureAttribution",
     "AdapterTuning",
     "LanguageTraining",
@@ -44,11 +49,14 @@ __all__ = [
     "STest",
     "ScoreMetrics",
     "Scoring",
+    "SeedsNeeded",
     "ShortcutStudy",
     "ShowSummary",
     "SubsetGeneration",
     "SubsetRetraining",
+    "TextAttribution",
     "TextTuning",
     "Training",
+    "VarianceComponents",
     "run",
 ]

@@ -26,11 +26,13 @@ from tda.training.study import Study
 def seed_run(study: Study, seed: int, weights: torch.Tensor | None = None, epochs: Sequence[int] | None = None) -> Run:
     """The whole training of one seed on the study's training split; `weights` leave examples out.
 
-    epochs: after which the model is looked at, by default the kept ones.
+    epochs: after which the model is looked at, by default the kept ones. The start is the seed's; the batches are too, unless
+    the study holds them to those of another seed.
     """
     num_train = len(study.train)
+    order = seed if study.order_seed is None else study.order_seed
     snapshots = [epoch * study.plan.steps_per_epoch(num_train) for epoch in epochs or study.plan.kept_epochs]
-    return Run(read_state(study.new_model(seed)), study.plan.batches(seed, num_train), snapshots, weights, seed)
+    return Run(read_state(study.new_model(seed)), study.plan.batches(order, num_train), snapshots, weights, order)
 
 
 def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epochs: Sequence[int] = ()) -> int:
@@ -59,14 +61,19 @@ def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epo
     return len(missing)
 
 
-def members_in_memory(study: Study, seed_ids: Sequence[int]) -> list[Member]:
-    """The last checkpoint of each seed, trained here and not kept on disk."""
-    last = study.plan.epochs
-    runs = [seed_run(study, study.seed(seed_id), epochs=[last]) for seed_id in seed_ids]
+def members_in_memory(study: Study, seed_ids: Sequence[int], epochs: Sequence[int] | None = None) -> list[Member]:
+    """Checkpoints of each seed, trained here and not kept on disk, seed by seed; epochs: which, by default the last alone."""
+    epochs = [study.plan.epochs] if epochs is None else list(epochs)
+    runs = [seed_run(study, study.seed(seed_id), epochs=epochs) for seed_id in seed_ids]
     model = on_device(study.new_model(), study.device)
-    train = study.inputs(study.train)
+    train, info = study.inputs(study.train), {"origin": study.family.origin(study.task)}
     trained = dict(train_many(model, study.plan, study.task.objective, runs, train, keep_states=True))
-    return built([Member(study, seed_id, last, trained[number][0].state, {}) for number, seed_id in enumerate(seed_ids)])
+    found = [
+        Member(study, seed_id, epoch, snapshot.state, info)
+        for number, seed_id in enumerate(seed_ids)
+        for epoch, snapshot in zip(epochs, trained[number], strict=True)
+    ]
+    return built(found)
 
 
 def predicted_labels(study: Study, seed_ids: Sequence[int]) -> np.ndarray:
@@ -91,9 +98,10 @@ def _is_trained(study: Study, seed_id: int, epochs: Sequence[int]) -> bool:
 
 def _described(model: nn.Module, objective: Objective, train: Split, test: Split) -> dict[str, float]:
     """Mean losses in nats, and shares of right predictions, on both splits."""
-    found = {}
-    for name, split in (("train", train), ("test", test)):
-        evaluation = evaluate(model, objective, split)
+    splits, found = {"train": train, "test": test}, {}
+    # By one thread each, as all that is written: several would add up in another order.
+    evaluations = in_order(lambda number: evaluate(model, objective, list(splits.values())[number]), len(splits))
+    for (name, split), evaluation in zip(splits.items(), evaluations, strict=True):
         found[f"{name}_loss"] = float(evaluation.losses.double().mean())
         found[f"{name}_accuracy"] = float(objective.correct(evaluation.predictions, split.labels.cpu()).mean())
     return found

@@ -27,7 +27,8 @@ class Study:
     """One experiment with all that its name stands for.
 
     family: with its choices of fine-tuning; seeds: of the whole ensemble; train, test: the drawn subsets, on the CPU; device:
-    where models are trained and scored.
+    where models are trained and scored. order_seed: the seed of every run's batches and of what its steps draw, whatever seed
+    its start is of; None, as in every study but a crossed one: the run's own.
     """
 
     experiment: Experiment
@@ -37,6 +38,7 @@ class Study:
     train: Split
     test: Split
     device: torch.device
+    order_seed: int | None = None
 
     @cached_property
     def plan(self) -> TrainingPlan:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import CHECKOUT
 
 from tda.methods.catalogue import catalogue
@@ -127,6 +128,8 @@ def test_documented_commands_are_accepted(command: tuple[str, ...], documented_r
         check_pip(arguments)
     elif program == "python3":
         assert arguments == ["-m", "venv", ".venv"]
+    elif program.endswith("snakemake"):
+        check_snakemake(arguments)
     elif program.startswith("benchmarks/"):
         assert (CHECKOUT / program).is_file()
     else:
@@ -141,6 +144,15 @@ def check_make(arguments: list[str]) -> None:
     makefile = (CHECKOUT / "Makefile").read_text()
     for name in (argument.partition("=")[0] for argument in arguments if "=" in argument):
         assert re.search(rf"^{name} [:?]?=", makefile, re.MULTILINE), f"the Makefile has no variable {name}"
+
+
+def check_snakemake(arguments: list[str]) -> None:
+    """Targets are those of the workflow, profiles are there."""
+    targets = yaml.safe_load((CHECKOUT / "workflow" / "config.yaml").read_text())["targets"]
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        assert before != "--profile" or (CHECKOUT / argument / "config.yaml").is_file(), f"there is no profile {argument}"
+        is_target = not argument.startswith("-") and before not in ("--profile", "--cores")
+        assert not is_target or argument in targets, f"the workflow has no target {argument}"
 
 
 def check_pip(arguments: list[str]) -> None:

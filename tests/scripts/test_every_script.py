@@ -65,6 +65,7 @@ STUDIES = {
         f"run_compute_pvalues.py {NAMED}",
         f"run_correlation_analysis.py {NAMED} --num_checkpoints 2",
         f"run_agreement_analysis.py {NAMED} --num_checkpoints 2",
+        f"run_seeds_needed.py {NAMED} --counts 3 --draws 2 --num_pairs 5 --simulations 10",
         f"run_report.py {NAMED}",
         f"run_show_summary.py {NAMED}",
         f"run_subset_retraining.py {NAMED} --num_subsets 4 --num_retrainings 2",
@@ -78,6 +79,7 @@ STUDIES = {
         f"run_score_metrics.py {NAMED} --highest 2 --folds 2",
         f"run_feature_attribution.py {CHOSEN} --tests spread --num_test 1 --num_train 1 --smoothing_copies 0",
         f"run_map_truth_test.py {CHOSEN} --num_test 2 --num_train 1",
+        f"run_variance_components.py {CHOSEN} --methods grad_dot,repsim --num_starts 2 --num_orders 2",
         f"run_metasmoothness.py {CHOSEN} --num_directions 2 --removed 1,2 --num_seeds 2 --variants inside1e-8,decay_pool",
         f"run_shortcut_study.py {CHOSEN} --num_test 1 --num_train 1 --scores grad_dot --smoothing_copies 1 --patch_size 14",
     ],
@@ -95,6 +97,7 @@ STUDIES = {
 
 OF_TEXTS = "--model bert --task few_texts --num_per_class 2 --device cpu"
 OF_WORDS = "--model gpt --task few_words --num_per_class 2 --device cpu --seed_id 0"
+OF_FACTS = "--model gpt --task few_facts --num_per_class 24 --variant epochs2 --device cpu"
 OF_ADAPTERS = OF_WORDS.replace("gpt", "smollm2")
 TEXTS = [
     "run_subset_generation.py --task few_texts --num_per_class 2",
@@ -104,6 +107,13 @@ TEXTS = [
     "run_subset_generation.py --task few_words --num_per_class 2",
     f"run_language_training.py {OF_WORDS}",
     f"run_tda.py {OF_WORDS} --methods grad_dot,bm25",
+    "run_subset_generation.py --task few_facts --num_per_class 24",
+    f"run_language_training.py {OF_FACTS}",
+    f"run_fact_tracing.py {OF_FACTS} --methods grad_dot,bm25 --num_facts 3 --rank 400 --removed 1 --removed_by bm25 "
+    "--num_retrainings 1",
+    f"run_text_attribution.py {OF_FACTS} --prompt anna~lives --methods grad_dot,bm25 --num_texts 1",
+    "run_compute_pvalues.py --experiment gpt_few_facts_24pc_epochs2",
+    "run_report.py --experiment gpt_few_facts_24pc_epochs2",
     f"run_language_training.py {OF_ADAPTERS} --base {{llama}} --rank 2",
     f"run_tda.py {OF_ADAPTERS} --methods grad_cos,trak_projected,ekfac",
 ]
@@ -118,7 +128,7 @@ def root_of_few_digits(root: Path) -> Path:
 
 def run_main(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
     """Execute a script's file as the main program of this process; returns its closing line."""
-    script, *arguments = command.split()
+    script, *arguments = (word.replace("~", " ") for word in command.split())
     monkeypatch.setattr(sys, "argv", [str(CHECKOUT / script), *arguments])
     torch.set_flush_denormal(False)
     try:
@@ -162,6 +172,7 @@ def test_texts_from_training_to_p_values(
     for name, task in (("few_texts", "CLASSES"), ("few_words", "TOKENS")):
         text = f"from dataclasses import replace\n\nimport tiny_texts\n\nTASK = replace(tiny_texts.{task}, name='{name}')\n"
         (root / "tasks" / f"{name}.py").write_text(text)
+    (root / "tasks" / "few_facts.py").write_text("import tiny_facts\n\nTASK = tiny_facts.TASK\n")
     tiny_texts.small_llama_base().save_pretrained(root / "llama")
     for command in TEXTS:
         assert run_main(command.format(base=text_base_folder, llama=root / "llama"), monkeypatch, capsys).strip()
@@ -170,6 +181,8 @@ def test_texts_from_training_to_p_values(
     summary = pd.read_csv(root / "results" / "bert_few_texts_2pc" / "summary.csv")
     assert set(summary["method"]) == found
     assert len(list(root.glob("results/gpt_few_words_2pc/tda_scores/*/0/*.parquet"))) == 2 * 2
+    page = (root / "results" / "gpt_few_facts_24pc_epochs2" / "report.html").read_text()
+    assert 'href="#statements"' in page and "fact_tracing.csv" in page
     assert len(list(root.glob("results/smollm2_few_words_2pc/tda_scores/*/0/*.parquet"))) == 3
     member = load_member(open_study(Experiment("smollm2", "few_words", 2), "cpu"), 0, 6)
     assert member.info["origin"]["rank"] == 2 and all("lora_" in name for name in member.state.parameters)
