@@ -20,6 +20,7 @@ import map_tables
 import metric_tables
 import pandas as pd
 import plan_tables
+import variance_tables
 import yardstick_tables
 from rooms import rooms_table
 
@@ -47,6 +48,7 @@ YARDSTICKS = (
     "metasmoothness.csv",
 )
 METRICS = ("score_metrics.csv", "score_metrics.png")
+VARIANCE = ("variance_*.csv", "variance_components.png", "seeds_needed.csv", "seeds_needed.png", "seed_test_errors.csv")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
@@ -58,7 +60,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + MAPS + METRICS + DEBIASING:
+    for pattern in STUDY + YARDSTICKS + VARIANCE + MAPS + METRICS + DEBIASING:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -199,6 +201,8 @@ TABLES |= {
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,
         "metasmoothness": plan_tables.smoothness_table,
+        "variance": variance_tables.shares_table,
+        "varied p-values": variance_tables.p_values_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
         "wrong labels": metric_tables.wrong_labels_table,
