@@ -8,7 +8,8 @@ NUM_PER_CLASS := 10
 METHODS := all
 VARIANT :=
 
-.PHONY: results results-vit results-qnli results-debiasing yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
+.PHONY: results results-vit results-qnli results-facts results-facts-pararel results-facts-webnlg_facts \
+	results-debiasing yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
 
 # The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`, another training by VARIANT=inside1e-8.
 results: MODEL := cnn
@@ -44,6 +45,24 @@ results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_lds_evaluation.py $(CHOSEN) --num_subsets $(SUBSETS) --num_retrainings 1
 	$(RUN) run_report.py $(CHOSEN)
 	$(RUN) run_show_summary.py $(CHOSEN)
+
+# Which training texts state a fact, and which make a small language model give it? Two corpora from nothing, ten seeds each.
+# The data are data/pararel/ and data/webnlg/ (docs/facts.md); one corpus by `make results-facts FACTS=pararel`.
+FACTS := pararel webnlg_facts
+CORPORA := results-facts-pararel results-facts-webnlg_facts
+results-facts: $(FACTS:%=results-facts-%)
+results-facts-pararel: NUM_PER_CLASS := 250
+results-facts-webnlg_facts: NUM_PER_CLASS := 300
+$(CORPORA): METHODS := trak,grad_dot,grad_cos,repsim,bm25,embedding_similarity
+$(CORPORA): VARIANT := epochs20_rate5e-3
+$(CORPORA): CHOSEN = --model gpt_mini --task $* --num_per_class $(NUM_PER_CLASS) --variant $(VARIANT)
+$(CORPORA): results-facts-%: $(VENV)/installed $(VENV)/installed-pretrained
+	$(RUN) run_subset_generation.py --task $* --num_per_class $(NUM_PER_CLASS)
+	$(RUN) run_language_training.py $(CHOSEN)
+	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
+	$(RUN) run_fact_tracing.py $(CHOSEN)
+	$(RUN) run_compute_pvalues.py $(CHOSEN)
+	$(RUN) run_report.py $(CHOSEN)
 
 # Which training examples should go, and does it help? Digits with a fifth of the labels wrong, every selection, ten seeds.
 results-debiasing: MODEL := cnn

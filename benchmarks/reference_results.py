@@ -16,6 +16,7 @@ from pathlib import Path
 
 import agreement_tables
 import debiasing_tables
+import fact_tables
 import map_tables
 import metric_tables
 import pandas as pd
@@ -51,6 +52,7 @@ METRICS = ("score_metrics.csv", "score_metrics.png")
 VARIANCE = ("variance_*.csv", "variance_components.png", "seeds_needed.csv", "seeds_needed.png", "seed_test_errors.csv")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
+FACTS = ("fact_tracing.csv", "fact_tracing.png", "fact_removal.csv", "fact_removal_alone.csv")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
@@ -60,7 +62,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + VARIANCE + MAPS + METRICS + DEBIASING:
+    for pattern in STUDY + YARDSTICKS + VARIANCE + MAPS + METRICS + DEBIASING + FACTS:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -74,8 +76,9 @@ def keep(name: str) -> None:
 
 
 def experiments() -> list[str]:
-    """Experiments under results/reference/ whose scores were compared, the study's own first."""
-    found = {path.parent.name for path in REFERENCE.glob("*/summary.csv")}
+    """Experiments under results/reference/ whose scores were compared with leave-one-out, the study's own first."""
+    tables = REFERENCE.glob("*/summary.csv")
+    found = {path.parent.name for path in tables if "loo" in set(pd.read_csv(path)["method"])}
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
 
@@ -197,6 +200,8 @@ TABLES |= {
         "lds by pairs": yardstick_tables.pair_reliability_table,
         "lds by test examples": yardstick_tables.test_reliability_table,
         "debiasing": debiasing_tables.debiasing_table,
+        "facts found": fact_tables.finding_table,
+        "facts driven": fact_tables.falling_table,
         "removal": yardstick_tables.removal_table,
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,

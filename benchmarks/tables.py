@@ -1,7 +1,7 @@
-"""Fill the tables of benchmarks/README.md and docs/robustness.md from benchmarks/results/*.json, between their markers.
+"""Fill the tables of benchmarks/README.md, docs/robustness.md and docs/scale.md from benchmarks/results/*.json.
 
-A marker pair is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, applied to the JSON file of the same name
-up to its first dot.
+A pair of markers is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, or of language_tables.py, applied to
+the JSON file of the same name up to its first dot.
 """
 
 import json
@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 
 import common
+import language_tables
 import unrolling_tables
 from common import CHECKOUT, RESULTS
 
-PAGES = (RESULTS.parent / "README.md", CHECKOUT / "docs" / "robustness.md")
+PAGES = (RESULTS.parent / "README.md", CHECKOUT / "docs" / "robustness.md", CHECKOUT / "docs" / "scale.md")
 
 
 @dataclass
@@ -329,8 +330,10 @@ def filled(text: str) -> str:
         path = RESULTS / f"{name}.json"
         if not path.exists():
             return f"<!-- table {name} -->\n<!-- end -->"
-        render = globals()[name.removesuffix("_cuda")]
-        return f"<!-- table {name} -->\n{render(json.loads(path.read_text()))}\n<!-- end -->"
+        content, stem = json.loads(path.read_text()), name.removesuffix("_cuda")
+        if of_language := getattr(language_tables, stem, None):
+            return f"<!-- table {name} -->\n{of_language(content, _origin(content), _table, _number, _spread)}\n<!-- end -->"
+        return f"<!-- table {name} -->\n{globals()[stem](content)}\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", replace, text, flags=re.DOTALL)
 

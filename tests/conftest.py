@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 SEEDS = (11, 22, 33)
 EXPERIMENT = Experiment("cnn", "digits3", 2)
 FAMILIES = ("cnn", "vit")
-MODELS = ("cnn", "vit", "text", "language", "bert", "gpt", "t5")
+MODELS = ("cnn", "vit", "text", "language", "bert", "gpt", "t5", "llama")
 RAW_FOLDERS = ("MNIST", "cifar-10-batches-py")
 
 

@@ -40,6 +40,7 @@ NUM_PARAMETERS = {
     "bert": (14 + 6 + 2) * 4 + 2 * 4 + 4 * 20 + 2 * 4 + 2 * 20 + 2 * 4 + 20 + 15,
     "gpt": (14 + 6) * 4 + 4 * 12 + 12 + 20 + 2 * 20 + 3 * 8 + 14 * 4,
     "t5": 14 * 4 * 2 + (4 + 2 + 8 + 2) * 16 + 2 * 32 * 2 + 7 * 4,
+    "llama": 2 * (2 * 8 + 8 * 2 + 2 * 8 + 4 * 2),
 }
 
 
@@ -100,6 +101,7 @@ MODELS: dict[str, tuple[Callable[[Task], nn.Module], Task]] = {
     "bert": (tiny_texts.small_bert, tiny_texts.CLASSES),
     "gpt": (tiny_texts.small_gpt, tiny_texts.TOKENS),
     "t5": (tiny_texts.small_t5, tiny_texts.ANSWERS),
+    "llama": (tiny_texts.small_llama, tiny_texts.TOKENS),
 }
 
 

@@ -13,7 +13,9 @@ from tda.data.tasks import Task
 from tda.data.tokenizers import Vocabulary
 from tda.gradients.objectives import NextToken
 from tda.models.attention import ATTENTION, register_attention
+from tda.models.language_bases import exact_norms
 from tda.models.language_models import Sizes, causal, encoder_decoder
+from tda.models.language_tuning import adapted
 
 WORDS = "the a cat dog bird runs sleeps sings fast well here now not".split()
 VOCABULARY = {"": 0} | {word: number for number, word in enumerate(WORDS, start=1)}
@@ -154,6 +156,38 @@ def small_gpt(task: Task) -> nn.Module:
 def small_t5(task: Task) -> nn.Module:
     """T5 with one layer of width 4 on either side."""
     return _far_from_zero(encoder_decoder(Sizes(width=4, layers=1, heads=2, hidden=4), task))
+
+
+def small_llama_base() -> nn.Module:
+    """Llama with two layers of width 8, and fewer heads of keys than of queries."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    register_attention()
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(
+        **sizes,
+        intermediate_size=8,
+        vocab_size=len(VOCABULARY),
+        max_position_embeddings=2 * LENGTH,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return _far_from_zero(LlamaForCausalLM._from_config(config, attn_implementation=ATTENTION))
+
+
+def small_llama(task: Task) -> nn.Module:
+    """The same with trained adapters of rank 2 on its queries and values."""
+    base = small_llama_base()
+    exact_norms(base)
+    model = adapted(base, rank=2, alpha=4, name="tiny")
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_(std=0.3)
+    return model
 
 
 def _far_from_zero(model: nn.Module) -> nn.Module:

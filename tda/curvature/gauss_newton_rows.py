@@ -13,8 +13,7 @@ from torch import Tensor
 
 from tda.curvature.products import Products, flatten
 from tda.gradients.factored_rows import FactoredRows
-from tda.gradients.formed_rows import FormedRows
-from tda.gradients.gradient_rows import GradientRows
+from tda.gradients.gradient_rows import GradientRows, LayerRows
 
 HELD_BYTES = 2**30
 
@@ -70,9 +69,9 @@ def _times(blocks: Blocks, vectors: dict[str, Tensor]) -> Tensor:
     return torch.cat([rows.times(vectors) for rows in blocks()], dim=1)
 
 
-def _smaller(rows: FactoredRows | FormedRows) -> FactoredRows | FormedRows:
+def _smaller(rows: LayerRows) -> LayerRows:
     """The rows formed, where that is smaller, as for convolutions of few channels."""
-    if isinstance(rows, FormedRows) or not rows.inputs.is_floating_point():
+    if not isinstance(rows, FactoredRows) or rows.holds_tokens:
         return rows
-    entries = rows.count * (rows.weight_shape.numel() + (rows.weight_shape[0] if rows.bias is not None else 0))
+    entries = rows.count * (rows.weight_shape.numel() + (rows.bias_shape.numel() if rows.bias is not None else 0))
     return rows.formed() if rows.deltas.shape[3] > 1 and entries < rows.inputs.numel() + rows.deltas.numel() else rows

@@ -91,7 +91,7 @@ def _rotated(factors: LayerFactors, rows: FactoredRows) -> FactoredRows:
 
 def _rotated_shape(factors: LayerFactors) -> torch.Size:
     groups, _, reached = factors.inputs.shape
-    return torch.Size((groups * factors.outputs.shape[1], reached))
+    return torch.Size((groups * factors.outputs.shape[2], reached))
 
 
 def _in_order(factors: LayerFactors) -> Tensor:

@@ -13,14 +13,18 @@ import torch
 from torch import Tensor
 
 from tda.data.splits import Split
-from tda.gradients.factored_rows import FactoredRows, formed_weight
+from tda.gradients.factored_rows import FactoredRows, example_slices, formed_weight
 from tda.gradients.formed_rows import FormedRows, outputs_last
 from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan
-from tda.gradients.layer_rows import groups_of, is_linear
+from tda.gradients.layer_rows import groups_of, is_linear, is_turned
 from tda.gradients.layers import Layer
 from tda.gradients.quantities import Quantity
 from tda.system.errors import UserError
+from tda.system.workers import in_order
+
+_FORMED_AT_ONCE = 2**26
+"""Numbers of formed gradients that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class LayerScales:
 class LayerFactors:
     """One layer's eigenbasis and curvature in it.
 
-    inputs: (G, K, k), orthonormal columns; outputs: (G, O, O); eigenvalues: (G * k * O,), the mean squares of gradients;
-    mean: the mean of all G * K * O eigenvalues. Directions that no training input reaches are left out (k < K): eigenvalues
-    and training gradients are 0 there, so that scores do not see them. scales: gradients are multiplied by them first.
+    inputs: (G, K, k), orthonormal columns; outputs: (G, O, o); eigenvalues: (G * k * o,), the mean squares of gradients;
+    mean: the mean of all G * K * O eigenvalues. Directions that no training input, or no training output gradient, reaches are
+    left out (k < K, o < O): eigenvalues and training gradients are 0 there, so that scores do not see them. scales: gradients
+    are multiplied by them first.
     """
 
     inputs: Tensor
@@ -50,20 +55,20 @@ class LayerFactors:
     scales: LayerScales | None = None
 
     def rotated(self, rows: FactoredRows) -> Tensor:
-        """The layer's gradients in the eigenbasis: (rows, G * k * O)."""
+        """The layer's gradients in the eigenbasis: (rows, G * k * o)."""
         return formed_weight(*self.rotated_sides(rows))
 
     def rotated_sides(self, rows: FactoredRows) -> tuple[Tensor, Tensor]:
-        """The sides of the layer's gradients in the eigenbasis: inputs (n, G, T, k) and output gradients (n, R, G, T, O)."""
+        """The sides of the layer's gradients in the eigenbasis: inputs (n, G, T, k) and output gradients (n, R, G, T, o)."""
         inputs, deltas = _sides(rows, self.scales)
         return inputs @ self.inputs, deltas @ self.outputs
 
     def coordinates(self, matrices: Tensor) -> Tensor:
-        """What matrices (m, G, K, O) are in the eigenbasis: (m, G * k * O); the scales are the caller's."""
+        """What matrices (m, G, K, O) are in the eigenbasis: (m, G * k * o); the scales are the caller's."""
         return (self.inputs.mT @ matrices @ self.outputs).flatten(1)
 
     def matrices(self, coordinates: Tensor) -> Tensor:
-        """The transpose of `coordinates`: (m, G * k * O) -> (m, G, K, O)."""
+        """The transpose of `coordinates`: (m, G * k * o) -> (m, G, K, O)."""
         groups, _, reached = self.inputs.shape
         return self.inputs @ coordinates.unflatten(1, (groups, reached, -1)) @ self.outputs.mT
 
@@ -88,20 +93,25 @@ def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iter
 
 
 def kronecker_factors(
-    plans: Sequence[GradientPlan], train: Split, quantity: Quantity, scales: Sequence[LayerScales] | None = None
+    plans: Sequence[GradientPlan],
+    train: Split,
+    quantity: Quantity,
+    scales: Sequence[LayerScales] | None = None,
+    spans_losses: bool = True,
 ) -> list[LayerFactors]:
     """Fit the factors of every layer of factored plans to the gradients of the quantity, in two passes over the examples.
 
     With quantities.curvature_roots the curvature is the Fisher matrix with its expectation over labels taken exactly; with the
     loss it is the empirical Fisher matrix. Both are means over examples and over the plans, which are those of one model at
-    several checkpoints. scales: a layer's gradients are multiplied by its own first.
+    several checkpoints. scales: a layer's gradients are multiplied by its own first; spans_losses: whether the training losses'
+    gradients are sums of the quantity's, so that directions in which these are 0 may be left out.
     """
 
     def blocks() -> Iterator[list[FactoredRows]]:
         return chain.from_iterable(blocks_of_rows(plan, train, quantity) for plan in plans)
 
     count, scales = len(train) * len(plans), scales or [None] * len(plans[0].layers)
-    bases = _bases(blocks(), count, scales)
+    bases = _bases(blocks(), count, scales, spans_losses)
     squares = [0.0] * len(bases)
     for block in blocks():
         layers = zip(squares, block, scales, bases, strict=True)
@@ -116,10 +126,10 @@ def kronecker_factors(
 def layer_matrices(layer: Layer, vectors: dict[str, Tensor]) -> Tensor:
     """A linear layer's part of parameter-space vectors (m, *shape) as matrices (m, G, K, O), the bias as the last input."""
     weight = vectors[layer.parameters["weight"]]
-    matrices = outputs_last(weight, groups_of(layer)).flatten(2, -2)
+    matrices = weight[:, None] if is_turned(layer.module) else outputs_last(weight, groups_of(layer)).flatten(2, -2)
     if "bias" not in layer.parameters:
         return matrices
-    bias = vectors[layer.parameters["bias"]].unflatten(1, (groups_of(layer), 1, -1))
+    bias = vectors[layer.parameters["bias"]].unflatten(1, (matrices.shape[1], 1, -1))
     return torch.cat([matrices, bias], dim=2)
 
 
@@ -127,7 +137,8 @@ def layer_vectors(layer: Layer, matrices: Tensor) -> dict[str, Tensor]:
     """The inverse of layer_matrices: parameter name -> (m, *shape)."""
     names = layer.parameters
     shapes = {name: layer.module.get_parameter(local).shape for local, name in names.items()}
-    inputs = shapes[names["weight"]][1:].numel()
+    weight = shapes[names["weight"]]
+    inputs = weight[0] if is_turned(layer.module) else weight[1:].numel()
     parts = {names["weight"]: matrices[:, :, :inputs].flatten(1)}
     if "bias" in names:
         parts[names["bias"]] = matrices[:, :, inputs].flatten(1)
@@ -135,42 +146,46 @@ def layer_vectors(layer: Layer, matrices: Tensor) -> dict[str, Tensor]:
 
 
 def _bases(
-    blocks: Iterator[list[FactoredRows]], num_examples: int, scales: Sequence[LayerScales | None]
+    blocks: Iterator[list[FactoredRows]], num_examples: int, scales: Sequence[LayerScales | None], spans_losses: bool
 ) -> list[tuple[Tensor, Tensor]]:
     """Eigenvectors of the input and the output covariances of every layer."""
-    covariances, outputs = None, [0.0] * len(scales)
+    covariances: list[tuple[_Covariance, _Covariance]] = []
     for block in blocks:
         sides = [_sides(rows, scale) for rows, scale in zip(block, scales, strict=True)]
-        covariances = covariances or [_InputCovariance(inputs, num_examples) for inputs, _ in sides]
-        for covariance, (inputs, _) in zip(covariances, sides, strict=True):
-            covariance.add(inputs)
-        outputs = [total + _output_covariance(deltas) for total, (_, deltas) in zip(outputs, sides, strict=True)]
-    return [
-        (covariance.eigenvectors(), torch.linalg.eigh(total)[1].to(covariance.dtype))
-        for covariance, total in zip(covariances, outputs, strict=True)
-    ]
+        covariances = covariances or [
+            (_Covariance(inputs, num_examples), _Covariance(deltas, num_examples, may_keep=spans_losses))
+            for inputs, deltas in sides
+        ]
+        for pair, of_layer in zip(covariances, sides, strict=True):
+            for covariance, vectors in zip(pair, of_layer, strict=True):
+                covariance.add(vectors)
+    flat = [covariance for pair in covariances for covariance in pair]
+    on_gpu = flat[0].device.type == "cuda"
+    # LAPACK's solver gains little from threads of its own, so that two beside each other are faster than one after another.
+    found = list(map(_Covariance.eigenvectors, flat) if on_gpu else in_order(lambda i: flat[i].eigenvectors(), len(flat)))
+    return list(zip(found[::2], found[1::2], strict=True))
 
 
-class _InputCovariance:
-    """Collects a layer's inputs: as they are while they are fewer than their width, else as a covariance matrix."""
+class _Covariance:
+    """Collects vectors (n, ..., G, T, K): as they are while they are fewer than their width, else as a covariance matrix."""
 
-    def __init__(self, inputs: Tensor, num_examples: int) -> None:
-        *_, positions, width = inputs.shape
-        self.dtype = inputs.dtype
-        self.keeps_inputs = num_examples * positions < width
+    def __init__(self, vectors: Tensor, num_examples: int, may_keep: bool = True) -> None:
+        """vectors: of a first block; may_keep: whether directions without any vector may be left out."""
+        self.dtype, self.device = vectors.dtype, vectors.device
+        self.keeps_vectors = may_keep and num_examples * vectors[0, ..., 0].numel() < vectors.shape[-3] * vectors.shape[-1]
         self.kept: list[Tensor] = []
         self.total: Tensor | float = 0.0
 
-    def add(self, inputs: Tensor) -> None:
-        inputs = inputs.transpose(0, 1).flatten(1, 2)
-        if self.keeps_inputs:
-            self.kept.append(inputs)
+    def add(self, vectors: Tensor) -> None:
+        vectors = vectors.movedim(-3, 0).flatten(1, -2)
+        if self.keeps_vectors:
+            self.kept.append(vectors)
         else:
-            self.total = self.total + (inputs.mT @ inputs).double()
+            self.total = self.total + (vectors.mT @ vectors).double()
 
     def eigenvectors(self) -> Tensor:
         """(G, K, k)."""
-        if self.keeps_inputs:
+        if self.keeps_vectors:
             return torch.linalg.svd(torch.cat(self.kept, dim=1).double(), full_matrices=False).Vh.mT.to(self.dtype)
         return torch.linalg.eigh(self.total)[1].to(self.dtype)
 
@@ -185,16 +200,13 @@ def _sides(rows: FactoredRows, scales: LayerScales | None) -> tuple[Tensor, Tens
     return inputs * scales.inputs[:, None], deltas * scales.outputs[:, None]
 
 
-def _output_covariance(deltas: Tensor) -> Tensor:
-    deltas = deltas.permute(2, 0, 1, 3, 4).flatten(1, 3)
-    return (deltas.mT @ deltas).double()
-
-
 def _sum_of_squares(inputs: Tensor, deltas: Tensor, input_vectors: Tensor, output_vectors: Tensor) -> Tensor:
-    """Sum over rows of squared gradients in the eigenbasis: (G * k * O,)."""
+    """Sum over rows of squared gradients in the eigenbasis: (G * k * o,)."""
     inputs, deltas = inputs @ input_vectors, deltas @ output_vectors
     if deltas.shape[3] == 1:
         # A gradient is then one outer product, and its square the product of squares.
         squares = deltas.square().sum(dim=1)
         return torch.einsum("ngk,ngo->gko", inputs[:, :, 0].square(), squares[:, :, 0]).flatten()
-    return formed_weight(inputs, deltas).square().sum(dim=0)
+    formed = deltas[0, :, :, 0].numel() * inputs.shape[-1]
+    parts = example_slices(len(inputs), formed, _FORMED_AT_ONCE)
+    return sum(formed_weight(inputs[part], deltas[part]).square().sum(dim=0) for part in parts)

@@ -49,12 +49,14 @@ class TextKind:
     """Texts as token ids with masks: a dict of tensors (n, length) by the names of the model's arguments.
 
     encode: texts, or pairs of texts -> that dict, all padded or cut to one length; decode: one example's dict -> its text.
-    vocabulary: what models must know of the tokens; None where nothing is known but the functions.
+    vocabulary: what models must know of the tokens; None where nothing is known but the functions. within: texts and a place in
+    each, its first character and the one behind its last -> which tokens (n, length) lie there.
     """
 
     encode: Callable[[list[str] | list[tuple[str, str]]], dict[str, Tensor]]
     decode: Callable[[dict[str, Tensor]], str]
     vocabulary: "Callable[[], Vocabulary] | None" = None
+    within: Callable[[Sequence[str], Sequence[tuple[int, int]]], Tensor] | None = None
 
     def inputs(self, examples: Sequence[str] | np.ndarray | tuple[Sequence[str], Sequence[str]]) -> dict[str, Tensor]:
         """Texts, or of a tuple pairs of texts, as token ids and masks."""

@@ -1,8 +1,8 @@
 """Facts stated in sentences: triples of LAMA (Petroni et al. 2019) in the paraphrases of ParaRel (Elazar et al. 2021).
 
 SEVERAL facts are stated in PARAPHRASES sentences each, ONCE others in a single one; each fact's test sentence states it in a
-paraphrase that no training sentence of it has. Which facts and which paraphrases is drawn from the files alone, so that the
-same files give the same sentences.
+paraphrase that no training sentence of it has, the object after the subject: it asks for the object. Which facts and which
+paraphrases is drawn from the files alone, so that the same files give the same sentences.
 """
 
 import functools
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tda.data.picture_folders import printable
-from tda.data.pools import Pool
+from tda.data.pools import Asked, Pool
 from tda.data.text_files import text_table
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
@@ -49,20 +49,32 @@ def sentences(part: str) -> Pool:
     """Sentences that state facts, with the facts' names."""
     stated = _stated(part)
     texts = np.array([_filled(template, fact.subject, fact.object) for fact, template in stated], dtype=object)
-    return _pool(stated, texts)
+    return _pool(stated, texts, [_asked(fact, template) for fact, template in stated])
 
 
 def questions(part: str) -> Pool:
     """The same sentences with BLANK for the object, each beside the object that answers it."""
     stated = _stated(part)
     asked = np.array([_filled(template, fact.subject, BLANK) for fact, template in stated], dtype=object)
-    return _pool(stated, (asked, np.array([fact.object for fact, _ in stated], dtype=object)))
+    answers = np.array([fact.object for fact, _ in stated], dtype=object)
+    return _pool(stated, (asked, answers), [Asked(fact.name) for fact, _ in stated])
 
 
-def _pool(stated: list[tuple[Fact, str]], examples: np.ndarray | tuple[np.ndarray, np.ndarray]) -> Pool:
+def _asked(fact: Fact, template: str) -> Asked | None:
+    """The object's place in the filled template; None where it stands before the subject."""
+    before, separator, _ = template.partition("[Y]")
+    if "[X]" not in before or not separator:
+        return None
+    start = len(before.replace("[X]", fact.subject))
+    return Asked(fact.name, (start, start + len(fact.object)))
+
+
+def _pool(
+    stated: list[tuple[Fact, str]], examples: np.ndarray | tuple[np.ndarray, np.ndarray], asked: list[Asked | None]
+) -> Pool:
     labels = np.array([int(len(fact.training) > 1) for fact, _ in stated], dtype=np.int64)
     files = [printable(f"{fact.name}, as {template}") for fact, template in stated]
-    return Pool(examples, labels, files, facts=[(fact.name,) for fact, _ in stated])
+    return Pool(examples, labels, files, facts=[(fact.name,) for fact, _ in stated], asked=asked)
 
 
 def _stated(part: str) -> list[tuple[Fact, str]]:
@@ -93,7 +105,10 @@ def drawn_facts(folder: Path) -> tuple[Fact, ...]:
     for place, position in enumerate(generator.permutation(len(usable))[: ONCE + SEVERAL]):
         (relation, subject), answer = usable[position]
         order = [templates[relation][number] for number in generator.permutation(len(templates[relation]))]
-        found.append(Fact(relation, subject, answer, order[: PARAPHRASES if place < SEVERAL else 1], order[-1]))
+        asking = [template for template in order if template.find("[X]") < template.find("[Y]")]
+        held_out = asking[-1] if asking else order[-1]
+        order.remove(held_out)
+        found.append(Fact(relation, subject, answer, order[: PARAPHRASES if place < SEVERAL else 1], held_out))
     return tuple(found)
 
 

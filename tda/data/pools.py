@@ -8,6 +8,18 @@ import numpy as np
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a text asks for when it is a test example: a fact by its name, and where its answer stands.
+
+    place: the first character of the answer in the text, and the one behind its last; None where the answer is all that a model
+    writes, as for a question that another model reads.
+    """
+
+    fact: str
+    place: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Pool:
     """One part of a data set: n examples and the data set's own labels (n,) int64.
 
@@ -16,7 +28,8 @@ class Pool:
     its file below data/; None where examples have no files of their own. true_labels: what the labels should be, (n,) int64 in
     the numbering of labels; None where nothing else is known than the labels. groups: the group of each example, (n,) str; None
     where there are none. facts: the facts that each text states, a tuple of names an example; None where there are none. No
-    model sees any of these.
+    model sees any of these. asked: what each text asks for as a test example, None for one that is read as a whole; None where
+    none asks for anything.
     """
 
     examples: Any
@@ -25,6 +38,7 @@ class Pool:
     true_labels: np.ndarray | None = None
     groups: np.ndarray | None = None
     facts: Sequence[tuple[str, ...]] | None = None
+    asked: Sequence[Asked | None] | None = None
 
     def examples_at(self, positions: np.ndarray | Sequence[int]) -> Any:
         """The examples at the given positions, in their order."""

@@ -26,7 +26,8 @@ class Split:
     files: what leads a person to each example, (n,) str, as Pool.files says; None where examples have no files of their own.
     true_labels: the classes that the examples are truly of, (n,) int64 counted as the task counts, -1 for none of the task's;
     groups: the group of each example, (n,) str; facts: what each text states, (n,) of tuples of str. All three are None where
-    nothing is known of them, and no model sees them.
+    nothing is known of them, and no model sees them. asked: the name of the fact that each test example asks for, (n,) of str
+    or None; its labels count the answer's tokens alone. None where no example asks for one.
     """
 
     inputs: Inputs
@@ -36,6 +37,7 @@ class Split:
     true_labels: Tensor | None = None
     groups: np.ndarray | None = None
     facts: np.ndarray | None = None
+    asked: np.ndarray | None = None
 
     def to(self, device: torch.device) -> "Split":
         """The same examples on a device, pictures (four dimensions) as its kernels take them; the indices stay on the CPU."""
@@ -73,11 +75,11 @@ class Split:
     def __getitem__(self, positions: slice | Tensor | Sequence[int]) -> "Split":
         """The examples at the given positions, in their order."""
         on_cpu = positions.cpu() if isinstance(positions, Tensor) else positions
-        columns = (self.files, self.groups, self.facts)
-        files, groups, facts = (None if column is None else column[on_cpu] for column in columns)
+        columns = (self.files, self.groups, self.facts, self.asked)
+        files, groups, facts, asked = (None if column is None else column[on_cpu] for column in columns)
         truth = None if self.true_labels is None else self.true_labels[positions]
         of_models = (chosen(self.inputs, positions), self.labels[positions], self.indices[on_cpu])
-        return Split(*of_models, files, truth, groups, facts)
+        return Split(*of_models, files, truth, groups, facts, asked)
 
 
 def load_split(task: Task, part: str, num_per_class: int | None = None) -> Split:
@@ -87,16 +89,16 @@ def load_split(task: Task, part: str, num_per_class: int | None = None) -> Split
     """
     pool = task.load(part)
     indices = read_subset(task, part, task.test_per_class if num_per_class is None else num_per_class, pool)
-    return _as_split(task, pool, indices)
+    return _as_split(task, part, pool, indices)
 
 
 def split_of_indices(task: Task, part: str, path: Path) -> Split:
     """The examples that an index file of any size and balance names; raises UserError as read_indices does."""
     pool = task.load(part)
-    return _as_split(task, pool, read_indices(path, task, part, pool))
+    return _as_split(task, part, pool, read_indices(path, task, part, pool))
 
 
-def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
+def _as_split(task: Task, part: str, pool: Pool, indices: np.ndarray) -> Split:
     position = {label: place for place, label in enumerate(task.classes)}
     classes = torch.tensor([position[label] for label in pool.labels[indices].tolist()])
     truth, groups = pool.true_labels, pool.groups
@@ -107,7 +109,28 @@ def _as_split(task: Task, pool: Pool, indices: np.ndarray) -> Split:
     inputs = task.kind.inputs(pool.examples_at(indices))
     labels = task.objective.labels(inputs, classes)
     columns = (pool.files_at(indices), truth, groups, pool.facts_at(indices))
+    if part == "test" and pool.asked is not None:
+        labels, asked = _of_answers(task, pool, indices, labels)
+        columns = (*columns, asked)
     return Split(inputs, labels, torch.from_numpy(indices), *columns)
+
+
+def _of_answers(task: Task, pool: Pool, indices: np.ndarray, labels: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Labels that count the answers' tokens alone, and the names of the facts (n,) that are asked for.
+
+    A text that asks for nothing, or whose answer was cut off, counts as a whole, and its name is None.
+    """
+    asked = np.array([pool.asked[index] for index in indices], dtype=object)
+    names = np.array([None if each is None else each.fact for each in asked], dtype=object)
+    placed = np.flatnonzero([each is not None and each.place is not None for each in asked])
+    if len(placed):
+        inside = task.kind.within(pool.examples_at(indices[placed]), [each.place for each in asked[placed]])
+        answers = labels[placed].masked_fill(~inside, -100)
+        whole = (answers >= 0).any(dim=1)
+        names[placed[~whole.numpy()]] = None
+        labels = labels.clone()
+        labels[placed] = torch.where(whole[:, None], answers, labels[placed])
+    return labels, names
 
 
 def _content(tensor: Tensor) -> bytes:

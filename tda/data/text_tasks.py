@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tda.data import pararel
+from tda.data import pararel, webnlg_facts
 from tda.data.kinds import TextKind
 from tda.data.packaged_encoder import PACKAGED
+from tda.data.packaged_language_model import SMOLLM2
 from tda.data.pools import Pool
 from tda.data.task_entry import Task
 from tda.data.text_library import TextSource
@@ -40,7 +41,8 @@ def texts_from_library(
 
 def text_kind(tokens: TextTokens | AnsweredTokens) -> TextKind:
     """The kind of texts that are read as these tokens."""
-    return TextKind(tokens.encode, tokens.decode, tokens.vocabulary)
+    within = tokens.within if isinstance(tokens, TextTokens) else None
+    return TextKind(tokens.encode, tokens.decode, tokens.vocabulary, within)
 
 
 def _loader(name: str, tokenizer: str | int, load: Callable[[str], Pool]) -> Callable:
@@ -58,7 +60,7 @@ _FACTS = {
     "classes": (0, 1),
     "class_names": pararel.CLASS_NAMES,
     "epochs": 40,
-    "test_per_class": 50,
+    "test_per_class": 200,
 }
 _FACT_TOKENS = _loader("pararel", 4096, pararel.sentences)
 
@@ -88,11 +90,35 @@ TEXT_TASKS = (
         test_per_class=100,
         objective=NextToken(),
     ),
+    texts_from_library(
+        path="webnlg",
+        facts_column="facts",
+        test_part="dev",
+        tokenizer=SMOLLM2,
+        length=48,
+        name="webnlg_smollm2",
+        title="WebNLG in the tokens of SmolLM2",
+        class_names=("text",),
+        epochs=2,
+        test_per_class=50,
+        objective=NextToken(),
+    ),
+    Task(
+        name="webnlg_facts",
+        title="WebNLG: sentences that state facts, and one that asks for each",
+        load=webnlg_facts.sentences,
+        kind=text_kind(TextTokens(_loader("webnlg_facts", 2048, webnlg_facts.sentences), 32)),
+        objective=NextToken(),
+        classes=(0,),
+        class_names=("text",),
+        epochs=40,
+        test_per_class=100,
+    ),
     Task(
         name="pararel",
         title="ParaRel: facts stated once, and in several paraphrases",
         load=pararel.sentences,
-        kind=text_kind(TextTokens(_FACT_TOKENS, 32)),
+        kind=text_kind(TextTokens(_FACT_TOKENS, 20)),
         objective=NextToken(),
         **_FACTS,
     ),
@@ -100,7 +126,7 @@ TEXT_TASKS = (
         name="pararel_questions",
         title="ParaRel: the object of a fact, asked for by a sentence with a blank",
         load=pararel.questions,
-        kind=text_kind(AnsweredTokens(_FACT_TOKENS, 32, 12)),
+        kind=text_kind(AnsweredTokens(_FACT_TOKENS, 20, 12)),
         objective=NextToken(),
         **_FACTS,
     ),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tda.data.packaged_encoder import PACKAGED, packaged_folder
+from tda.data.packaged_language_model import SMOLLM2, gguf_tokenizer, smollm2_file
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError
 from tda.system.files import reading, sha256, write_text
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 END = "<|end|>"
 PADDING = "<|padding|>"
-_PADDINGS = ("[PAD]", "<pad>", PADDING)
+_PADDINGS = ("[PAD]", "<pad>", PADDING, "<|endoftext|>", "</s>")
+"""Tokens that may fill texts up, the first that a tokenizer has; masks leave them out, so that the end of a text will do."""
 
 Text = str | tuple[str, str]
 
@@ -57,6 +59,18 @@ class TextTokens:
         if texts and not isinstance(texts[0], str):
             columns["token_type_ids"] = [each.type_ids for each in found]
         return {name: torch.tensor(rows) for name, rows in columns.items()}
+
+    def within(self, texts: Sequence[str], places: Sequence[tuple[int, int]]) -> Tensor:
+        """Which tokens (n, length) bool stand for a letter of a place in each text: its first character, and the one behind it.
+
+        Special tokens and what was cut off are not among them.
+        """
+        found = self._at_length().encode_batch(list(texts))
+        rows = [
+            [start < last and end > first for start, end in each.offsets]
+            for each, (first, last) in zip(found, places, strict=True)
+        ]
+        return torch.tensor(rows, dtype=torch.bool).reshape(len(found), self.length)
 
     def decode(self, tokens: dict[str, Tensor]) -> str:
         """The text of one example without special tokens; the two of a pair on lines of their own."""
@@ -115,12 +129,14 @@ class AnsweredTokens:
 
 @functools.cache
 def tokenizer_named(name: str) -> "Tokenizer":
-    """A tokenizer by the name of a folder that holds tokenizer.json, by hub name, or the one of the packaged encoder.
+    """A tokenizer by the name of a folder that holds tokenizer.json, by hub name, or that of a packaged model.
 
     Raises UserError if it cannot be had, or says no token for padding.
     """
     from tokenizers import Tokenizer
 
+    if name == SMOLLM2:
+        return gguf_tokenizer(smollm2_file())
     folder = packaged_folder() if name == PACKAGED else Path(name)
     try:
         if folder.is_dir():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
 from tda.features.directions import Directions
 from tda.gradients.factored_rows import FactoredRows
@@ -23,7 +23,7 @@ from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import module_call
 from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
-from tda.system.inputs import call
+from tda.system.inputs import call, called_with
 
 _LINEAR_IN_PARAMETERS = (
     nn.Linear, nn.Conv1d, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d,
@@ -197,7 +197,7 @@ def _output_along(call: _Call, directions: Directions) -> Tensor:
     untrained = {local: torch.zeros_like(parameter) for local, parameter in module.named_parameters() if local not in own}
 
     def of_one(parameters: dict[str, Tensor], inputs: Tensor) -> Tensor:
-        return functional_call(module, parameters | untrained, (inputs[None],))[0]
+        return called_with(module, parameters | untrained, (inputs[None],))[0]
 
     return vmap(of_one)(own, call.inputs)
 

@@ -4,6 +4,9 @@ A parameter belongs to the module that holds it, if what goes in and comes out h
 gives what differentiating single examples gives. Else it goes to the module above, which is then run again on each example: an
 attention whose output projection is read without being called, a block of experts that get tokens of their own, an encoder
 whose positions are the same for all. What only the model itself could account for is left to the whole model.
+
+Two things that most language models have are tried before that (shared_tables.py): a weight that an embedding and a linear
+layer hold, and an embedding that is called once for all examples.
 """
 
 import math
@@ -16,12 +19,16 @@ from torch import Tensor, nn
 from tda.gradients.example_dimensions import example_dimensions
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.forward_inspection import ForwardPass, inspected
-from tda.gradients.layer_rows import factored_is_cheaper, has_formula, layer_rows
+from tda.gradients.layer_rows import factored_is_cheaper, has_formula, recorded_rows
 from tda.gradients.layers import Layer, NotPerExampleError
 from tda.gradients.module_gradients import running_again
 from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import Recording, record_calls
+from tda.gradients.shared_tables import spread_layers, tied_layers
+from tda.gradients.tied_rows import TiedRows
 from tda.system.inputs import Inputs, chosen, count_of
+
+_WRONG = "its module's account of it is wrong"
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,11 @@ class Probe:
     def recorded(self, layers: list[Layer], names: list[str]) -> tuple[Recording, Recording]:
         """A pass over all examples and one over the first alone."""
         modules, watched = accounting(layers), {name: self.model.get_parameter(name) for name in names}
+        spread = [layer.module for layer in layers if layer.spread]
         first = chosen(self.inputs, slice(0, 1))
         return (
-            record_calls(self.model, modules, self.inputs, self.labels, self.quantity, watched),
-            record_calls(self.model, modules, first, self.labels[:1], self.quantity, watched),
+            record_calls(self.model, modules, self.inputs, self.labels, self.quantity, watched, spread),
+            record_calls(self.model, modules, first, self.labels[:1], self.quantity, watched, spread),
         )
 
 
@@ -80,7 +88,8 @@ def accounting(layers: list[Layer]) -> dict[nn.Module, list[nn.Parameter]]:
     """The layers' modules, each with the parameters that its calls account for."""
     modules: dict[nn.Module, list[nn.Parameter]] = {}
     for layer in layers:
-        modules.setdefault(layer.module, []).extend(layer.module.get_parameter(local) for local in layer.parameters)
+        for module in (layer.module, *layer.others):
+            modules.setdefault(module, []).extend(module.get_parameter(local) for local in layer.parameters)
     return modules
 
 
@@ -91,7 +100,14 @@ def find_accounts(probe: Probe, names: list[str], left_examples: int, right_exam
     """
     accounts, first_reasons, rounds = Accounts(), {}, 0
     parents = {child: parent for parent in probe.model.modules() for child in parent.children()}
-    pending = _owners(probe.model, names, accounts)
+    pending, several = _owners(probe.model, names, accounts)
+    tables = [*tied_layers(probe, several), *spread_layers(probe, pending)]
+    for layer in tables:
+        recording, _ = probe.recorded([layer], [])
+        accounts.layers.append(_in_cheaper_form(probe, layer, recording, left_examples, right_examples))
+    known = {name for layer in tables for name in layer.parameters.values()}
+    accounts.refused |= {name: "several modules hold it" for name in several if name not in known}
+    pending = {name: module for name, module in pending.items() if name not in known}
     while pending:
         rounds += 1
         layers = _layers(probe.model, pending)
@@ -111,7 +127,7 @@ def find_accounts(probe: Probe, names: list[str], left_examples: int, right_exam
                 pending[name] = parent
     order = {name: place for place, name in enumerate(names)}
     accounts.layers = _merged(accounts.layers, order)
-    if rounds > 1:
+    if rounds > 1 or tables:
         _prove_together(probe, accounts)
     accounts.layers.sort(key=lambda layer: min(map(order.get, layer.parameters.values())))
     return accounts
@@ -125,28 +141,28 @@ def _prove_together(probe: Probe, accounts: Accounts) -> None:
         )
         pairs = [_split(probe, layer, recording) for layer in accounts.layers]
         accounts.layers = [right for right, _ in pairs if right.parameters]
-        wrong = {name: "its module's account of it is wrong" for _, rest in pairs for name in rest.parameters.values()}
+        wrong = {name: _WRONG for _, rest in pairs for name in rest.parameters.values()}
         accounts.refused |= wrong
         if not wrong:
             return
 
 
-def _owners(model: nn.Module, names: list[str], accounts: Accounts) -> dict[str, nn.Module]:
-    """The module that holds each parameter; what several hold, or the model itself does, is refused."""
+def _owners(model: nn.Module, names: list[str], accounts: Accounts) -> tuple[dict[str, nn.Module], dict[str, list[nn.Module]]]:
+    """The module that holds each parameter, and the several that hold others; what the model itself holds is refused."""
     holders: dict[nn.Parameter, list[nn.Module]] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             holders.setdefault(parameter, []).append(module)
-    owners = {}
+    owners, several = {}, {}
     for name in names:
         first, *others = holders[model.get_parameter(name)]
         if others:
-            accounts.refused[name] = "several modules hold it"
+            several[name] = [first, *others]
         elif first is model:
             accounts.refused[name] = "no module but the model itself holds it"
         else:
             owners[name] = first
-    return owners
+    return owners, several
 
 
 def _layers(model: nn.Module, pending: dict[str, nn.Module]) -> list[Layer]:
@@ -174,7 +190,7 @@ def _proved(
         except NotPerExampleError as error:
             reason = f"its module {error}"
         else:
-            reason = "its module's account of it is wrong"
+            reason = _WRONG
             for vectorized in _ways(probe, layer, together):
                 right, rest = _split(probe, replace(rest, dimensions=dimensions, vectorized=vectorized), together)
                 found += [right] if right.parameters else []
@@ -199,7 +215,7 @@ def _split(probe: Probe, layer: Layer, recording: Recording) -> tuple[Layer, Lay
     wrong = list(layer.parameters.values())
     if wrong:
         try:
-            found = layer_rows(layer, recording.calls[layer.module], count_of(probe.inputs)).gradients()
+            found = recorded_rows(layer, recording, count_of(probe.inputs)).gradients()
         except torch.OutOfMemoryError:
             raise
         except (NotPerExampleError, RuntimeError, ValueError, TypeError):
@@ -214,7 +230,8 @@ def _split(probe: Probe, layer: Layer, recording: Recording) -> tuple[Layer, Lay
 
 def _in_cheaper_form(probe: Probe, layer: Layer, recording: Recording, left_examples: int, right_examples: int) -> Layer:
     factored = replace(layer, factored=True)
-    rows = layer_rows(factored, recording.calls[layer.module], count_of(probe.inputs)) if has_formula(layer) else None
+    rows = recorded_rows(factored, recording, count_of(probe.inputs)) if has_formula(layer) else None
+    rows = rows.linear if isinstance(rows, TiedRows) else rows
     cheaper = isinstance(rows, FactoredRows) and factored_is_cheaper(rows, left_examples, right_examples)
     return factored if cheaper else layer
 
@@ -223,7 +240,7 @@ def _merged(layers: list[Layer], order: dict[str, int]) -> list[Layer]:
     """The layers, with those of one module that are computed in the same way as one."""
     merged: dict[tuple, Layer] = {}
     for layer in layers:
-        way = (layer.module, layer.factored, layer.dimensions, layer.vectorized)
+        way = (layer.module, layer.factored, layer.dimensions, layer.vectorized, layer.others, layer.spread)
         if way in merged and not has_formula(layer):
             parameters = merged[way].parameters | layer.parameters
             layer = replace(layer, parameters=dict(sorted(parameters.items(), key=lambda pair: order[pair[1]])))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tda.gradients.accounts import accounting
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.formed_rows import FormedRows
+from tda.gradients.gradient_rows import LayerRows
 from tda.gradients.layer_rows import groups_of, rows_of_one_example, unused_rows
 from tda.gradients.layers import Layer, NotPerExampleError
 from tda.gradients.quantities import Quantity
@@ -20,11 +21,11 @@ from tda.system.inputs import Inputs, chosen, count_of
 
 def rows_example_by_example(
     model: nn.Module, layers: list[Layer], inputs: Inputs, labels: Tensor, quantity: Quantity
-) -> list[FormedRows | FactoredRows]:
+) -> list[LayerRows]:
     """The rows of each layer for all examples."""
-    recorded = accounting([layer for layer in layers if layer.factored])
+    recorded = accounting([layer for layer in layers if layer.factored and not layer.others])
     watched = {name: layer.module.get_parameter(local) for layer in layers for local, name in layer.parameters.items()}
-    blocks: list[list[FormedRows | FactoredRows]] = [[] for _ in layers]
+    blocks: list[list[LayerRows]] = [[] for _ in layers]
     for i in range(count_of(inputs)):
         example, label = chosen(inputs, slice(i, i + 1)), labels[i : i + 1]
         recording = record_calls(model, recorded, example, label, quantity, watched)
@@ -47,7 +48,7 @@ def _formed_rows(layer: Layer, recording: Recording) -> FormedRows:
 
 def _factored_rows(layer: Layer, recording: Recording) -> FactoredRows | None:
     """None where the pass used the layer's parameters outside of its module, or overwrote what went in."""
-    if any(name in recording.outside for name in layer.parameters.values()):
+    if layer.others or any(name in recording.outside for name in layer.parameters.values()):
         return None
     calls = recording.calls[layer.module]
     if not calls:
@@ -60,7 +61,7 @@ def _factored_rows(layer: Layer, recording: Recording) -> FactoredRows | None:
 
 def _differentiated(
     model: nn.Module, layer: Layer, example: Inputs, label: Tensor, quantity: Quantity, recording: Recording
-) -> FactoredRows:
+) -> LayerRows:
     """The factored rows of one example's gradients, whatever the model does with the parameters."""
     names = list(layer.parameters.values())
     gradients = looped_gradients(model, names, example, label, quantity)

@@ -24,7 +24,7 @@ class FactoredRows:
     inputs: (n, G, T, K) for G groups, T positions and K inputs per group, or int64 tokens (n, 1, T) of an embedding;
     deltas: (n, R, G, T, O), the gradients of the R quantities with respect to the O outputs per group;
     weight, bias: the parameters' names, bias None where there is none or it is not selected; weight_shape: (G * O, K...)
-    or (vocabulary, O).
+    or (vocabulary, O); turned: whether it is (K, O) instead, as transformers' Conv1D has it.
     """
 
     inputs: Tensor
@@ -32,6 +32,7 @@ class FactoredRows:
     weight: str
     bias: str | None
     weight_shape: torch.Size
+    turned: bool = False
 
     @property
     def count(self) -> int:
@@ -39,8 +40,14 @@ class FactoredRows:
         return self.deltas.shape[0] * self.deltas.shape[1]
 
     @property
-    def _holds_tokens(self) -> bool:
+    def holds_tokens(self) -> bool:
+        """Whether they are an embedding's."""
         return not self.inputs.is_floating_point()
+
+    @property
+    def bias_shape(self) -> torch.Size:
+        """What a bias of this layer has."""
+        return self.weight_shape[1:] if self.turned else self.weight_shape[:1]
 
     def tensors(self) -> list[Tensor]:
         """Every tensor that is held."""
@@ -49,11 +56,11 @@ class FactoredRows:
     def inner(self, other: "FactoredRows") -> Tensor:
         """Inner products with another block's rows: (rows, other rows)."""
         positions, other_positions = self.deltas[0, ..., 0].numel(), other.deltas[0, ..., 0].numel()
-        other_slices = list(_example_slices(len(other.inputs), positions * other_positions))
+        other_slices = list(example_slices(len(other.inputs), positions * other_positions))
         pairs = positions * other_positions * (other_slices[0].stop - other_slices[0].start)
         strips = (
-            torch.cat([self._examples(left)._inner_of_chunk(other._examples(right)) for right in other_slices], dim=1)
-            for left in _example_slices(len(self.inputs), pairs)
+            torch.cat([self.examples(left)._inner_of_chunk(other.examples(right)) for right in other_slices], dim=1)
+            for left in example_slices(len(self.inputs), pairs)
         )
         return torch.cat(list(strips))
 
@@ -65,7 +72,7 @@ class FactoredRows:
     def squared_norms(self) -> Tensor:
         """Squared Euclidean norm of each row: (rows,)."""
         *_, positions, outputs = self.deltas.shape
-        width = self.weight_shape[0] if self._holds_tokens else self.inputs.shape[-1]
+        width = self.weight_shape[0] if self.holds_tokens else self.inputs.shape[-1]
         if positions * (width + outputs) > width * outputs:
             chunks = self._chunks(self.weight_shape.numel())
             return torch.cat([chunk.formed().squared_norms() for chunk in chunks])
@@ -83,7 +90,7 @@ class FactoredRows:
             return no_products(vectors, self.count)
         vector_count = len(known[0])
         # Forming costs T + k products per entry of the weight, projecting the inputs costs T * k.
-        if self._holds_tokens or self.inputs.shape[2] == 1 or vector_count == 1:
+        if self.holds_tokens or self.inputs.shape[2] == 1 or vector_count == 1:
             chunks = self._chunks(vector_count * self.deltas[0, 0].numel())
             return torch.cat([chunk._times_by_projection(vectors) for chunk in chunks], dim=1)
         return torch.cat([chunk.formed().times(vectors) for chunk in self._chunks(self.weight_shape.numel())], dim=1)
@@ -94,7 +101,7 @@ class FactoredRows:
 
     def combined(self, weights: Tensor) -> dict[str, Tensor]:
         """Weighted sums of the rows, the transpose of times: weights (k, rows) -> parameter name -> (k, *shape)."""
-        if not self._holds_tokens and self.inputs.shape[2] == 1:
+        if not self.holds_tokens and self.inputs.shape[2] == 1:
             return self._combined_before_forming(weights)
         chunks = list(self._chunks(self.weight_shape.numel()))
         pieces = weights.split([chunk.count for chunk in chunks], dim=1)
@@ -122,11 +129,11 @@ class FactoredRows:
     def of_example(self, gradients: dict[str, Tensor]) -> "FactoredRows":
         """Rows in this form of a single example whose R gradients (R, *shape) are given by parameter name."""
         weight = gradients[self.weight]
-        if self._holds_tokens:
+        if self.holds_tokens:
             tokens = weight.abs().sum(dim=(0, 2)).nonzero().flatten()
             return replace(self, inputs=tokens[None, None], deltas=weight[:, tokens][None, :, None])
         quantities, groups = len(weight), self.deltas.shape[2]
-        matrices = outputs_last(weight, groups).flatten(2, -2)
+        matrices = self._matrices(weight)
         # As many positions as the matrix of inputs by quantities and outputs has directions.
         left, sizes, right = torch.linalg.svd(matrices.permute(1, 2, 0, 3).flatten(2), full_matrices=False)
         smallest = torch.finfo(sizes.dtype).eps * max(left.shape[1], right.shape[2]) * sizes.max()
@@ -141,37 +148,44 @@ class FactoredRows:
 
     def formed(self) -> FormedRows:
         """The same rows, formed."""
-        if self._holds_tokens:
+        if self.holds_tokens:
             return FormedRows({self.weight: self._formed_token_weight()}, {self.weight: self.weight_shape}, self.count)
-        parts, shapes = {self.weight: formed_weight(self.inputs, self.deltas)}, {self.weight: self.weight_shape}
+        parts = {self.weight: formed_weight(self.inputs, self.deltas)}
         if self.bias is not None:
             parts[self.bias] = formed_bias(self.deltas)
-            shapes[self.bias] = self.weight_shape[:1]
-        return FormedRows(parts, shapes, self.count, self.deltas.shape[2])
+        return self._of_parts(parts, self.count)
+
+    def _of_parts(self, parts: dict[str, Tensor], count: int) -> FormedRows:
+        """Formed rows of this layer's parts, the weight's (rows, G * K * O)."""
+        shapes = {self.weight: self.weight_shape} | ({} if self.bias is None else {self.bias: self.bias_shape})
+        return FormedRows(parts, shapes, count, None if self.turned else self.deltas.shape[2])
+
+    def _matrices(self, weights: Tensor) -> Tensor:
+        """Weights (k, *weight_shape) as (k, G, K, O)."""
+        return weights[:, None] if self.turned else outputs_last(weights, self.deltas.shape[2]).flatten(2, -2)
 
     def _filled_up(self, positions: int) -> "FactoredRows":
         if not positions:
             return self
-        along = (0, positions) if self._holds_tokens else (0, 0, 0, positions)
+        along = (0, positions) if self.holds_tokens else (0, 0, 0, positions)
         inputs, deltas = functional.pad(self.inputs, along), functional.pad(self.deltas, (0, 0, 0, positions))
         return replace(self, inputs=inputs, deltas=deltas)
 
-    def _examples(self, examples: slice) -> "FactoredRows":
+    def examples(self, examples: slice) -> "FactoredRows":
+        """The rows of some of the examples."""
         return replace(self, inputs=self.inputs[examples], deltas=self.deltas[examples])
 
     def _chunks(self, elements_per_example: int) -> "Iterator[FactoredRows]":
-        return (self._examples(examples) for examples in _example_slices(len(self.inputs), elements_per_example))
+        return (self.examples(examples) for examples in example_slices(len(self.inputs), elements_per_example))
 
     def _combined_before_forming(self, weights: Tensor) -> dict[str, Tensor]:
         """A position's gradient is an outer product, so that the weights may be applied to its output side alone."""
         by_example = weights.unflatten(1, self.deltas.shape[:2])
         deltas = torch.einsum("knr,nrgto->nkgto", by_example, self.deltas)
         parts = {self.weight: torch.einsum("ngti,nkgto->kgio", self.inputs, deltas).flatten(1)}
-        shapes = {self.weight: self.weight_shape}
         if self.bias is not None:
             parts[self.bias] = deltas.sum(dim=(0, 3)).flatten(1)
-            shapes[self.bias] = self.weight_shape[:1]
-        return FormedRows(parts, shapes, len(weights), self.deltas.shape[2]).gradients()
+        return self._of_parts(parts, len(weights)).gradients()
 
     def _formed_token_weight(self) -> Tensor:
         count, quantities, _, positions, outputs = self.deltas.shape
@@ -181,7 +195,7 @@ class FactoredRows:
         return weight.index_add_(0, entries, self.deltas.reshape(-1, outputs)).reshape(self.count, -1)
 
     def _inner_of_chunk(self, other: "FactoredRows") -> Tensor:
-        if self._holds_tokens:
+        if self.holds_tokens:
             left, right = self.inputs.transpose(0, 1), other.inputs.transpose(0, 1)
             input_products = left[:, :, :, None, None] == right[:, None, None]
         else:
@@ -200,7 +214,7 @@ class FactoredRows:
         return self.deltas.permute(2, 0, 1, 3, 4).flatten(1, 3)
 
     def _squared_norms_of_chunk(self) -> Tensor:
-        if self._holds_tokens:
+        if self.holds_tokens:
             input_products = self.inputs[..., :, None] == self.inputs[..., None, :]
         else:
             input_products = self.inputs @ self.inputs.mT
@@ -212,11 +226,10 @@ class FactoredRows:
         products = self.deltas.new_zeros(())
         if self.weight in vectors:
             weights = vectors[self.weight]
-            if self._holds_tokens:
+            if self.holds_tokens:
                 projected = weights[:, self.inputs]
             else:
-                weights = outputs_last(weights, self.deltas.shape[2]).flatten(2, -2)
-                projected = torch.einsum("ngti,kgio->kngto", self.inputs, weights)
+                projected = torch.einsum("ngti,kgio->kngto", self.inputs, self._matrices(weights))
             products = products + torch.einsum("kngto,nrgto->knr", projected, self.deltas).flatten(1)
         if self.bias is not None and self.bias in vectors:
             products = products + vectors[self.bias] @ formed_bias(self.deltas).T
@@ -236,6 +249,7 @@ def formed_bias(deltas: Tensor) -> Tensor:
     return deltas.sum(dim=3).flatten(0, 1).flatten(1)
 
 
-def _example_slices(count: int, elements_per_example: int) -> Iterator[slice]:
-    step = max(1, _CHUNK_ELEMENTS // max(1, elements_per_example))
+def example_slices(count: int, elements_per_example: int, elements: int | None = None) -> Iterator[slice]:
+    """Parts of the examples whose intermediate results have so many elements at most, by default what suits a cache."""
+    step = max(1, (elements or _CHUNK_ELEMENTS) // max(1, elements_per_example))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))

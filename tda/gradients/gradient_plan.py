@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from tda.gradients.accounts import Accounts, Probe, accounting, find_accounts
 from tda.gradients.example_by_example import rows_example_by_example
-from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.fallbacks import report_fallback
 from tda.gradients.formed_rows import FormedRows
 from tda.gradients.forward_inspection import (
@@ -25,8 +24,8 @@ from tda.gradients.forward_inspection import (
     refuse_mixing_of_alike,
     spread,
 )
-from tda.gradients.gradient_rows import GradientRows, joined_rows
-from tda.gradients.layer_rows import has_formula, layer_rows, unused_rows
+from tda.gradients.gradient_rows import GradientRows, LayerRows, joined_rows
+from tda.gradients.layer_rows import has_formula, recorded_rows
 from tda.gradients.layers import Layer, NotPerExampleError
 from tda.gradients.quantities import Quantity, probe_quantity
 from tda.gradients.recorded_pass import Recording, record_calls
@@ -81,6 +80,10 @@ class GradientPlan:
         return accounting(self.layers)
 
     @cached_property
+    def _spread(self) -> list[nn.Module]:
+        return [layer.module for layer in self.layers if layer.spread]
+
+    @cached_property
     def _watched(self) -> dict[str, nn.Parameter]:
         return {name: self.model.get_parameter(name) for name in (*_names(self.layers), *self.resting)}
 
@@ -115,7 +118,7 @@ class GradientPlan:
         return (self.block_rows(*pair, quantity) for pair in pairs)
 
     def _block_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
-        recording = record_calls(self.model, self._accounting, inputs, labels, quantity, self._watched)
+        recording = record_calls(self.model, self._accounting, inputs, labels, quantity, self._watched, self._spread)
         rows = [self._layer_rows(layer, recording, count_of(inputs)) for layer in self.layers]
         self._replace_missing(rows, inputs, labels, quantity)
         if self.whole_model or self.resting:
@@ -123,16 +126,13 @@ class GradientPlan:
             rows.append(self._whole_model_rows(awake, inputs, labels, quantity, recording.values.numel()))
         return GradientRows(rows, recording.values, self.shapes)
 
-    def _layer_rows(self, layer: Layer, recording: Recording, count: int) -> FormedRows | FactoredRows | None:
+    def _layer_rows(self, layer: Layer, recording: Recording, count: int) -> LayerRows | None:
         """The layer's rows, or None where the block used its parameters in a way that was not proved."""
         if any(name in recording.outside for name in layer.parameters.values()):
             return None
-        calls = recording.calls[layer.module]
-        if not calls:
-            return unused_rows(layer, recording.values)
         for way in (layer, replace(layer, vectorized=False)):
             try:
-                return layer_rows(way, calls, count)
+                return recorded_rows(way, recording, count)
             except torch.OutOfMemoryError:
                 raise
             except NotPerExampleError:

@@ -1,7 +1,7 @@
 """Per-example gradients as rows of a matrix that is formed only where forming it is cheaper.
 
 A row is the gradient of one quantity of one example; with R quantities, rows i * R to i * R + R - 1 belong to example i.
-Each layer holds its columns of the matrix in the form that formed_rows.py and factored_rows.py hold.
+Each layer holds its columns of the matrix in one of the forms of formed_rows.py, factored_rows.py and tied_rows.py.
 """
 
 from collections.abc import Collection
@@ -12,6 +12,10 @@ from torch import Tensor
 
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.formed_rows import FormedRows
+from tda.gradients.tied_rows import TiedRows
+
+LayerRows = FormedRows | FactoredRows | TiedRows
+"""A layer's columns of the matrix."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class GradientRows:
     same plan.
     """
 
-    layers: list[FormedRows | FactoredRows]
+    layers: list[LayerRows]
     values: Tensor
     shapes: dict[str, torch.Size]
 

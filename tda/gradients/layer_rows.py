@@ -1,6 +1,7 @@
 """The gradient of each example with respect to one module's own parameters, from what went into it and its output gradients."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +10,27 @@ from torch.nn import functional
 from tda.gradients.example_dimensions import argument_dimensions, checked_dimensions
 from tda.gradients.factored_rows import FactoredRows, formed_bias
 from tda.gradients.formed_rows import FormedRows
+from tda.gradients.gradient_rows import LayerRows
 from tda.gradients.layers import Dimensions, Layer, NotPerExampleError
 from tda.gradients.module_gradients import module_gradients
-from tda.gradients.recorded_pass import ModuleCall
+from tda.gradients.recorded_pass import ModuleCall, Recording
+from tda.gradients.tied_rows import tied
 
 _PAIR_OVERHEAD = 16
 """Memory traffic of one pair of positions in the pairwise form, in multiplications that take as long."""
+
+
+def recorded_rows(layer: Layer, recording: Recording, example_count: int) -> LayerRows:
+    """The rows of a layer in a pass over example_count examples, zero where it was not called.
+
+    Raises NotPerExampleError, or what a module raises, as layer_rows does.
+    """
+    if layer.others:
+        ways = (replace(layer, module=module, others=(), factored=True) for module in (layer.module, *layer.others))
+        rows = tied([recorded_rows(way, recording, example_count) for way in ways])
+        return rows if layer.factored else rows.formed()
+    calls = recording.calls[layer.module]
+    return layer_rows(layer, calls, example_count) if calls else unused_rows(layer, recording.values)
 
 
 def layer_rows(layer: Layer, calls: list[ModuleCall], example_count: int) -> FormedRows | FactoredRows:
@@ -25,7 +41,7 @@ def layer_rows(layer: Layer, calls: list[ModuleCall], example_count: int) -> For
     """
     pairs = list(zip(calls, checked_dimensions(layer, calls, example_count), strict=True))
     if _has_factors(layer):
-        factors = _FACTORS[type(layer.module)]
+        factors = _factors_of(layer.module)
         return _linear_rows(layer, [factors(layer.module, *_first_input_and_delta(layer, *pair)) for pair in pairs])
     gradients = _norm_gradients if type(layer.module) in _NORMALIZED else module_gradients
     summed = [gradients(layer, *pair) for pair in pairs]
@@ -38,7 +54,7 @@ def rows_of_one_example(layer: Layer, calls: list[ModuleCall]) -> FactoredRows:
 
     Raises NotPerExampleError if what went in was overwritten.
     """
-    entries = {nn.Linear: 1, nn.Embedding: 0, nn.Conv1d: 2, nn.Conv2d: 3}[type(layer.module)]
+    entries = {nn.Embedding: 0, nn.Conv1d: 2, nn.Conv2d: 3}.get(type(layer.module), 1)
     factors = []
     for call in calls:
         if not call.arguments or not call.input_is_intact():
@@ -46,15 +62,18 @@ def rows_of_one_example(layer: Layer, calls: list[ModuleCall]) -> FactoredRows:
         inputs, deltas = call.arguments[0].detach(), torch.stack([call.delta(r) for r in range(len(call.deltas))])
         if inputs.dim() == entries:
             inputs, deltas = inputs[None], deltas[:, None]
-        inputs, deltas = _FACTORS[type(layer.module)](layer.module, inputs, deltas.movedim(0, 1))
+        inputs, deltas = _factors_of(layer.module)(layer.module, inputs, deltas.movedim(0, 1))
         # What the layer processed, be it pictures of a strip or tokens, are further positions.
         folded = deltas.permute(1, 2, 0, 3, 4).flatten(2, 3)[None]
         factors.append((inputs.transpose(0, 1).flatten(1, 2)[None], folded))
     return _linear_rows(layer, factors)
 
 
-def unused_rows(layer: Layer, values: Tensor) -> FormedRows | FactoredRows:
+def unused_rows(layer: Layer, values: Tensor) -> LayerRows:
     """The rows, all zero, of a layer that a pass with quantities (n, R) did not call."""
+    if layer.others and layer.factored:
+        ways = (replace(layer, module=module, others=()) for module in (layer.module, *layer.others))
+        return tied([unused_rows(way, values) for way in ways])
     shapes = {name: layer.module.get_parameter(local).shape for local, name in layer.parameters.items()}
     if not layer.factored:
         return FormedRows({}, shapes, values.numel(), groups_of(layer))
@@ -62,15 +81,17 @@ def unused_rows(layer: Layer, values: Tensor) -> FormedRows | FactoredRows:
     if isinstance(layer.module, nn.Embedding):
         inputs, groups, outputs = torch.zeros(len(values), 1, 0, dtype=torch.int64, device=values.device), 1, weight[1]
     else:
-        groups = groups_of(layer)
-        inputs, outputs = values.new_zeros(len(values), groups, 0, weight[1:].numel()), weight[0] // groups
+        groups = groups_of(layer) or 1
+        width, outputs = weight if is_turned(layer.module) else (weight[1:].numel(), weight[0] // groups)
+        inputs = values.new_zeros(len(values), groups, 0, width)
     deltas = values.new_zeros(*values.shape, groups, 0, outputs)
-    return FactoredRows(inputs, deltas, layer.parameters["weight"], layer.parameters.get("bias"), weight)
+    names = layer.parameters["weight"], layer.parameters.get("bias")
+    return FactoredRows(inputs, deltas, *names, weight, is_turned(layer.module))
 
 
 def groups_of(layer: Layer) -> int | None:
     """The groups by which the layer's formed rows are flattened; None for the parameters' own order."""
-    if not is_linear(layer):
+    if not is_linear(layer) or is_turned(layer.module):
         return None
     return getattr(layer.module, "groups", 1)
 
@@ -82,8 +103,15 @@ def has_formula(layer: Layer) -> bool:
 
 def is_linear(layer: Layer) -> bool:
     """Whether the layer's gradients can be held as inputs and output gradients of a dense weight."""
-    convolves = isinstance(layer.module, nn.Linear | nn.Conv1d | nn.Conv2d) and type(layer.module) in _FACTORS
-    return convolves and _has_zero_padding(layer.module) and {"weight"} <= set(layer.parameters) <= {"weight", "bias"}
+    if layer.others or type(layer.module) is nn.Embedding or not _has_factors(layer):
+        return False
+    return "weight" in layer.parameters
+
+
+def is_turned(module: nn.Module) -> bool:
+    """Whether it is a linear layer of transformers whose weight is (inputs, outputs), as those of GPT-2 are."""
+    # Known by name, for transformers need not be there.
+    return f"{type(module).__module__}.{type(module).__qualname__}" == "transformers.pytorch_utils.Conv1D"
 
 
 def factored_is_cheaper(rows: FactoredRows, left_examples: int, right_examples: int) -> bool:
@@ -99,13 +127,18 @@ def factored_is_cheaper(rows: FactoredRows, left_examples: int, right_examples: 
 
 
 def _has_factors(layer: Layer) -> bool:
-    return type(layer.module) in _FACTORS and _has_zero_padding(layer.module) and set(layer.parameters) <= {"weight", "bias"}
+    is_known = _factors_of(layer.module) is not None and _has_zero_padding(layer.module)
+    return is_known and set(layer.parameters) <= {"weight", "bias"}
+
+
+def _factors_of(module: nn.Module) -> "Factors | None":
+    return _turned_factors if is_turned(module) else _FACTORS.get(type(module))
 
 
 def _first_input_and_delta(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> tuple[Tensor, Tensor]:
     """What went in (n, ...) and the gradients of what came out (n, R, ...)."""
     inputs_at, outputs_at = argument_dimensions(dimensions, call)
-    if (inputs_at, outputs_at) != (0, 0) and type(layer.module) not in _ANY_ORDER:
+    if (inputs_at, outputs_at) != (0, 0) and type(layer.module) not in _ANY_ORDER and not is_turned(layer.module):
         raise NotPerExampleError
     deltas = [call.delta(r).movedim(outputs_at, 0) for r in range(len(call.deltas))]
     # A single quantity needs no copy, and keeps the memory format.
@@ -122,7 +155,8 @@ def _linear_rows(layer: Layer, factors: list[tuple[Tensor, Tensor]]) -> FormedRo
     names = layer.parameters
     if "weight" not in names:
         return FormedRows.of_gradients({names["bias"]: formed_bias(deltas)}, deltas.shape[0] * deltas.shape[1])
-    rows = FactoredRows(inputs, deltas, names["weight"], names.get("bias"), layer.module.weight.shape)
+    shape, turned = layer.module.weight.shape, is_turned(layer.module)
+    rows = FactoredRows(inputs, deltas, names["weight"], names.get("bias"), shape, turned)
     return rows if layer.factored else rows.formed()
 
 
@@ -130,6 +164,11 @@ def _linear_factors(module: nn.Linear, inputs: Tensor, deltas: Tensor) -> tuple[
     count, quantities = deltas.shape[:2]
     inputs = inputs.reshape(count, 1, -1, module.in_features)
     return inputs, deltas.reshape(count, quantities, 1, -1, module.out_features)
+
+
+def _turned_factors(module: nn.Module, inputs: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+    count, quantities, (width, outputs) = *deltas.shape[:2], module.weight.shape
+    return inputs.reshape(count, 1, -1, width), deltas.reshape(count, quantities, 1, -1, outputs)
 
 
 def _embedding_factors(module: nn.Embedding, tokens: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,7 +241,10 @@ def _norm_gradients(layer: Layer, call: ModuleCall, dimensions: Dimensions) -> d
     return gradients
 
 
-_FACTORS: dict[type, Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+Factors = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""What went in (n, ...) and the output gradients (n, R, ...), as FactoredRows holds them."""
+
+_FACTORS: dict[type, Factors] = {
     nn.Linear: _linear_factors,
     nn.Conv1d: _convolution_factors,
     nn.Conv2d: _convolution_factors,

@@ -24,7 +24,8 @@ class Layer:
     parameters: name below the module -> name in the model; factored: whether to hold inputs and output gradients instead of
     the gradients (linear layers, convolutions and embeddings with a selected weight only); dimensions: where the examples lie
     in each call, by default first; vectorized: whether a module without a formula is run again for all examples at once by
-    torch.func.vmap, or for one after another.
+    torch.func.vmap, or for one after another; others: further modules that hold the same weight; spread: whether the module is
+    an embedding that is called once for all examples, as of places in a text, and whose output is laid out for each of them.
     """
 
     module: nn.Module
@@ -32,3 +33,5 @@ class Layer:
     factored: bool = False
     dimensions: tuple[Dimensions, ...] | None = None
     vectorized: bool = True
+    others: tuple[nn.Module, ...] = ()
+    spread: bool = False

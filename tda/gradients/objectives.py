@@ -43,6 +43,14 @@ class Classification:
         """Whether the prediction is the label (n,), as 0 or 1 in float64."""
         return (predictions == labels).double()
 
+    def drawn_labels(self, logits: Tensor, labels: Tensor, chances: Tensor) -> Tensor:
+        """Labels (n,) as the model draws them where `chances`, of the labels' shape, are uniform in [0, 1)."""
+        return _drawn(logits, chances)
+
+    def drawn_root(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """A quantity (n,) whose gradients for drawn labels have, in expectation, the Gauss-Newton matrix as second moment."""
+        return self.loss(logits, labels)
+
     def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Quantities (n, R) whose gradients B give the Gauss-Newton matrix B^T B / n of the mean loss; held fixed inside."""
         return curvature_roots(logits, labels)
@@ -122,6 +130,15 @@ class NextToken:
         right = (predictions[:, 1:] == labels[:, 1:]) & counted
         return right.sum(dim=1).double() / counted.sum(dim=1).clamp(min=1)
 
+    def drawn_labels(self, logits: Tensor, labels: Tensor, chances: Tensor) -> Tensor:
+        """Tokens (n, T) as the model draws them, each given the text before it; what is not counted stays so."""
+        drawn = functional.pad(_drawn(logits[:, :-1], chances[:, 1:]), (1, 0))
+        return torch.where(labels >= 0, drawn, labels)
+
+    def drawn_root(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss times the root of the number of counted tokens (n,): drawn by themselves, they have no mixed terms."""
+        return self.loss(logits, labels) * (labels[:, 1:] >= 0).sum(dim=1).to(logits).sqrt()
+
     def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As of a classifier at each position, (n, (T - 1) * V)."""
         predicted, targets, weights = _shifted(logits, labels)
@@ -167,6 +184,12 @@ class NextToken:
 
 
 Objective = Classification | NextToken
+
+
+def _drawn(logits: Tensor, chances: Tensor) -> Tensor:
+    """The class (...) of the softmax of logits (..., C) below whose cumulated probability the chance (...) falls."""
+    below = logits.softmax(dim=-1).cumsum(dim=-1) <= chances[..., None].to(logits)
+    return below.sum(dim=-1).clamp(max=logits.shape[-1] - 1)
 
 
 def _shifted(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from tda.gradients.factored_rows import FactoredRows, formed_bias
 from tda.gradients.formed_rows import FormedRows
-from tda.gradients.gradient_rows import GradientRows
+from tda.gradients.gradient_rows import GradientRows, LayerRows
+from tda.gradients.tied_rows import TiedRows
 from tda.system.errors import UserError
 from tda.system.random_streams import stream
 
@@ -108,11 +109,15 @@ class Projection:
             self._held[key] = drawn
         return drawn
 
-    def _add_sketched(self, projected: Tensor, layer: FormedRows | FactoredRows) -> None:
+    def _add_sketched(self, projected: Tensor, layer: LayerRows) -> None:
+        if isinstance(layer, TiedRows):
+            for part in (layer.tokens, layer.linear):
+                self._add_sketched(projected, part)
+            return
         if isinstance(layer, FactoredRows):
             if not layer.deltas.numel():
                 return
-            if not layer.inputs.is_floating_point():
+            if layer.holds_tokens:
                 self._add_tokens(projected, layer)
                 return
             if self._spectrum_is_cheaper(layer):
@@ -141,7 +146,11 @@ class Projection:
     def _add_spectrum(self, projected: Tensor, layer: FactoredRows) -> None:
         count, quantities, groups, positions, outputs = layer.deltas.shape
         sketch = self._sketch(layer.weight, layer.weight_shape, projected)
-        order = _kernel_first(layer.weight_shape, projected.device)
+        if layer.turned:
+            sketch = Sketch(sketch.output_rows, sketch.output_signs, sketch.input_rows, sketch.input_signs)
+            order = slice(None)
+        else:
+            order = _kernel_first(layer.weight_shape, projected.device)
         input_rows, input_signs = sketch.input_rows[order], sketch.input_signs[order]
         output_rows, output_signs = (part.reshape(groups, 1, outputs) for part in (sketch.output_rows, sketch.output_signs))
         step = max(1, _SPECTRUM_ENTRIES // (quantities * groups * positions * self.dimension))
@@ -153,7 +162,7 @@ class Projection:
             found = torch.fft.irfft(products.sum(dim=(2, 3)), n=self.dimension)
             projected[start * quantities : (start + step) * quantities] += found.flatten(0, 1)
         if layer.bias is not None:
-            self._add_formed(projected, layer.bias, formed_bias(layer.deltas), layer.weight_shape[:1])
+            self._add_formed(projected, layer.bias, formed_bias(layer.deltas), layer.bias_shape)
 
     def _counted(self, signed: Tensor, rows: Tensor) -> Tensor:
         counted = signed.new_zeros(*signed.shape[:-1], self.dimension)

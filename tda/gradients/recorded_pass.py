@@ -96,10 +96,12 @@ def record_calls(
     labels: Tensor,
     quantity: Quantity,
     watched: Mapping[str, nn.Parameter] | None = None,
+    spread: Collection[nn.Module] = (),
 ) -> Recording:
     """Run the model in evaluation mode over n examples' inputs and labels and record every call of the modules.
 
-    modules: each with the parameters that its calls account for; watched: parameters by name.
+    modules: each with the parameters that its calls account for; watched: parameters by name; spread: modules of which what
+    one call puts out for all examples is laid out for each of them, so that each has an output gradient of its own.
     """
     calls, watched = {module: [] for module in modules}, watched or {}
     anchor = torch.zeros((), device=device_of(inputs), requires_grad=True)
@@ -107,7 +109,8 @@ def record_calls(
         stack.enter_context(evaluation(model, differentiable=watched))
         for module, own in modules.items():
             before = module.register_forward_pre_hook(_switch_off(own), prepend=True)
-            after = module.register_forward_hook(_recorder(calls[module], own, anchor), with_kwargs=True)
+            times = count_of(inputs) if module in spread else 1
+            after = module.register_forward_hook(_recorder(calls[module], own, anchor, times), with_kwargs=True)
             stack.callback(before.remove)
             stack.callback(after.remove)
         values = quantity(call(model, inputs), labels)
@@ -153,11 +156,13 @@ def _switch_off(parameters: Collection[nn.Parameter]) -> Callable[[nn.Module, tu
 
 
 def _recorder(
-    calls: list[ModuleCall], parameters: Collection[nn.Parameter], anchor: Tensor
+    calls: list[ModuleCall], parameters: Collection[nn.Parameter], anchor: Tensor, times: int
 ) -> Callable[[nn.Module, tuple, dict, object], object]:
     watched = [parameter for parameter in parameters if parameter.requires_grad]
 
     def hook(module: nn.Module, arguments: tuple, keywords: dict, output: object) -> object:
+        if times > 1:
+            arguments, output = tuple(map(_laid_out(times), arguments)), _laid_out(times)(output)
         leaves, structure = ([output], None) if isinstance(output, Tensor) else tree_flatten(output)
         leaves = [_in_graph(leaf, anchor) for leaf in leaves]
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
@@ -171,6 +176,16 @@ def _recorder(
         return leaves[0] if structure is None else tree_unflatten(leaves, structure)
 
     return hook
+
+
+def _laid_out(times: int) -> Callable[[object], object]:
+    """A function that repeats a tensor (1, ...) for each of so many examples, without a copy, and leaves others alone."""
+
+    def of(part: object) -> object:
+        is_one = isinstance(part, Tensor) and part.dim() > 0 and len(part) == 1
+        return part.expand(times, *part.shape[1:]) if is_one else part
+
+    return of
 
 
 def _delta_keeper(call: ModuleCall, index: int) -> Callable[[Tensor], None]:

@@ -26,7 +26,8 @@ def second_moment(rows: GradientRows) -> Tensor:
 
 def _is_plain(layer: object) -> bool:
     """Whether it is a linear layer with one position and no groups."""
-    return isinstance(layer, FactoredRows) and layer.inputs.is_floating_point() and layer.inputs.shape[1:3] == (1, 1)
+    is_linear = isinstance(layer, FactoredRows) and not layer.holds_tokens and not layer.turned
+    return is_linear and layer.inputs.shape[1:3] == (1, 1)
 
 
 def _names(layer: FactoredRows) -> list[str]:

@@ -16,6 +16,9 @@ from tda.system.workers import in_order
 from tda.training.members import Member
 from tda.training.study import Study
 
+LARGE_MODEL = 2**26
+"""Parameters of a model of which one is scored at a time."""
+
 _REGISTERED: dict[str, "Method"] = {}
 
 
@@ -95,7 +98,8 @@ def _methods_of(path: Path, changed: int) -> dict[str, Method]:
 def per_member(score_member: Callable[..., Attribution]) -> Scorer:
     """Make a scorer of all checkpoints of a seed from a function (member, train, test, **settings) of one.
 
-    On a CPU the members are scored beside each other, each with one thread.
+    On a CPU the members are scored beside each other, each with one thread; those of a large model one after another with all
+    threads, for their gradients would not fit beside each other.
     """
 
     def score(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
@@ -103,10 +107,15 @@ def per_member(score_member: Callable[..., Attribution]) -> Scorer:
             return score_member(members[position], train, test, **settings)
 
         positions = range(len(members))
-        on_gpu = members[0].device.type == "cuda"
-        yield from map(score_one, positions) if on_gpu else in_order(score_one, len(positions))
+        one_by_one = members[0].device.type == "cuda" or _is_large(members[0])
+        yield from map(score_one, positions) if one_by_one else in_order(score_one, len(positions))
 
     return score
+
+
+def _is_large(member: Member) -> bool:
+    # The model decides, and not how many members there are, so that a score does not depend on which were scored before.
+    return sum(parameter.numel() for parameter in member.model.parameters()) > LARGE_MODEL
 
 
 def one_after_another(score_member: Callable[..., Attribution]) -> Scorer:

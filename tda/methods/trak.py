@@ -13,7 +13,7 @@ from torch import Tensor
 from tda.data.splits import Split
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.methods.registry import Attribution, of_settings, per_member, register
-from tda.training.evaluation import logits_of_split
+from tda.training.evaluation import of_logits
 from tda.training.members import Member
 from tda.trak.regression import checked_ridge, require_not_negative, solve_with_ridge
 
@@ -49,4 +49,4 @@ def regression_scores(member: Member, train: Split, rest: Tensor, report: dict) 
 
 def surprise_of(member: Member, split: Split) -> Tensor:
     """1 - p of each example's label (n,) float64."""
-    return member.objective.surprise(logits_of_split(member.model, split), split.labels)
+    return of_logits(member.model, split, member.objective.surprise)

@@ -31,8 +31,11 @@ def attention(
     """Attention of (b, heads, tokens, width) without a fused kernel, which would have no second derivative on the CPU.
 
     Unlike transformers' own eager form, the softmax stays in the model's precision, so that a float64 model is exact.
-    position_bias: what T5 adds to the logits beside the mask.
+    position_bias: what T5 adds to the logits beside the mask. Keys and values may have fewer heads, of which each then serves
+    several queries'.
     """
+    if key.shape[1] != query.shape[1]:
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], dim=1) for part in (key, value))
     logits = query @ key.mT * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     for added in (position_bias, attention_mask):
         logits = logits if added is None else logits + added

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.models import layer_tuning, text_tuning, vit
+from tda.models import language_tuning, layer_tuning, text_tuning, vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
 from tda.models.efficientnet_lite0 import PACKAGE, efficientnet_lite0_base
-from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LayerTuning, TextTuning
+from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LanguageTuning, LayerTuning, TextTuning
 from tda.models.language_models import Sizes, causal, encoder_decoder
 from tda.models.language_models import plan as language_plan
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
@@ -128,8 +128,21 @@ def _text_tuned(name: str, title: str, choices: TextTuning) -> ModelFamily:
     )
 
 
-def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module]) -> ModelFamily:
-    return ModelFamily(name, title, partial(build, Sizes()), language_plan, "run_language_training.py")
+def _language_tuned(name: str, title: str, choices: LanguageTuning) -> ModelFamily:
+    return ModelFamily(
+        name,
+        title,
+        partial(language_tuning.build, choices),
+        partial(language_tuning.plan, choices),
+        "run_language_training.py",
+        origin=partial(language_tuning.origin, choices),
+        fine_tuned=partial(_language_tuned, name, title),
+        kind_of_choices=LanguageTuning,
+    )
+
+
+def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module], sizes: Sizes) -> ModelFamily:
+    return ModelFamily(name, title, partial(build, sizes), language_plan, "run_language_training.py")
 
 
 _SMOOTHER = ("pool", "logits")
@@ -164,8 +177,10 @@ _ENTRIES = (
     _layer_tuned("resnet18", "ResNet-18, fine-tuned", resnet18_base, TORCHVISION, LayerTuning()),
     _layer_tuned("efficientnet_lite0", "EfficientNet-Lite0, fine-tuned", efficientnet_lite0_base, PACKAGE, LayerTuning()),
     _text_tuned("bert", "BERT, fine-tuned", TextTuning()),
-    _language("gpt", "small GPT-2", causal),
-    _language("t5", "small T5", encoder_decoder),
+    _language("gpt", "small GPT-2", causal, Sizes()),
+    _language("gpt_mini", "GPT-2 of two narrow layers", causal, Sizes(width=64, layers=2, heads=2, hidden=256)),
+    _language("t5", "small T5", encoder_decoder, Sizes()),
+    _language_tuned("smollm2", "SmolLM2-135M with LoRA", LanguageTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 

@@ -14,6 +14,9 @@ RANDOM_BASE = "random"
 PACKAGED_BASE = "packaged"
 """Name of the encoder of texts that a package brings along."""
 
+PACKAGED_LANGUAGE_BASE = "smollm2"
+"""Name of the language model that a package brings along."""
+
 TEXT_PARTS = ("all", "upper", "lora")
 TRAINED_PARTS = ("head", "upper", "all")
 GRID = 32
@@ -93,3 +96,20 @@ class TextTuning(FineTuning):
             raise UserError(f"the rank of adapters must be 1 or more, not {self.rank}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout must be at least 0 and below 1, not {self.dropout}")
+
+
+@dataclass(frozen=True)
+class LanguageTuning(FineTuning):
+    """Low-rank adapters (Hu et al., ICLR 2022) in all layers of a pre-trained causal language model.
+
+    base: PACKAGED_LANGUAGE_BASE, a folder or a hub name. rank, alpha: of the adapters, whose output is scaled by alpha / rank.
+    Raises UserError for a rank below 1.
+    """
+
+    base: str = PACKAGED_LANGUAGE_BASE
+    rank: int = 8
+    alpha: int = 16
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise UserError(f"the rank of adapters must be 1 or more, not {self.rank}")

@@ -46,10 +46,17 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
         attn_pdrop=0.0,
     )
     register_attention()
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
-    _replace(model, "Conv1D", _as_linear)
-    _change_class(model, _PlacesOfExamples)
-    return model.eval()
+    return with_places_of_examples(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)).eval()
+
+
+def with_places_of_examples(model: nn.Module) -> nn.Module:
+    """The causal language model of transformers, changed in place where it is a GPT-2: linear layers for its Conv1D, and places
+    with an entry for each example, so that its gradients follow from the layers' formulas.
+    """
+    replace_modules(model, "Conv1D", _as_linear)
+    if type(model).__name__ == "GPT2LMHeadModel":
+        _change_class(model, _PlacesOfExamples)
+    return model
 
 
 def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
@@ -69,7 +76,7 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     )
     register_attention()
     model = T5ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
-    _replace(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
+    replace_modules(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
     for stack in (model.encoder, model.decoder):
         _change_class(stack.block[0].layer[0].SelfAttention, _PositionsOfExamples)
     # One module that is called twice, in place of two that share a weight.
@@ -146,7 +153,7 @@ def _change_class(module: nn.Module, first: type) -> None:
     module.__class__ = type(f"{kind.__name__}OfExamples", (first, kind), {})
 
 
-def _replace(model: nn.Module, kind: str, make: Callable[[nn.Module], nn.Module]) -> None:
+def replace_modules(model: nn.Module, kind: str, make: Callable[[nn.Module], nn.Module]) -> None:
     """Put what `make` gives for each module of a class of this name in its place."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):

@@ -1,7 +1,7 @@
 """Everything that the page of one experiment holds, as plain values and packed arrays."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,9 @@ from tda.report.overview import COLUMNS, REFERENCE, Overview, chart_data, histog
 from tda.report.packed import as_text, extreme_positions, lists_of, pair_bytes, transposed
 from tda.report.pictures import MOST_SHOWN, Sheet, Shown, shown_examples
 from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_in
+from tda.report.statements import read_statements
 from tda.report.verdict import verdict
+from tda.scores.fresh_scores import read_checkpoints
 from tda.scores.score_files import Scores
 from tda.scores.sign import SIGN
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, pair_statistics, seed_scores
@@ -36,7 +38,7 @@ class Content:
     """What the template of a page takes.
 
     values: plain values for the page's code; blocks: packed arrays as text, by name; sheets: pictures by split; overview: the
-    tables; sentences: the verdict.
+    tables; sentences: the verdict; statements: continuations whose attribution was asked for.
     """
 
     values: dict
@@ -44,6 +46,7 @@ class Content:
     sheets: dict[str, Sheet]
     overview: Overview
     sentences: list[str]
+    statements: list[dict] = field(default_factory=list)
 
     @property
     def known_columns(self) -> set[str]:
@@ -113,7 +116,8 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     sheets = {name: one.sheet for name, one in shown.items() if one.sheet is not None}
     helpful = {one.says.method for one in first if one.says.helpful}
     sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)))
-    return Content(values, blocks, sheets, overview, sentences)
+    statements = read_statements(study.results, read_checkpoints(study.experiment).infos)
+    return Content(values, blocks, sheets, overview, sentences, statements)
 
 
 def _small_splits(study: Study) -> Iterator[tuple[str, Split]]:

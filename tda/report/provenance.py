@@ -21,6 +21,8 @@ _MEANINGS = (
     ("correlation_*", "correlations between methods"),
     ("agreement_*", "agreement with leave-one-out over runs"),
     ("lds*", "what retraining says of the scores"),
+    ("fact_*", "which texts state facts, and what leaving them out does"),
+    ("asked_facts.csv", "the facts that were asked for"),
     ("removal_candidates.csv", "training examples with every method's verdict, for a person who looks at labels"),
     ("data_debiasing*", "what removing or relabelling selected examples does"),
     ("removal*", "what removing examples does"),
@@ -97,6 +99,7 @@ def files_of(folder: ResultsFolder) -> list[dict]:
 def _folder(path: Path) -> str:
     meanings = {
         "tda_scores": "scores, a parquet file for each method, seed and epoch",
+        "text_attributions": "continuations with the training texts that help and oppose them",
         "retrainings": "what models retrained on parts of the training set say",
         "debiasing": "what each selection of examples was, and retrained models without them",
         "feature_attribution": "maps of which pixels carry influence",

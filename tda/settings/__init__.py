@@ -8,6 +8,7 @@ from tda.settings.compute_pvalues import ComputePvalues
 from tda.settings.correlation_analysis import CorrelationAnalysis
 from tda.settings.damping_choice import DampingChoice
 from tda.settings.data_debiasing import DataDebiasing
+from tda.settings.fact_tracing import FactTracing
 from tda.settings.feature_attribution import FeatureAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
@@ -23,7 +24,8 @@ from tda.settings.shortcut_study import ShortcutStudy
 from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
-from tda.settings.training import AdapterTuning, LayerTuning, TextTuning, Training
+from tda.settings.text_attribution import TextAttribution
+from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
 from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
 
@@ -33,8 +35,10 @@ __all__ = [
     "CorrelationAnalysis",
     "DampingChoice",
     "DataDebiasing",
+    "FactTracing",
     "FeatureAttribution",
     "AdapterTuning",
+    "LanguageTraining",
     "LayerTuning",
     "LdsEvaluation",
     "MapTruthTest",
@@ -50,6 +54,7 @@ __all__ = [
     "ShowSummary",
     "SubsetGeneration",
     "SubsetRetraining",
+    "TextAttribution",
     "TextTuning",
     "Training",
     "VarianceComponents",

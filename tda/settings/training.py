@@ -46,6 +46,18 @@ class LayerTuning(Training):
 
 
 @dataclass(kw_only=True)
+class LanguageTraining(Training):
+    """The same for language models: small ones from scratch, gpt and t5, or smollm2 by low-rank adapters."""
+
+    base: str
+    """Base of smollm2: smollm2 (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name; others have none."""
+    rank: int
+    """Rank of smollm2's adapters on the attention's query and value projections; others have none."""
+    alpha: int
+    """The adapters' output is scaled by this over the rank."""
+
+
+@dataclass(kw_only=True)
 class TextTuning(Training):
     """The same for classifiers of texts that are fine-tuned from a pre-trained encoder."""
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from tda.experiments.manifest import chosen_experiment
 from tda.models import fine_tuning
 from tda.models.families import family_named
-from tda.settings import AdapterTuning, LayerTuning, TextTuning, Training
+from tda.settings import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
@@ -15,6 +15,7 @@ _KINDS = {
     AdapterTuning: fine_tuning.AdapterTuning,
     LayerTuning: fine_tuning.LayerTuning,
     TextTuning: fine_tuning.TextTuning,
+    LanguageTraining: fine_tuning.LanguageTuning,
 }
 
 
@@ -33,9 +34,9 @@ def main(settings: Training) -> str:
 
 def _choices(settings: Training, model: str) -> fine_tuning.FineTuning | None:
     """Choices of fine-tuning, where members are made so; raises UserError for a model that needs them in a script without."""
-    kind = _KINDS.get(type(settings))
-    if kind is None:
-        family = family_named(model)
+    kind, family = _KINDS.get(type(settings)), family_named(model)
+    from_scratch = isinstance(settings, LanguageTraining) and family.fine_tuned is None
+    if kind is None or from_scratch:
         if family.fine_tuned is not None:
             raise UserError(f"model {model} is fine-tuned from a base; train it with {family.training_script}")
         return None

@@ -5,6 +5,7 @@ images; token ids with a mask; an image with a text.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,30 @@ def device_of(inputs: Inputs) -> torch.device:
 def chosen(inputs: Inputs, positions: slice | Tensor | Sequence[int]) -> Inputs:
     """The examples at the given positions."""
     return mapped(inputs, lambda part: part[positions])
+
+
+def without_padding(inputs: Inputs, labels: Tensor) -> tuple[Inputs, Tensor]:
+    """Texts of a batch with labels (n, T), both cut behind the last token that a mask counts, which changes nothing.
+
+    What a decoder reads and the labels are cut by its own mask. Other inputs, labels of another form, and texts without masks
+    are returned as they are, and so is everything on a GPU, which would have to wait for the length.
+    """
+    of_tokens = isinstance(inputs, dict) and labels.dim() == 2 and "attention_mask" in inputs
+    if not of_tokens or labels.device.type != "cpu":
+        return inputs, labels
+    kept = {"": _counted_length(inputs["attention_mask"])}
+    own = "decoder_" if "decoder_input_ids" in inputs else ""
+    if own and "decoder_attention_mask" not in inputs:
+        return inputs, labels
+    if own:
+        kept[own] = _counted_length(inputs[f"{own}attention_mask"])
+    cut = {name: part[:, : kept[own if own and name.startswith(own) else ""]] for name, part in inputs.items()}
+    return cut, labels[:, : kept[own]]
+
+
+def _counted_length(mask: Tensor) -> int:
+    """Places up to the last that a mask (n, T) counts, one at least."""
+    return max(1, int(mask.any(dim=0).nonzero().max()) + 1) if bool(mask.any()) else mask.shape[1]
 
 
 def batches_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
@@ -93,6 +118,18 @@ def called_with(
         own = getattr(module.get_submodule(prefix), local)
         swapped |= dict.fromkeys(places.get(id(own), [name]), tensor)
     return functional_call(module, swapped, arguments, keywords, tie_weights=False)
+
+
+@contextmanager
+def in_their_places(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module has its own parameters and buffers again, whatever a program's functional_call left there."""
+    tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+    held = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, own in zip(tables, held, strict=True):
+            table.update(own)
 
 
 def copied(inputs: Inputs) -> Inputs:

@@ -1,11 +1,12 @@
 """What models retrained on chosen training examples, perhaps with other labels, say of a split: logits, a file a retraining.
 
 retrainings.py keeps the losses, margins and predictions that judge attribution. Whoever changes the training data asks more:
-how sure the new model is of every class, and what it says of training examples that it did not see. The files are named after a
-hash of all that their numbers depend on, like those of retrainings.py, beside which they lie.
+how sure the new model is of every class, and what it says of training examples that it did not see; of a language model, whose
+logits would be too many to keep, a few numbers of them. The files are named after a hash of all that their numbers depend on,
+like those of retrainings.py, beside which they lie.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -52,16 +53,21 @@ class ChangedTraining:
 
 @dataclass(frozen=True)
 class LogitStore:
-    """The changed trainings of a study, and what they say of one split, `evaluated`, on the CPU as the study's own ones are."""
+    """The changed trainings of a study, and what they say of one split, `evaluated`, on the CPU as the study's own ones are.
+
+    what: a word for what is kept of them, which tells the files apart; measure: (model, split) -> that, a tensor (n, ...).
+    """
 
     study: Study
     evaluated: Split
+    what: str = "logits"
+    measure: Callable[[nn.Module, Split], Tensor] = logits_of_split
 
     def paths(self, trainings: Sequence[ChangedTraining]) -> list[Path]:
         """The file of each training."""
         study = self.study
         made_from = study.plan.as_dict() | study.family.origin(study.task)
-        content = (study.train.fingerprint, self.evaluated.fingerprint, sorted(made_from.items()), "logits")
+        content = (study.train.fingerprint, self.evaluated.fingerprint, sorted(made_from.items()), self.what)
         names = (sha256(repr(content).encode(), *training.content) for training in trainings)
         return [study.results.retraining_file(name[:24]) for name in names]
 
@@ -71,7 +77,7 @@ class LogitStore:
         Trainings that are equal are done once. Raises UserError for one that diverges.
         """
         pairs = dict(zip(self.paths(trainings), trainings, strict=True))
-        missing = [(path, training) for path, training in pairs.items() if force or _read(path) is None]
+        missing = [(path, training) for path, training in pairs.items() if force or self._read(path) is None]
         by_labels = sorted(missing, key=lambda pair: pair[1].content[0])
         if not missing:
             return 0
@@ -81,16 +87,16 @@ class LogitStore:
         with tqdm(total=len(missing), desc=title, delay=2) as bar:
             for _, same in groupby(by_labels, key=lambda pair: pair[1].content[0]):
                 for path, state in self._trained(model, train, list(same), force):
-                    _write(path, _logits(model, state, evaluated))
+                    self._write(path, self._measured(model, state, evaluated))
                     bar.update()
         return len(missing)
 
     def load(self, trainings: Sequence[ChangedTraining], again: str) -> Tensor:
-        """Logits (trainings, n, C) float32 of the evaluated split, of trainings that were filled.
+        """Logits (trainings, n, C) float32 of the evaluated split, or what is measured, of trainings that were filled.
 
         again: the command that makes them. Raises UserError, which names it, if one is missing or damaged.
         """
-        found = [_read(path) for path in self.paths(trainings)]
+        found = [self._read(path) for path in self.paths(trainings)]
         missing = sum(each is None for each in found)
         if missing:
             raise UserError(
@@ -107,7 +113,7 @@ class LogitStore:
             train = replace(train, labels=labels.to(train.labels.device))
         for start in range(0, len(pairs), _CHUNK):
             # Another process may have done some of them by now.
-            chunk = [pair for pair in pairs[start : start + _CHUNK] if force or _read(pair[0]) is None]
+            chunk = [pair for pair in pairs[start : start + _CHUNK] if force or self._read(pair[0]) is None]
             runs = [self._run(training) for _, training in chunk]
             study = self.study
             for number, (last,) in train_many(model, study.plan, study.task.objective, runs, train, keep_states=True):
@@ -118,32 +124,30 @@ class LogitStore:
         batches = [counted[batch] for batch in plan.batches(training.seed, len(counted))]
         return Run(read_state(self.study.new_model(training.seed)), batches, [len(batches)], seed=training.seed)
 
+    def _measured(self, model: nn.Module, state: ModelState, split: Split) -> Tensor:
+        """What a trained state says, computed by one thread as the trainings themselves are."""
 
-def _logits(model: nn.Module, state: ModelState, split: Split) -> Tensor:
-    """Logits of a trained state, computed by one thread as those of the trainings themselves are."""
+        def compute(_: int) -> Tensor:
+            write_state(state, model)
+            found = self.measure(model.eval(), split).cpu().contiguous()
+            return found.float() if found.dtype.itemsize < 4 else found
 
-    def compute(_: int) -> Tensor:
-        write_state(state, model)
-        return logits_of_split(model.eval(), split).float().cpu().contiguous()
+        if split.device.type == "cuda":
+            return compute(0)
+        (found,) = in_order(compute, 1)
+        return found
 
-    if split.device.type == "cuda":
-        return compute(0)
-    (found,) = in_order(compute, 1)
-    return found
+    def _write(self, path: Path, found: Tensor) -> None:
+        if not torch.isfinite(found).all():
+            raise UserError(f"a retraining diverged: its {self.what} are NaN or infinite; {path} was not written")
+        write_tensors(path, {self.what: found}, {"name": path.stem})
 
-
-def _write(path: Path, logits: Tensor) -> None:
-    if not torch.isfinite(logits).all():
-        raise UserError(f"a retraining diverged: its logits are NaN or infinite; {path} was not written")
-    write_tensors(path, {"logits": logits}, {"name": path.stem})
-
-
-def _read(path: Path) -> Tensor | None:
-    """The file's logits; None if it is missing, damaged, or another retraining's under this name."""
-    if not path.exists():
-        return None
-    try:
-        tensors, info = read_tensors(path)
-        return tensors["logits"] if info.get("name") == path.stem else None
-    except (DamagedFileError, KeyError):
-        return None
+    def _read(self, path: Path) -> Tensor | None:
+        """The file's content; None if it is missing, damaged, or another retraining's under this name."""
+        if not path.exists():
+            return None
+        try:
+            tensors, info = read_tensors(path)
+            return tensors[self.what] if info.get("name") == path.stem else None
+        except (DamagedFileError, KeyError):
+            return None

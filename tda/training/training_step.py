@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.models.training_plan import TrainingPlan
-from tda.system.inputs import call, chosen
+from tda.system.inputs import call, chosen, without_padding
 from tda.training.step_noise import StepNoise
 
 
@@ -32,10 +32,10 @@ def training_step(
     """
     model.train(noise is not None)
     with contextlib.nullcontext() if noise is None else noise.applied_to(model, train.device):
-        inputs = chosen(train.inputs, batch)
+        inputs, labels = without_padding(chosen(train.inputs, batch), train.labels[batch])
         logits = call(model, inputs if noise is None else noise.cropped(inputs))
     # Mixed precision computes logits in half the bits that a loss needs.
-    losses = objective.loss(logits.float() if logits.dtype.itemsize < 4 else logits, train.labels[batch])
+    losses = objective.loss(logits.float() if logits.dtype.itemsize < 4 else logits, labels)
     if weights is not None:
         losses = losses * weights[batch]
     optimizer.zero_grad()

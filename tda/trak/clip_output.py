@@ -5,10 +5,10 @@ from inspect import signature
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional
 
 from tda.system.errors import UserError
+from tda.system.inputs import called_with
 from tda.system.random_streams import stream
 from tda.trak.abstract_output import AbstractModelOutput
 from tda.trak.identities import tensors_identity
@@ -115,7 +115,7 @@ def _embedded(
     names = signature(model.forward).parameters
     keywords = ("pixel_values", "input_ids") if {"pixel_values", "input_ids"} <= set(names) else ("image", "text")
     inputs = dict(zip(keywords, (images, texts), strict=True))
-    output = model(**inputs) if weights is None else functional_call(model, weights, (), inputs)
+    output = model(**inputs) if weights is None else called_with(model, weights, (), inputs)
     if isinstance(output, tuple | list):
         return tuple(output[:3])
     # Both kinds of names are those of dicts; a ModelOutput of transformers is one.

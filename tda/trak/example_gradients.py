@@ -20,7 +20,7 @@ from tda.gradients.gradient_kernel import BLOCK_SIZE
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.selected_parameters import floating_parameters, refuse_batch_statistics, selected_shapes
 from tda.system.errors import UserError
-from tda.system.inputs import Inputs, call, chosen, parts_of
+from tda.system.inputs import Inputs, call, chosen, in_their_places, parts_of
 from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
 from tda.trak.batches import Batch
 from tda.trak.modelout_functions import SequenceToSequenceModelOutput
@@ -153,7 +153,7 @@ class FunctionalGradients:
         buffers = dict(self.model.named_buffers())
 
         def output(selected: dict[str, Tensor], *example: Tensor) -> Tensor:
-            return _single(self.task.get_output(self.model, weights | selected, buffers, *example))
+            return self._output(weights | selected, buffers, *example)
 
         # Fused attention has no rule for vmap.
         with evaluation(self.model, differentiable=()), sdpa_kernel(SDPBackend.MATH):
@@ -165,10 +165,16 @@ class FunctionalGradients:
             each = []
             for example in zip(*block, strict=True):
                 with _explained():
-                    output = _single(self.task.get_output(self.model, weights, buffers, *example))
+                    output = self._output(weights, buffers, *example)
                     self._is_differentiable |= output.requires_grad
                     each.append(_gradients(output, [weights[name] for name in names]))
         return {name: torch.stack(column) for name, column in zip(names, zip(*each, strict=True), strict=True)}
+
+    def _output(self, weights: dict[str, Tensor], buffers: dict[str, Tensor], *example: Tensor) -> Tensor:
+        # torch's functional_call leaves a stranger's tensor in a module that stands in two places, such as an encoder's words
+        # that are its decoder's too.
+        with in_their_places(self.model):
+            return _single(self.task.get_output(self.model, weights, buffers, *example))
 
     def _vectorization_is_right(self, probe: list[Tensor], names: list[str]) -> bool:
         first, second, third = (_copied(probe) for _ in range(3))
@@ -234,10 +240,10 @@ class BatchedGradients:
 def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:
     weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     if not differentiable:
-        with torch.no_grad():
+        with torch.no_grad(), in_their_places(model):
             return task.get_out_to_loss_grad(model, weights, buffers, batch)
     # A program may take Q by autograd.
-    with evaluation(model, differentiable):
+    with evaluation(model, differentiable), in_their_places(model):
         return task.get_out_to_loss_grad(model, weights, buffers, _copied(batch))
 
 

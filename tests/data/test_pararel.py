@@ -44,6 +44,20 @@ def test_some_facts_are_stated_once_and_some_in_several_paraphrases(facts: Path)
     assert all(" ." not in text for text in (*train.examples, *test.examples))
 
 
+def test_test_sentences_ask_for_the_object_behind_the_subject(facts: Path):
+    for part in ("train", "test"):
+        pool = pararel.sentences(part)
+        for text, (fact,), asked in zip(pool.examples, pool.facts, pool.asked, strict=True):
+            subject, _, answer = fact.split(" | ")
+            if text.index(subject) < text.index(answer):
+                assert asked.fact == fact and text[slice(*asked.place)] == answer and asked.place[0] > text.index(subject)
+            else:
+                assert asked is None and part == "train"
+    questions = pararel.questions("test")
+    assert [asked.fact for asked in questions.asked] == [fact for (fact,) in questions.facts]
+    assert all(asked.place is None for asked in questions.asked)
+
+
 def test_the_same_files_give_the_same_sentences(facts: Path):
     first = pararel.sentences("train")
     pararel.drawn_facts.cache_clear()

@@ -24,7 +24,7 @@ def test_entry_is_consistent(task):
     assert len(task.classes) == len(task.class_names)
     if isinstance(task.kind, ImageKind):
         assert len(task.kind.mean) == len(task.kind.std) == task.kind.channels and min(task.kind.std) > 0
-    written = task.name in ("webnlg", "pararel", "pararel_questions")
+    written = task.name in ("webnlg", "webnlg_facts", "webnlg_smollm2", "pararel", "pararel_questions")
     assert task.objective == (NextToken() if written else Classification())
     assert task.epochs > 0 and task.test_per_class > 0
     assert TASKS[task.name] is task is task_named(task.name)

@@ -71,3 +71,13 @@ def test_tokenizers_by_name(root: Path, tokens: TextTokens, tmp_path: Path):
     with pytest.raises(UserError, match="cannot be read.*give a folder that holds tokenizer.json"):
         (folder / "tokenizer.json").write_text("{}")
         tokenizer_named.__wrapped__(str(folder))
+
+
+def test_tokens_within_a_place(tokens: TextTokens):
+    text = "the dog sleeps here"
+    ids = tokens.encode([text, text])["input_ids"]
+    inside = tokens.within([text, text], [(4, 7), (8, 14)])
+    assert inside.shape == (2, 12)
+    decode = tokens.load().decode
+    assert [decode(ids[row][inside[row]].tolist()).strip() for row in range(2)] == ["dog", "sleeps"]
+    assert not tokens.within([text], [(len(text), len(text) + 5)]).any()

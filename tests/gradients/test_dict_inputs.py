@@ -95,10 +95,9 @@ def test_kernel_is_that_of_autograd(example: Example, number: int):
         torch.testing.assert_close(kernel.right_norms, expected_right.norm(dim=1))
 
 
-def test_only_the_tied_weight_needs_the_whole_model(example: Example):
+def test_no_weight_needs_the_whole_model(example: Example):
     model, _, left, _ = example
-    tied = isinstance(model, TiedLanguageModel)
-    assert plan_gradients(model, left.inputs).whole_model == (["trunk.words.weight"] if tied else [])
+    assert plan_gradients(model, left.inputs).whole_model == []
 
 
 def test_both_places_of_a_tied_weight_count():

@@ -35,13 +35,15 @@ def test_layer_by_layer_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Tied(nn.Module):
+    """A weight of two layers that is read without a call as well."""
+
     def __init__(self) -> None:
         super().__init__()
         self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
         self.second.weight = self.first.weight
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.second(self.first(inputs).tanh()))
+        return self.head(self.second(self.first(inputs).tanh())) * self.first.weight.sum().cos()
 
 
 def test_the_whole_model_is_differentiated(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.formed_rows import FormedRows
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
-from tda.gradients.gradient_rows import joined_rows
+from tda.gradients.gradient_rows import GradientRows, joined_rows
 from tda.gradients.layer_rows import layer_rows
 from tda.gradients.layers import Layer
+from tda.gradients.projections import KINDS, Projection
 from tda.gradients.recorded_pass import record_calls
 
 COUNT = 5
@@ -77,6 +78,18 @@ FACTORED = {
     "embedding, padding": (lambda: nn.Embedding(6, 3, padding_idx=2), tokens(COUNT, 7)),
 }
 
+
+def turned(inputs: int, outputs: int) -> nn.Module:
+    from transformers.pytorch_utils import Conv1D
+
+    return Conv1D(outputs, inputs)
+
+
+FACTORED |= {
+    "transformers' Conv1D": (lambda: turned(4, 3), numbers(COUNT, 6, 4)),
+    "transformers' Conv1D, square": (lambda: turned(4, 4), numbers(COUNT, 1, 4)),
+}
+
 FORMED = {
     "layer norm": (lambda: nn.LayerNorm(4), numbers(COUNT, 3, 4)),
     "layer norm, two dimensions": (lambda: nn.LayerNorm((3, 4)), numbers(COUNT, 3, 4)),
@@ -134,6 +147,22 @@ def test_linear_type_layers_in_both_forms(case: str, factored: bool) -> None:
     rows = rows_of(model, inputs, labels, names, factored)
     assert isinstance(rows, FactoredRows if factored else FormedRows)
     assert_rows_match(rows, naive_gradients(model, inputs, labels, names), names)
+
+
+@pytest.mark.parametrize("factored", [False, True])
+@pytest.mark.parametrize("case", ["linear on sequences", "transformers' Conv1D", "transformers' Conv1D, square", "embedding"])
+def test_projections_do_not_depend_on_the_form(case: str, factored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, inputs = FACTORED[case]
+    model, labels = prepared(build), torch.arange(COUNT)
+    names = [name for name, _ in model.named_parameters()]
+    rows, expected = rows_of(model, inputs, labels, names, factored), naive_gradients(model, inputs, labels, names)
+    monkeypatch.setattr(Projection, "_spectrum_is_cheaper", lambda *_: True)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for kind in KINDS:
+        projection = Projection(8, 0, kind)
+        matrix = torch.cat([projection.matrix(shapes)[name] for name in names], dim=1)
+        found = projection.project(GradientRows([rows], expected.new_zeros(COUNT, 2), shapes))
+        torch.testing.assert_close(found, expected @ matrix.T)
 
 
 @pytest.mark.parametrize("case", FORMED)

@@ -8,6 +8,7 @@ from single_examples import assert_close, assert_gradients_are_those_alone, grad
 from torch import Tensor, nn
 
 from tda.gradients.gradient_kernel import gradient_kernel
+from tda.gradients.layer_rows import has_formula
 from tda.gradients.quantities import margin
 
 TOKENS = 40
@@ -56,7 +57,11 @@ def test_a_causal_language_model_with_tied_words() -> None:
 
     config = GPT2Config(vocab_size=TOKENS, n_positions=16, n_embd=16, n_layer=2, n_head=2)
     plan = assert_gradients_are_those_alone(made(GPT2LMHeadModel, config), texts(), quantities=(sums,))
-    assert plan.whole_model == ["transformer.wte.weight"]
+    # Words that the last layer shares, places of all examples, and layers whose weight is turned: all have formulas.
+    assert not plan.whole_model and covered(plan) == set(plan.shapes)
+    assert all(has_formula(layer) for layer in plan.layers)
+    assert [type(layer.module).__name__ for layer in plan.layers if layer.spread] == ["Embedding"]
+    assert [type(other).__name__ for layer in plan.layers for other in layer.others] == ["Linear"]
 
 
 def test_a_sequence_to_sequence_model_layer_by_layer() -> None:
@@ -66,8 +71,11 @@ def test_a_sequence_to_sequence_model_layer_by_layer() -> None:
     config.decoder_start_token_id = config.pad_token_id = 0
     inputs = texts() | {"decoder_input_ids": texts(length=5)["input_ids"]}
     plan = assert_gradients_are_those_alone(made(T5ForConditionalGeneration, config), inputs, quantities=(sums,))
-    # Its words are tied in three places; all else goes by the modules that hold it, its relative positions by the stacks.
-    assert plan.whole_model == ["shared.weight"]
+    # Its words are tied in three places; its relative positions go by the stacks.
+    assert not plan.whole_model and covered(plan) == set(plan.shapes)
+    assert [sorted(type(other).__name__ for other in layer.others) for layer in plan.layers if layer.others] == [
+        ["Embedding", "Linear"]
+    ]
     assert {type(layer.module).__name__ for layer in plan.layers if not layer.vectorized} == {"T5Stack"}
     linear = [layer for layer in plan.layers if isinstance(layer.module, nn.Linear)]
     assert len(linear) == 2 * (4 + 2) + 2 * (8 + 2)

@@ -1,5 +1,6 @@
 """Objectives against float64 autograd on random logits, and against a position at a time."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -237,6 +238,41 @@ def test_text_without_a_counted_token_has_the_loss_zero():
         assert (function(logits, labels)[4] == 0).all()
     (gradient,) = torch.autograd.grad(objective.loss(at, labels[4:]).sum(), at)
     assert (gradient == 0).all()
+
+
+@CASES
+def test_drawn_labels_give_the_second_derivative_in_expectation(objective: Objective, logits: Tensor, labels: Tensor):
+    """Over every combination of labels that an example may draw, by its probability."""
+    for alone, label in zip(logits, labels, strict=True):
+        places = [()] if label.dim() == 0 else [(t,) for t in range(1, len(label)) if label[t] >= 0]
+        chances = [alone[(place[0] - 1,) if place else ...].softmax(0) for place in places]
+        leaf, found = alone[None].clone().requires_grad_(), 0.0
+        for combination in itertools.product(range(alone.shape[-1]), repeat=len(places)):
+            drawn, weight = label.clone(), 1.0
+            for place, of_place, number in zip(places, chances, combination, strict=True):
+                drawn[place], weight = number, weight * of_place[number]
+            slope = torch.autograd.grad(objective.drawn_root(leaf, drawn[None]).sum(), leaf)[0].flatten()
+            found = found + weight * torch.outer(slope, slope)
+        roots = torch.autograd.functional.jacobian(
+            lambda z, label=label: objective.curvature_roots(z, label[None])[0], alone[None]
+        )
+        roots = roots.flatten(1)
+        torch.testing.assert_close(found + torch.zeros_like(roots.T @ roots), roots.T @ roots)
+
+
+@CASES
+def test_labels_are_drawn_by_cumulated_probability(objective: Objective, logits: Tensor, labels: Tensor):
+    chances = torch.rand(labels.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    drawn = objective.drawn_labels(logits, labels, chances)
+    for i, label in enumerate(labels):
+        places = [()] if label.dim() == 0 else [(t,) for t in range(1, len(label)) if label[t] >= 0]
+        for place in places:
+            bounds = logits[i][(place[0] - 1,) if place else ...].softmax(0).cumsum(0)
+            number = int(drawn[i][place])
+            assert (bounds[number - 1] if number else 0) <= chances[i][place] <= bounds[number]
+    assert torch.equal(drawn < 0, labels < 0)
+    highest = objective.drawn_labels(logits, labels, torch.ones_like(chances))
+    assert int(highest.max()) < logits.shape[-1]
 
 
 def test_padded_text_counts_as_much_as_a_long_one():

@@ -10,6 +10,8 @@ from tiny_model import counted_places, examples_of, loss_of_one, naive_gradients
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tda.curvature import kronecker_factors as factors_module
+from tda.curvature import kronecker_scores
 from tda.curvature.kronecker_factors import factored_plan
 from tda.data.splits import Split
 from tda.gradients import gradient_kernel
@@ -39,10 +41,15 @@ def covered_gradients(model: nn.Module, split: Split) -> Tensor:
     return torch.cat([piece for name, piece in pieces.items() if name.rpartition(".")[0] in layers], dim=1)
 
 
-def weighted_losses(logits: Tensor, label: Tensor, empirical: bool) -> list[tuple[float, Tensor]]:
-    """(weight, loss) of an example: its own, or one for every label that each of its places could have, by probability."""
-    if empirical:
-        return [(1.0, loss_of_one(logits, label))]
+def weighted_losses(logits: Tensor, label: Tensor, matrix: str) -> list[tuple[float, Tensor]]:
+    """(weight, loss) of an example: its own, or one for every label that each of its places could have, by probability.
+
+    Of drawn labels, whose places do not mix in expectation, the sum of losses over the number of places.
+    """
+    if matrix != "fisher":
+        return [
+            (1.0 if matrix == "empirical_fisher" else float(len(counted_places(logits, label))), loss_of_one(logits, label))
+        ]
     places = [found for found, _ in counted_places(logits, label)]
     return [
         (float(found.detach().softmax(0)[other]) / len(places), functional.cross_entropy(found, torch.tensor(other)))
@@ -75,7 +82,7 @@ class Collected:
         self.gradients.append((weight, torch.cat([gradient.reshape(len(gradient), -1) for gradient in gradients], dim=1)))
 
 
-def collected(model: nn.Module, split: Split, empirical: bool) -> list[Collected]:
+def collected(model: nn.Module, split: Split, matrix: str) -> list[Collected]:
     """What autograd says of every covered layer, one example and label at a time."""
     layers, kept = list(covered_layers(model).values()), {}
     handles = [
@@ -88,7 +95,7 @@ def collected(model: nn.Module, split: Split, empirical: bool) -> list[Collected
         wanted = [tensor for layer in layers for tensor in (kept[layer][1], *layer.parameters())]
         for of_layer, layer in zip(found, layers, strict=True):
             of_layer.add_inputs(layer, kept[layer][0])
-        for weight, loss in weighted_losses(logits, label, empirical):
+        for weight, loss in weighted_losses(logits, label, matrix):
             pieces = iter(torch.autograd.grad(loss, wanted, retain_graph=True))
             for of_layer, layer in zip(found, layers, strict=True):
                 of_layer.add_loss(weight, layer, next(pieces), [next(pieces) for _ in layer.parameters()])
@@ -97,10 +104,12 @@ def collected(model: nn.Module, split: Split, empirical: bool) -> list[Collected
     return found
 
 
-def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, damping: float | None) -> Tensor:
+def naive_ekfac(
+    model: nn.Module, train: Split, test: Split, matrix: str, damping: float | None, drawn: Split | None = None
+) -> Tensor:
     total = torch.zeros(len(train), len(test), dtype=torch.float64)
-    of_loss = [collected(model, split, empirical=True) for split in (train, test)]
-    fitted = of_loss[0] if matrix == "empirical_fisher" else collected(model, train, empirical=False)
+    of_loss = [collected(model, split, "empirical_fisher") for split in (train, test)]
+    fitted = of_loss[0] if matrix == "empirical_fisher" else collected(model, drawn or train, matrix)
     for factors, *sides in zip(fitted, *of_loss, strict=True):
         input_vectors, output_vectors = torch.linalg.eigh(factors.inputs)[1], torch.linalg.eigh(factors.outputs)[1]
         squares = [weight * (output_vectors.T @ gradient @ input_vectors).square() for weight, gradient in factors.gradients]
@@ -114,17 +123,20 @@ def naive_ekfac(model: nn.Module, train: Split, test: Split, matrix: str, dampin
     return total
 
 
-@pytest.mark.parametrize("matrix", ["fisher", "empirical_fisher"])
+@pytest.mark.parametrize("matrix", ["fisher", "empirical_fisher", "sampled_fisher"])
 @pytest.mark.parametrize("damping", [None, 0.02])
 def test_matches_the_definition(tiny, monkeypatch, matrix: str, damping: float | None):
     train, test, members = tiny
     model = members[-1].model
-    expected = naive_ekfac(model, train, test, matrix, damping)
+    drawn = replace(train, labels=module._drawn_labels(members[-1], train)) if matrix == "sampled_fisher" else None
+    expected = naive_ekfac(model, train, test, matrix, damping, drawn)
     layers = covered_layers(model)
     left_out = [name for name in trained_parameters(model) if name.rpartition(".")[0] not in layers]
     for block, held in ((64, 2**28), (4, 2**28), (4, 1)):
         monkeypatch.setattr(gradient_kernel, "BLOCK_SIZE", block)
-        monkeypatch.setattr(module, "_HELD_NUMBERS", held)
+        monkeypatch.setattr(kronecker_scores, "HELD_NUMBERS", held)
+        monkeypatch.setattr(kronecker_scores, "_FORMED_NUMBERS", held)
+        monkeypatch.setattr(factors_module, "_FORMED_AT_ONCE", held)
         (found,) = load_method("ekfac").score(members[-1:], train, test, {"matrix": matrix, "damping": damping})
         torch.testing.assert_close(found.scores, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
         assert found.report["parameters_left_out"] == left_out
@@ -143,7 +155,9 @@ def test_only_embeddings_and_norms_of_a_text_model_are_left_out(tiny):
     model = members[0].model
     holders = {name: type(model.get_submodule(name.rpartition(".")[0])).__name__ for name in trained_parameters(model)}
     others = {name: kind for name, kind in holders.items() if kind not in ("Linear", "Conv2d")}
-    assert found.report["parameters_left_out"] == list(others) and bool(others) == isinstance(train.inputs, dict)
+    adapted = all("lora_" in name for name in holders)
+    assert found.report["parameters_left_out"] == list(others)
+    assert bool(others) == (isinstance(train.inputs, dict) and not adapted)
     assert set(others.values()) <= {"Embedding", "LayerNorm", "RMSNorm"}
 
 
@@ -159,6 +173,39 @@ def member_of(model: nn.Module, member: Member) -> Member:
     changed = replace(member, cache={})
     changed.__dict__["model"] = model
     return changed
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_gradients_held_in_lots_and_sides_of_layers_give_the_same(tiny, swapped: bool):
+    train, test, members = tiny
+    model, loss = members[0].model, members[0].objective.loss
+    plan = factored_plan(plan_gradients(model, train.inputs))
+    factors = factors_module.kronecker_factors([plan], train, loss)
+    inverses = [1 / (layer.eigenvalues + 0.1 * layer.mean) for layer in factors]
+    few, many = (test, train) if swapped else (train, test)
+    found = [kronecker_scores._formed(plan, factors, inverses, few, many, loss, at_once) for at_once in (2, 100)]
+    found.append(kronecker_scores._layer_by_layer(plan, factors, inverses, few, many, loss))
+    for scores in found[1:]:
+        torch.testing.assert_close(scores, found[0], rtol=1e-9, atol=1e-12 * float(found[0].abs().max()))
+    # Outputs of a layer that no training gradient reaches are left out where its vectors are fewer than it is wide.
+    assert all(layer.outputs.shape[2] <= layer.outputs.shape[1] for layer in factors)
+
+
+def test_drawn_labels_are_the_seeds_own(tiny):
+    train, _, members = tiny
+    drawn = module._drawn_labels(members[0], train)
+    assert drawn.shape == train.labels.shape and torch.equal(drawn < 0, train.labels < 0)
+    assert torch.equal(drawn, module._drawn_labels(members[0], train))
+    others = module._drawn_labels(replace(members[0], seed_id=1), train)
+    assert not torch.equal(drawn, others)
+
+
+@pytest.mark.cnn_alone
+def test_an_exact_expectation_over_too_many_logits_is_refused(tiny, monkeypatch: pytest.MonkeyPatch):
+    train, test, members = tiny
+    monkeypatch.setattr(module, "MOST_ROOTS", 2)
+    with pytest.raises(UserError, match="one example has 3 logits, .* choose --ekfac.matrix sampled_fisher"):
+        score("ekfac", members[:1], train, test)
 
 
 @pytest.mark.cnn_alone

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny_texts
 import torch
 from conftest import CHECKOUT, SEEDS, shrink_embedded_base
 from test_scripts import SCRIPTS
@@ -96,6 +97,8 @@ STUDIES = {
 
 OF_TEXTS = "--model bert --task few_texts --num_per_class 2 --device cpu"
 OF_WORDS = "--model gpt --task few_words --num_per_class 2 --device cpu --seed_id 0"
+OF_FACTS = "--model gpt --task few_facts --num_per_class 24 --variant epochs2 --device cpu"
+OF_ADAPTERS = OF_WORDS.replace("gpt", "smollm2")
 TEXTS = [
     "run_subset_generation.py --task few_texts --num_per_class 2",
     f"run_text_finetuning.py {OF_TEXTS} --base {{base}} --upper_layers 1",
@@ -104,6 +107,15 @@ TEXTS = [
     "run_subset_generation.py --task few_words --num_per_class 2",
     f"run_language_training.py {OF_WORDS}",
     f"run_tda.py {OF_WORDS} --methods grad_dot,bm25",
+    "run_subset_generation.py --task few_facts --num_per_class 24",
+    f"run_language_training.py {OF_FACTS}",
+    f"run_fact_tracing.py {OF_FACTS} --methods grad_dot,bm25 --num_facts 3 --rank 400 --removed 1 --removed_by bm25 "
+    "--num_retrainings 1",
+    f"run_text_attribution.py {OF_FACTS} --prompt anna~lives --methods grad_dot,bm25 --num_texts 1",
+    "run_compute_pvalues.py --experiment gpt_few_facts_24pc_epochs2",
+    "run_report.py --experiment gpt_few_facts_24pc_epochs2",
+    f"run_language_training.py {OF_ADAPTERS} --base {{llama}} --rank 2",
+    f"run_tda.py {OF_ADAPTERS} --methods grad_cos,trak_projected,ekfac",
 ]
 
 
@@ -116,7 +128,7 @@ def root_of_few_digits(root: Path) -> Path:
 
 def run_main(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> str:
     """Execute a script's file as the main program of this process; returns its closing line."""
-    script, *arguments = command.split()
+    script, *arguments = (word.replace("~", " ") for word in command.split())
     monkeypatch.setattr(sys, "argv", [str(CHECKOUT / script), *arguments])
     torch.set_flush_denormal(False)
     try:
@@ -160,13 +172,20 @@ def test_texts_from_training_to_p_values(
     for name, task in (("few_texts", "CLASSES"), ("few_words", "TOKENS")):
         text = f"from dataclasses import replace\n\nimport tiny_texts\n\nTASK = replace(tiny_texts.{task}, name='{name}')\n"
         (root / "tasks" / f"{name}.py").write_text(text)
+    (root / "tasks" / "few_facts.py").write_text("import tiny_facts\n\nTASK = tiny_facts.TASK\n")
+    tiny_texts.small_llama_base().save_pretrained(root / "llama")
     for command in TEXTS:
-        assert run_main(command.format(base=text_base_folder), monkeypatch, capsys).strip()
+        assert run_main(command.format(base=text_base_folder, llama=root / "llama"), monkeypatch, capsys).strip()
     found = {path.parent.parent.name for path in root.glob("results/bert_few_texts_2pc/tda_scores/*/*/*.parquet")}
     assert found == {"grad_dot", "trak", "ekfac", "if", "loo", "bm25"}
     summary = pd.read_csv(root / "results" / "bert_few_texts_2pc" / "summary.csv")
     assert set(summary["method"]) == found
     assert len(list(root.glob("results/gpt_few_words_2pc/tda_scores/*/0/*.parquet"))) == 2 * 2
+    page = (root / "results" / "gpt_few_facts_24pc_epochs2" / "report.html").read_text()
+    assert 'href="#statements"' in page and "fact_tracing.csv" in page
+    assert len(list(root.glob("results/smollm2_few_words_2pc/tda_scores/*/0/*.parquet"))) == 3
+    member = load_member(open_study(Experiment("smollm2", "few_words", 2), "cpu"), 0, 6)
+    assert member.info["origin"]["rank"] == 2 and all("lora_" in name for name in member.state.parameters)
 
 
 VARIANT = f"{CHOSEN} --variant pool,logits0.5,rate0.002,inside1e-6,clip5,batch4,epochs5,decay"

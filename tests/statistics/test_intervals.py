@@ -7,6 +7,7 @@ from scipy import stats
 
 from tda.statistics.intervals import (
     Estimate,
+    bootstrap_crossed,
     bootstrap_mean,
     bootstrap_spearman,
     jackknife,
@@ -144,3 +145,15 @@ def test_jackknife_over_two_samples_adds_their_variances_and_stays_within_the_en
     assert (bounded.low, bounded.high) == pytest.approx((table.mean() - 1e-3, table.mean() + 1e-3))
     alone = jackknifed(1.0, means_without_each(np.ones(1)), without[0])
     assert alone.value == 1 and np.isnan(alone.low) and np.isnan(alone.high)
+
+
+def test_crossed_bootstrap_draws_rows_and_columns_apart():
+    """Of additive effects its variance is that of both means, (n - 1) / n^2 of each sample's own."""
+    generator = np.random.default_rng(3)
+    rows, columns = generator.normal(size=30), 2 * generator.normal(size=20)
+    found = bootstrap_crossed(rows[:, None] + columns, draws=20_000)
+    assert found.value == pytest.approx(rows.mean() + columns.mean())
+    deviation = np.sqrt(rows.var() / 30 + columns.var() / 20)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.03)
+    assert has_no_interval(bootstrap_crossed(np.ones((1, 5)))) and has_no_interval(bootstrap_crossed(np.ones((5, 1))))
+    assert np.isnan(bootstrap_crossed(np.ones((0, 3))).value)

@@ -57,6 +57,21 @@ def test_step_is_that_of_plain_gradient_descent():
     torch.testing.assert_close(model.bias.detach(), before[1] - 0.3 * slopes.sum(0), rtol=1e-12, atol=1e-14)
 
 
+def test_padding_that_a_batch_does_not_need_changes_no_step():
+    """The step on texts cut to the longest of the batch is that of the loss on all of their padding."""
+    split, batch = texts(TOKENS), torch.tensor([0, 3, 4])
+    trained, plain = made(LanguageModel).double(), made(LanguageModel).double()
+    plan = TrainingPlan(epochs=1, learning_rate=0.1, weight_decay=0.0, momentum=0.0)
+    training_step(trained, make_optimizer(trained, plan), TOKENS.objective, split, batch, None)
+    assert int(split.inputs["attention_mask"][batch].sum(1).max()) == 4 < split.labels.shape[1]
+    optimizer = make_optimizer(plain, plan)
+    inputs = {name: part[batch] for name, part in split.inputs.items()}
+    TOKENS.objective.loss(plain(**inputs), split.labels[batch]).mean().backward()
+    optimizer.step()
+    for left, right in zip(trained.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-12)
+
+
 def test_only_what_is_trained_is_stepped():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     model[0].requires_grad_(False)

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Which training sentences of WebNLG state a fact, and which make a small GPT-2 give it: what made the files beside this one.
+# From any folder: bash results/reference/gpt_mini_webnlg_facts_300pc_rate5e-3_epochs20/commands.sh
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task webnlg_facts --num_per_class 300
+python run_language_training.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3
+python run_tda.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3 --methods grad_dot,grad_cos,repsim,bm25,embedding_similarity
+python run_fact_tracing.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3 --num_facts 16 --removed_by grad_cos,bm25 --num_retrainings 1
