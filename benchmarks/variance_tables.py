@@ -74,4 +74,6 @@ def _experiments(reference: Path, file: str) -> Iterator[tuple[str, pd.DataFrame
 
 def _interval(row: object, name: str) -> str:
     value, low, high = (getattr(row, column) for column in (name, f"{name}_low", f"{name}_high"))
+    # Adding 0 makes zeros of negative ones.
+    value, low, high = (round(number, 2) + 0.0 for number in (value, low, high))
     return f"{value:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{value:.2f}"
