@@ -21,6 +21,7 @@ import map_tables
 import metric_tables
 import pandas as pd
 import plan_tables
+import variance_tables
 import yardstick_tables
 from rooms import rooms_table
 
@@ -48,6 +49,7 @@ YARDSTICKS = (
     "metasmoothness.csv",
 )
 METRICS = ("score_metrics.csv", "score_metrics.png")
+VARIANCE = ("variance_*.csv", "variance_components.png", "seeds_needed.csv", "seeds_needed.png", "seed_test_errors.csv")
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
 FACTS = ("fact_tracing.csv", "fact_tracing.png", "fact_removal.csv", "fact_removal_alone.csv")
@@ -60,7 +62,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + MAPS + METRICS + DEBIASING + FACTS:
+    for pattern in STUDY + YARDSTICKS + VARIANCE + MAPS + METRICS + DEBIASING + FACTS:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -204,6 +206,8 @@ TABLES |= {
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,
         "metasmoothness": plan_tables.smoothness_table,
+        "variance": variance_tables.shares_table,
+        "varied p-values": variance_tables.p_values_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
         "wrong labels": metric_tables.wrong_labels_table,

@@ -1,6 +1,6 @@
 """How long the digits study takes by `make results` and by snakemake with two cores, and whether both give the same files.
 
-usage: python benchmarks/workflow_speed.py FOLDER [snakemake program]
+usage: python benchmarks/workflow_speed.py FOLDER [number of seeds, by default 10]
 
 Runs the commands of `make results`, one after another, then `snakemake --cores 2 digits3`, each from nothing in a root folder
 of its own below FOLDER, and compares every CSV, score file, checkpoint and figure byte for byte. What was done in FOLDER before
@@ -17,7 +17,10 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 CHECKOUT = Path(__file__).resolve().parents[1]
+SNAKEMAKE = CHECKOUT / ".venv-workflow" / "bin" / "snakemake"
 CHOSEN = ["--model", "cnn", "--task", "digits3", "--num_per_class", "10"]
 STEPS = [
     ["run_subset_generation.py", *CHOSEN[2:]],
@@ -31,19 +34,24 @@ STEPS = [
 PRODUCTS = ("models/**/*.safetensors", "results/**/*.parquet", "results/*/*.csv", "results/*/*.png", "results/*/*.pdf")
 
 
-def new_root(folder: Path) -> Path:
-    """A root folder with the committed index files and seeds."""
+def new_root(folder: Path, num_seeds: int) -> Path:
+    """A root folder with the committed index files and the first of the committed seeds."""
     shutil.copytree(CHECKOUT / "data" / "subset_indices", folder / "data" / "subset_indices")
-    shutil.copy(CHECKOUT / "random_seeds.pt", folder)
+    seeds = torch.load(CHECKOUT / "random_seeds.pt", weights_only=True)
+    torch.save(seeds[:num_seeds].clone(), folder / "random_seeds.pt")
     return folder
 
 
-def seconds(root: Path, *commands: list[str]) -> dict[str, float]:
+def seconds(root: Path, num_seeds: int, *commands: list[str]) -> dict[str, float]:
     """Run commands one after another in a root folder; what they took together, or took before."""
     kept = root / "seconds.json"
     if not kept.exists():
         shutil.rmtree(root, ignore_errors=True)
-        environment = os.environ | {"TDA_ROOT": str(new_root(root)), "PYTHONPATH": str(CHECKOUT), "TQDM_DISABLE": "1"}
+        environment = os.environ | {
+            "TDA_ROOT": str(new_root(root, num_seeds)),
+            "PYTHONPATH": str(CHECKOUT),
+            "TQDM_DISABLE": "1",
+        }
         start, before = time.perf_counter(), os.times()
         for command in commands:
             done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True)
@@ -61,14 +69,15 @@ def products(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(paths)}
 
 
-def main(folder: Path, snakemake: str) -> int:
+def main(folder: Path, num_seeds: int) -> int:
     """Print both times, their ratios and what differs; returns the exit status."""
     plain, workflow = folder / "plain", folder / "workflow"
     own = [sys.executable]
-    one = seconds(plain, *([*own, str(CHECKOUT / script), *words] for script, *words in STEPS))
+    one = seconds(plain, num_seeds, *([*own, str(CHECKOUT / script), *words] for script, *words in STEPS))
     print(f"make results: {one['wall']:.1f} s, processors {one['processors']:.1f} s", flush=True)
     last = [*own, str(CHECKOUT / STEPS[-1][0]), *CHOSEN]
-    other = seconds(workflow, [snakemake, "--cores", "2", "digits3", "--config", f"python={sys.executable}"], last)
+    config = ["--config", f"python={sys.executable}", f"seeds={num_seeds}"]
+    other = seconds(workflow, num_seeds, [str(SNAKEMAKE), "--cores", "2", "digits3", *config], last)
     print(f"snakemake --cores 2: {other['wall']:.1f} s, processors {other['processors']:.1f} s")
     print(", ".join(f"{kind}: {other[kind] / one[kind]:.2f} times as long" for kind in one))
     left, right = products(plain), products(workflow)
@@ -80,5 +89,4 @@ def main(folder: Path, snakemake: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    program = sys.argv[2] if len(sys.argv) > 2 else str(CHECKOUT / ".venv-workflow" / "bin" / "snakemake")
-    sys.exit(main(Path(sys.argv[1]).resolve(), program))
+    sys.exit(main(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 10))

@@ -15,7 +15,7 @@ class VarianceComponents(OfExperiment):
     methods: dict[str, dict]
     """Methods to score by, with commas; their settings are the arguments --<method>.<setting>. They must need no files."""
     num_starts: int
-    """Initialisations: those of the first so many seeds of random_seeds.pt, 2 or more; 5 tell shares to about a fifth."""
+    """Initialisations: those of the first so many seeds of random_seeds.pt, 2 or more."""
     num_orders: int
     """Orders of batches, with each of which every initialisation is trained: those of the first so many seeds, 2 or more."""
     num_checkpoints: int

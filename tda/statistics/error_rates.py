@@ -29,7 +29,7 @@ LAWS: dict[str, Draw] = {
     "skewed": _skewed,
 }
 """Noise of mean 0 and standard deviation 1; cauchy has neither, but lies symmetrically about 0."""
-EFFECTS = (0.0, 0.5, 1.0, 2.0)
+EFFECTS = (0.0, 0.5, 1.0)
 """Means over standard deviation: at 0 the share that is called reliable is the type-I error, else the power."""
 
 

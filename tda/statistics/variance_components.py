@@ -1,18 +1,23 @@
 """Where the spread of a pair's score comes from: initialisation, order of batches, their combination, checkpoint of a run.
 
-Every one of a initialisations is trained with every one of b orders, and K checkpoints of each run are scored:
+Every one of a initialisations is trained with every one of b orders, and the same K checkpoints of each run are scored. A run's
+mean over its checkpoints is taken apart as in a two-way layout without replication,
 
-    y[i, j, k] = mean + A[i] + B[j] + (AB)[i, j] + epoch[k] + E[i, j, k]
+    mean[i, j] = m + A[i] + B[j] + (AB)[i, j]
 
-A, B, AB and E are random with variances of their own, the epochs' effects are constants common to all runs. The variances are
-estimated by equating the mean squares of the balanced two-way layout with their expectations (analysis of variance; Searle,
-Casella and McCulloch, Variance Components, 1992, chapter 4):
+with A, B and AB random: AB is all that only this start with this order does. Their variances are estimated by equating mean
+squares with their expectations (analysis of variance; Searle, Casella and McCulloch, Variance Components, 1992, chapter 4):
 
-    E[MS_E] = s_E    E[MS_AB] = s_E + K s_AB    E[MS_A] = E[MS_AB] + b K s_A    E[MS_B] = E[MS_AB] + a K s_B
+    E[MS_AB] = s_AB    E[MS_A] = s_AB + b s_A    E[MS_B] = s_AB + a s_B
+
+The same sum, s_A + s_B + s_AB, estimated at each checkpoint by itself and averaged over the K, is the variance of one
+checkpoint's score among unrelated runs. What it exceeds the sum for the run's mean by is the checkpoint's contribution: how far
+a run's checkpoints lie from its mean, otherwise than in other runs. Nothing is assumed of how checkpoints of a run depend on
+each other, and what an epoch does to all runs alike is no part of any variance.
 
 The estimates are unbiased, whatever the distributions, and can therefore be negative where a component is next to nothing; they
-are not cut off at 0, which would bias their sums over pairs. Shares are of such sums: of many pairs together they are steady
-where those of a single pair of a 5 x 5 design are not. Intervals are by the jackknife over initialisations and over orders.
+are not cut off at 0, which would bias their sums over pairs. Shares are of such sums: of many pairs together they are steadier
+than those of a single pair of a 5 x 5 design. Intervals are by the jackknife over initialisations and over orders.
 """
 
 from dataclasses import dataclass
@@ -46,35 +51,30 @@ class Shares:
 
 
 def components(scores: np.ndarray) -> np.ndarray:
-    """Variance components (4, pairs) float64 in the order of SOURCES, of scores (a, b, K, pairs); a, b and K at least 2."""
+    """Variance components (4, pairs) float64 in the order of SOURCES, of scores (a, b, K, pairs); a and b at least 2."""
     scores = np.asarray(scores, dtype=np.float64)
-    num_starts, num_orders, num_checkpoints = scores.shape[:3]
-    runs = scores.mean(axis=2)
-    grand, by_start, by_order = runs.mean(axis=(0, 1)), runs.mean(axis=1), runs.mean(axis=0)
-    start = num_orders * num_checkpoints * _square_sum(by_start - grand) / (num_starts - 1)
-    order = num_starts * num_checkpoints * _square_sum(by_order - grand) / (num_orders - 1)
-    both = _square_sum(runs - by_start[:, None] - by_order + grand)
-    both = num_checkpoints * both / ((num_starts - 1) * (num_orders - 1))
-    epochs = scores.mean(axis=(0, 1)) - grand
-    within = sum(_square_sum(scores[:, :, k] - runs - epochs[k]) for k in range(num_checkpoints))
-    within /= (num_starts * num_orders - 1) * (num_checkpoints - 1)
-    return np.stack(
-        [
-            (start - both) / (num_orders * num_checkpoints),
-            (order - both) / (num_starts * num_checkpoints),
-            (both - within) / num_checkpoints,
-            within,
-        ]
-    )
+    of_mean = _two_way(scores.mean(axis=2))
+    at_each = sum(_two_way(scores[:, :, place]).sum(axis=0) for place in range(scores.shape[2])) / scores.shape[2]
+    return np.concatenate([of_mean, [at_each - of_mean.sum(axis=0)]])
+
+
+def _two_way(values: np.ndarray) -> np.ndarray:
+    """Variances (3, pairs) of initialisation, order and combination, of values (a, b, pairs)."""
+    num_starts, num_orders = values.shape[:2]
+    grand, by_start, by_order = values.mean(axis=(0, 1)), values.mean(axis=1), values.mean(axis=0)
+    start = num_orders * _square_sum(by_start - grand) / (num_starts - 1)
+    order = num_starts * _square_sum(by_order - grand) / (num_orders - 1)
+    both = _square_sum(values - by_start[:, None] - by_order + grand) / ((num_starts - 1) * (num_orders - 1))
+    return np.stack([(start - both) / num_orders, (order - both) / num_starts, both])
 
 
 def shares(scores: np.ndarray, each_pair_alike: bool, averaged: bool) -> Shares:
-    """The shares of the sources in scores (a, b, K, pairs), a, b and K at least 2, with 95 % intervals.
+    """The shares of the sources in scores (a, b, K, pairs), a and b at least 2, with 95 % intervals.
 
     each_pair_alike: each pair's scores are first divided by their root mean square deviation over all runs and checkpoints, so
-    that the pairs weigh the same; else those that vary most rule. averaged: of the mean of a run's K checkpoints, to which the
-    checkpoint contributes s_E / K; else of one checkpoint's score. Pairs that never vary are left out; where all are, and for
-    intervals of a design with two starts or orders, values are NaN.
+    that the pairs weigh the same; else those that vary most rule. averaged: of the mean of a run's K checkpoints, to which no
+    single one contributes; else of one checkpoint's score. Pairs that never vary are left out; where all are, and for intervals
+    of a design with two starts or orders, values are NaN.
     """
     scores = np.asarray(scores, dtype=np.float64).reshape(*np.shape(scores)[:3], -1)
     spread = scores.std(axis=(0, 1, 2))
@@ -99,7 +99,7 @@ def _told(scores: np.ndarray, averaged: bool) -> np.ndarray:
     unrelated = range(min(scores.shape[:2]))
     apart = scores[unrelated, unrelated]
     if averaged:
-        summed[-1] /= scores.shape[2]
+        summed[-1] = 0
         apart = apart.mean(axis=1, keepdims=True)
     # Epoch by epoch, for the epochs' own effects are no part of a score's variance.
     apart = apart.var(axis=0, ddof=1).mean(axis=0).sum()

@@ -120,6 +120,8 @@ def test_one_machine_gives_the_bytes_of_the_scripts_and_then_has_nothing_to_do(s
     assert "Nothing to be done" in run(snakemake, root, "--cores", 2, "--dry-run")
     # Neither has another way to share the work out, nor a study that the scripts made.
     assert "Nothing to be done" in run(snakemake, root, "--cores", 2, "--dry-run", config=["jobs=method"])
+    run(snakemake, root, "--cores", 2, "--report", tmp_path / "overview.html")
+    assert "pvalue_histograms.png" in (tmp_path / "overview.html").read_text()
     # A lost file is made again, and what depends on it.
     (root / "results" / name / "tda_scores" / "loo" / "1" / "attribution_epoch_15.parquet").unlink()
     planned = planned_jobs(run(snakemake, root, "--cores", 2, "--dry-run", config=["jobs=method"]))

@@ -18,3 +18,6 @@ python run_subset_retraining.py --model cnn --task cifar10 --num_per_class 10 --
 python run_lds_evaluation.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.01 --same_run --num_subsets 30 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
 python run_subset_retraining.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 5
 python run_lds_evaluation.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
+
+# variance_*.csv, on the processors, in a root folder of its own.
+python run_variance_components.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot --num_starts 4 --num_orders 5

@@ -23,3 +23,6 @@ python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10 --early_
 python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods loo,unrolled,grad_dot,grad_cos,if,ekfac,trak,ats,repsim
 python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods source --source.early_epochs 3,6
 python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 10
+
+# variance_*.csv, on the processors, in a root folder of its own.
+python run_variance_components.py --model cnn --task mnist3 --num_per_class 10 --methods grad_dot,loo --num_starts 5 --num_orders 3

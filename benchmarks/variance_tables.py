@@ -1,0 +1,79 @@
+"""The documents' tables of where the spread of scores comes from, and of how many seeds a verdict needs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from tda.methods.catalogue import method_title
+
+SOURCES = {
+    "initialisation": "initialisation",
+    "order": "order of batches",
+    "combination": "their combination",
+    "checkpoint": "checkpoint",
+}
+VARIED = {"both": "both differ", "initialisation": "initialisations alone", "order": "orders alone"}
+
+
+def shares_table(reference: Path) -> pd.DataFrame:
+    """A row an experiment and method: shares of a pair's variance with intervals, for one checkpoint and the mean of all."""
+    rows = []
+    for name, found in _experiments(reference, "variance_components.csv"):
+        for row in found[found["weight"] == "pair"].itertuples():
+            told = {title: _interval(row, source) for source, title in SOURCES.items()}
+            of = "one checkpoint" if row.checkpoints == 1 else f"mean of {row.checkpoints}"
+            rows.append({"experiment": name, "method": method_title(row.method), "score of": of} | told)
+            rows[-1] |= {"added up": _interval(row, "added_up"), "runs": f"{row.starts} x {row.orders}"}
+    return pd.DataFrame(rows)
+
+
+def p_values_table(reference: Path) -> pd.DataFrame:
+    """A row an experiment and method: mean p and share of p below 0.05 where both sources of chance differ, or one alone."""
+    rows = []
+    for name, found in _experiments(reference, "variance_p_values.csv"):
+        for method, own in found.groupby("method", sort=False):
+            by_varied = own.set_index("varied")
+            told = {
+                title: f"{by_varied.loc[varied, 'mean_p_value']:.3f} / {by_varied.loc[varied, 'share_p_below_level']:.1%}"
+                for varied, title in VARIED.items()
+            }
+            runs = int(by_varied["runs"].iloc[0])
+            rows.append({"experiment": name, "method": method_title(method)} | told | {"runs of a sample": runs})
+    return pd.DataFrame(rows)
+
+
+def seeds_needed_table(reference: Path) -> pd.DataFrame:
+    """A row an experiment and test: what so many seeds find of the pairs that the t-test on all seeds calls reliable (q)."""
+    rows = []
+    for name, found in _experiments(reference, "seeds_needed.csv"):
+        own = found[found["verdict"] == "q"]
+        for test, by_test in own.groupby("test", sort=False):
+            told = by_test.groupby("seeds")[["found", "false"]].mean()
+            cells = {f"{count} seeds": f"{row.found:.0%} / {row.false:.1%}" for count, row in told.iterrows()}
+            rows.append({"experiment": name, "test": test.replace("_", " ")} | cells | {"all": int(own["all_seeds"].iloc[0])})
+    return pd.DataFrame(rows).fillna("")
+
+
+def errors_table(reference: Path) -> pd.DataFrame:
+    """A row a test and law of noise: type-I error at 0.05 for each number of seeds, by simulation."""
+    for _, found in _experiments(reference, "seed_test_errors.csv"):
+        null = found[found["effect"] == 0]
+        table = null.pivot(index=["test", "law"], columns="seeds", values="called_reliable").reset_index()
+        table["test"] = table["test"].str.replace("_", " ")
+        return table.rename(columns=lambda column: f"{column} seeds" if isinstance(column, int) else column).assign(
+            **{f"{count} seeds": table[count].map("{:.3f}".format) for count in sorted(set(null["seeds"]))}
+        )
+    return pd.DataFrame()
+
+
+def _experiments(reference: Path, file: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    for path in sorted(reference.glob(f"*/{file}")):
+        yield path.parent.name, pd.read_csv(path)
+
+
+def _interval(row: object, name: str) -> str:
+    value, low, high = (getattr(row, column) for column in (name, f"{name}_low", f"{name}_high"))
+    # Adding 0 makes zeros of negative ones.
+    value, low, high = (round(number, 2) + 0.0 for number in (value, low, high))
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{value:.2f}"
