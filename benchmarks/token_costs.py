@@ -7,7 +7,9 @@ the fastest matrix product that was reached here. Writes benchmarks/results/toke
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import common
 import torch
@@ -34,8 +36,10 @@ class Settings:
     """Of the projection."""
     repeats: int = 3
     """Runs, after one untimed run."""
+    processor_time: bool = False
+    """Count the processor's seconds with one thread, which other work on the machine hardly changes; for CPUs."""
     larger: str = "22x2048"
-    """Layers by width of the model that is projected to; 22 x 2,048 with 32,000 words are 1.1 billion parameters."""
+    """Layers by width of the model that is projected to; 22 x 2,048 with 32,000 words are 1.2 billion parameters."""
     larger_vocabulary: int = 32000
     """Its words."""
     gpu_flops: float = 67e12
@@ -69,7 +73,15 @@ def parameters(layers: int, width: int, vocabulary: int) -> int:
 
 @contender
 def costs(
-    layers: int, width: int, length: int, texts: int, dimension: int, repeats: int, device: str, adapters: bool
+    layers: int,
+    width: int,
+    length: int,
+    texts: int,
+    dimension: int,
+    repeats: int,
+    device: str,
+    processor_time: bool,
+    adapters: bool,
 ) -> Outcome:
     """Seconds of projected gradients, and of both passes alone, for all texts."""
     from tda.gradients.gradient_plan import plan_gradients
@@ -100,25 +112,37 @@ def costs(
         torch.autograd.grad(loss(model(inputs_embeds=embedded).logits, tokens).sum(), embedded)
 
     flags = [parameter.requires_grad for parameter in model.parameters()]
-    seconds, _ = repeat(lambda: projection.project(plan.block_rows(inputs, tokens, loss)), repeats)
-    facts = {"forward": repeat(forward, repeats)[0], "both": repeat(both, repeats)[0]}
+    timed = partial(_timed, repeats=repeats, processor_time=processor_time)
+    seconds = timed(lambda: projection.project(plan.block_rows(inputs, tokens, loss)))
+    facts = {"forward": timed(forward), "both": timed(both)}
     for parameter, flag in zip(model.parameters(), flags, strict=True):
         parameter.requires_grad_(flag)
     return Outcome(seconds, facts={name: min(found) for name, found in facts.items()})
 
 
 @contender
-def fastest_product(device: str) -> Outcome:
+def fastest_product(device: str, processor_time: bool) -> Outcome:
     """Operations a second of the fastest of a few float32 matrix products."""
     best = 0.0
-    for size in (1024, 2048, 3072):
+    for size in (1024, 2048):
         left, right = torch.randn(2, size, size, device=device)
-        for _ in range(6):
-            start = time.perf_counter()
-            product = left @ right
-            float(product[0, 0])
-            best = max(best, 2 * size**3 / (time.perf_counter() - start))
+        seconds = _timed(lambda left=left, right=right: float((left @ right)[0, 0]), 5, processor_time)
+        best = max(best, 2 * size**3 / min(seconds))
     return Outcome([1.0], facts={"flops_per_second": best})
+
+
+def _timed(work: Callable[[], object], repeats: int, processor_time: bool) -> list[float]:
+    """Seconds of each run, after an untimed one."""
+    if not processor_time:
+        return repeat(work, repeats)[0]
+    torch.set_num_threads(1)
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return seconds
 
 
 def measured(settings: Settings, size: str, peak: float) -> dict:
@@ -126,6 +150,7 @@ def measured(settings: Settings, size: str, peak: float) -> dict:
     layers, width = map(int, size.split("x"))
     shared = {"layers": layers, "width": width, "device": settings.device, "repeats": settings.repeats}
     shared |= {"length": settings.length, "texts": settings.texts, "dimension": settings.dimension}
+    shared |= {"processor_time": settings.processor_time}
     whole, adapted = (in_child("costs", adapters=adapters, **shared) for adapters in (False, True))
     tokens, flop = settings.texts * settings.length, 2 * operations(layers, width, VOCABULARY, settings.length)
     both = whole.facts["both"] / tokens
@@ -164,7 +189,8 @@ def projected(settings: Settings, rows: list[dict]) -> list[dict]:
 
 def main(settings: Settings) -> str:
     """Measure and write the result."""
-    peak = in_child("fastest_product", device=settings.device).facts["flops_per_second"]
+    timing = {"device": settings.device, "processor_time": settings.processor_time}
+    peak = in_child("fastest_product", **timing).facts["flops_per_second"]
     rows = [measured(settings, size, peak) for size in settings.sizes]
     content = {"flops_per_second": rounded(peak), "sizes": rows, "projection": projected(settings, rows)}
     content |= {"length": settings.length, "texts": settings.texts, "gpu_flops": settings.gpu_flops}

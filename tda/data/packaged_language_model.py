@@ -1,6 +1,6 @@
-"""The language model that a package brings along: SmolLM2-135M-Instruct in a GGUF file, 4 bits a weight (Allal et al. 2025).
+"""The language model that a package brings along: SmolLM2-135M-Instruct in a GGUF file (Ben Allal et al. 2025).
 
-Both the weights and the tokenizer are in the file, which the package `gguf` reads.
+Weights of 4 bits and the tokenizer are both in the file, which the package `gguf` reads.
 """
 
 import importlib.util

@@ -16,6 +16,8 @@ from tda.methods.catalogue import catalogue, method_title
 HELPS, OPPOSES = "helps", "opposes"
 _WIDTH = 100
 _LONGEST_TEXT = 800
+_JOINED = "\N{NO-BREAK SPACE}"
+"""Between a token and its number, which stay on one line."""
 
 
 def rows_of(found: Attributed, task: Task, train: Split, count: int) -> list[dict]:
@@ -74,7 +76,7 @@ def statement_text(statement: dict) -> str:
     """The statement for a terminal, in lines of at most 100 letters."""
     lines = _wrapped(f"prompt        {statement['prompt']}") + _wrapped(f"continuation {statement['continuation']}")
     tokens = [
-        f"{_token(token)} {chance:.2f}"
+        f"{_token(token)}{_JOINED}{chance:.2f}"
         for token, chance in zip(statement["tokens"], statement["log_probabilities"], strict=True)
     ]
     lines += _wrapped(f"log-probability of each token, mean over {statement['seeds']} seeds: {', '.join(tokens)}")
@@ -96,7 +98,7 @@ def _lines_of(row: dict, tokens: Sequence[str]) -> list[str]:
     text = " ".join(row["text"].split())
     lines = [head + textwrap.shorten(text, _WIDTH - len(head), placeholder=" …")]
     if row["shares"] is not None and len(tokens) > 1:
-        parts = [f"{_token(token)} {share:+.2g}" for token, share in zip(tokens, row["shares"], strict=True)]
+        parts = [f"{_token(token)}{_JOINED}{share:+.2g}" for token, share in zip(tokens, row["shares"], strict=True)]
         lines += _wrapped(", ".join(parts), indent=len(head))
     return lines
 

@@ -5,6 +5,7 @@ embeddings) are left out. The Fisher matrix's expectation over the model's own l
 of thousands of tokens, by drawing one for each place, as Grosse et al. do.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,11 +15,12 @@ from tda.curvature.kronecker_factors import factored_plan, kronecker_factors
 from tda.curvature.kronecker_scores import inverse_scores
 from tda.data.splits import Split
 from tda.gradients.gradient_plan import plan_gradients
-from tda.methods.registry import Attribution, of_settings, per_member, register
+from tda.methods.registry import Attribution, per_member, register
 from tda.system.errors import UserError
 from tda.system.inputs import call
 from tda.system.random_streams import stream
 from tda.training.members import Member
+from tda.training.study import Study
 
 # Damping in units of a layer's mean eigenvalue, as in Grosse et al. 2023.
 RELATIVE_DAMPING = 0.1
@@ -37,11 +39,19 @@ def _refuse(matrix: str, damping: float | None) -> None:
         raise UserError(f"the damping of EK-FAC must be positive, not {damping}")
 
 
+def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    """Raise UserError for settings that mean nothing, or a Fisher matrix of texts that cannot be summed exactly."""
+    _refuse(**settings)
+    labels, vocabulary = study.train.labels, getattr(study.task.kind, "vocabulary", None)
+    if settings["matrix"] == "fisher" and labels.dim() > 1 and vocabulary is not None:
+        _require_few_roots((labels.shape[1] - 1) * vocabulary().size)
+
+
 @register(
     "ekfac",
     "EK-FAC",
     "Grosse et al. 2023; George et al. 2018",
-    check=of_settings(_refuse),
+    check=_check,
     matrix="fisher",
     damping=None,
 )
@@ -62,7 +72,9 @@ def scores_by_ekfac(member: Member, train: Split, test: Split, matrix: str, damp
     _refuse(matrix, damping)
     objective = member.objective
     if matrix == "fisher":
-        _require_few_roots(member, train)
+        with torch.no_grad():
+            logits = call(member.model, train[:1].inputs)
+        _require_few_roots(objective.curvature_roots(logits, train.labels[:1]).shape[1])
     quantities = {
         "fisher": objective.curvature_roots,
         "empirical_fisher": objective.loss,
@@ -81,9 +93,7 @@ def scores_by_ekfac(member: Member, train: Split, test: Split, matrix: str, damp
     return Attribution(scores, {"largest_damping": max(dampings), "parameters_left_out": left_out})
 
 
-def _require_few_roots(member: Member, train: Split) -> None:
-    with torch.no_grad():
-        roots = member.objective.curvature_roots(call(member.model, train[:1].inputs), train[:1].labels).shape[1]
+def _require_few_roots(roots: int) -> None:
     if roots > MOST_ROOTS:
         raise UserError(
             f"one example has {roots:,} logits, over which EK-FAC's Fisher matrix cannot be summed; "

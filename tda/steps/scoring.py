@@ -80,11 +80,12 @@ def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bo
             if job.num_missing:
                 job.method.check(study, seed_ids, job.settings)
             feasible.append(job)
-        except UserError:
+        except UserError as error:
             if not (by_all and job.method.in_all):
                 raise
-            left_out.setdefault(job.method.needs, []).append(job.method.name)
-    return feasible, [f"left out {' and '.join(names)}, for want of {needs}" for needs, names in left_out.items()]
+            reason = f"for want of {job.method.needs}" if job.method.needs else f"since {error}"
+            left_out.setdefault(reason, []).append(job.method.name)
+    return feasible, [f"left out {' and '.join(names)}, {reason}" for reason, names in left_out.items()]
 
 
 def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> Study:
