@@ -77,7 +77,11 @@ class WorkflowStudy:
             "agreement": "agreement_with_loo.csv",
             "report": "report.html",
         }
-        return self.results(*(last[name] for name in self.analyses)) or self.score_files()
+        return self.results(*(last[name] for name in self.analyses))
+
+    def everything(self) -> list[str]:
+        """All that must be there when the study is done: a file that is lost is missed although nothing waits for it."""
+        return [*map(self.checkpoint, range(self.seeds)), *self.score_files(), *self.products()]
 
     def settings_of(self, *methods: str) -> str:
         """The arguments that give methods the settings of the configuration."""
