@@ -49,8 +49,11 @@ def test_gradient_that_is_exactly_zero_scores_zero(tiny):
     member = members[0]
     bias = list(trained_parameters(member.model).values())[-1]
     if bias.dim() > 1:
-        member.model.lm_head = torch.nn.Linear(*reversed(bias.shape)).double()
-        bias = member.model.lm_head.bias
+        # Language models have no bias there; the last layer of adapters' base is frozen.
+        network = getattr(member.model, "network", member.model)
+        head = torch.nn.Linear(*reversed(network.lm_head.weight.shape)).double()
+        network.lm_head = head.requires_grad_(network is member.model)
+        bias = head.bias
     with torch.no_grad():
         bias.copy_(torch.zeros_like(bias).index_fill(0, torch.tensor(0), 1e4))
     # The first example's counted tokens become the one that the model is sure of; labels below 0 do not count.
