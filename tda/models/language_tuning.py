@@ -1,6 +1,7 @@
 """Causal language models that are fine-tuned from a pre-trained one by low-rank adapters (Hu et al., ICLR 2022)."""
 
 import copy
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from tda.data.task_entry import Task
 from tda.models.fine_tuning import LanguageTuning
 from tda.models.language_bases import LanguageBase, language_base
+from tda.models.language_models import plan as language_plan
 from tda.models.shared_weights import SharesFrozenWeights
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
@@ -43,17 +45,8 @@ def build(choices: LanguageTuning, task: Task) -> AdaptedLanguageModel:
 
 
 def plan(choices: LanguageTuning, task: Task) -> TrainingPlan:
-    """AdamW at 1e-3 in batches of 16, with a tenth of warm-up and linear decay; the last epoch is scored."""
-    return TrainingPlan(
-        epochs=task.epochs,
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        decoupled_decay=True,
-        warm_up=0.1,
-        linear_decay=True,
-        batch_size=16,
-        num_kept_epochs=1,
-    )
+    """That of models trained from scratch, but for a tenth of warm-up; the last epoch is scored."""
+    return replace(language_plan(task), warm_up=0.1, num_kept_epochs=1)
 
 
 def origin(choices: LanguageTuning, task: Task) -> dict:
