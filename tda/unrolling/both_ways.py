@@ -22,7 +22,7 @@ from tda.curvature.inverses import times_vectors
 from tda.data.splits import Split
 from tda.gradients.quantities import Quantity
 from tda.models.model_state import trained_parameters
-from tda.system.inputs import call, chosen
+from tda.system.inputs import call, chosen, without_padding
 from tda.training.step_derivatives import Movement, Values, still
 from tda.training.taken_steps import TakenStep, Training
 from tda.unrolling.reversed_training import ReversedTraining
@@ -95,7 +95,9 @@ class Unrolling:
     def _batch(self, step: TakenStep) -> BatchDerivatives:
         training, model, train = self.training, self.training.model, self.training.train
         model.train(step.noise is not None)
-        inputs, surroundings = chosen(train.inputs, step.batch), nullcontext
+        # Cut as the step itself cuts them: dropout draws for each place.
+        inputs, labels = without_padding(chosen(train.inputs, step.batch), train.labels[step.batch])
+        surroundings = nullcontext
         if step.noise is not None:
             inputs = step.noise.cropped(inputs)
             # The derivative is taken in full precision whatever the step computed in.
@@ -103,9 +105,7 @@ class Unrolling:
         weights = training.run.weights
         counted = torch.ones(len(step.batch), device=train.device) if weights is None else weights[step.batch]
         factors = counted.to(next(iter(step.before.values())).dtype) / len(step.batch)
-        batch = WeightedBatch(
-            training.objective, inputs, train.labels[step.batch], factors, step.before, surroundings, step.gradient
-        )
+        batch = WeightedBatch(training.objective, inputs, labels, factors, step.before, surroundings, step.gradient)
         return self.differentiate(batch)
 
     def _follow(self, step: TakenStep, moved: Movement, statistics: Values, entering: dict[int, int], begun: int) -> None:
