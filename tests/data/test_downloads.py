@@ -115,7 +115,7 @@ def test_real_data_match_the_committed_index_files(real_root: Path, task: str):
 
 def beside_unpack(*parts: str) -> Path:
     """A file of the folder that holds the program that lays data out; skips where there is none."""
-    path = Path(os.environ.get("TDA_UNPACK", "")).parent.joinpath(*parts)
+    path = Path(os.environ.get("TDA_UNPACK", "")).resolve().parent.joinpath(*parts)
     if not path.is_file():
         pytest.skip(f"{'/'.join(parts)} does not lie beside the program that TDA_UNPACK names")
     return path
