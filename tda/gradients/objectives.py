@@ -1,7 +1,8 @@
 """What a model is trained on and judged by: the loss, the margin, and what curvature and regressions need to know of them.
 
 An objective is a sum over positions of the cross-entropy of a softmax: one position an example for a classifier, one for each
-counted token for a causal language model. Every function acts on logits and labels alone; row i depends on example i alone.
+counted token for a causal language model, two for an image with a text. Every function acts on logits and labels alone; row i
+depends on example i alone.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from tda.system.inputs import Inputs
 @dataclass(frozen=True)
 class Classification:
     """One class for each example: logits (n, C), labels (n,) int64."""
+
+    compares_examples = False
 
     def labels(self, inputs: Inputs, classes: Tensor) -> Tensor:
         """The labels of examples of these classes (n,)."""
@@ -92,6 +95,8 @@ class NextToken:
     A label is the token at its own position, or negative where it does not count; logits at position t are for the token at
     t + 1. Everything is a mean over an example's counted tokens, so that a padded text counts as much as a long one.
     """
+
+    compares_examples = False
 
     def labels(self, inputs: Inputs, classes: Tensor) -> Tensor:
         """The token ids themselves, -100 where `attention_mask` leaves one out; the classes only balance a subset.
@@ -183,7 +188,90 @@ class NextToken:
         return functional.pad(found * weights[..., None], (0, 0, 0, 1)).flatten(1)
 
 
-Objective = Classification | NextToken
+@dataclass(frozen=True)
+class Pairing:
+    """An image and its text find each other among others: logits (n, 2, C), labels (n, 2) int64.
+
+    The logits of an example are the scaled similarities of its image with C texts, and of its text with C images; its own
+    pair's come first, so that both labels are 0. Everything is a mean over both sides: the loss is that of Radford et al.
+    (CLIP, 2021, figure 3), the margin half of the sum in Park et al. (TRAK, 2023, section 5.1). Whom an example is compared
+    with is the model's choice: a fixed company where it is scored, the other examples of its batch where it is trained.
+    """
+
+    compares_examples = True
+
+    def labels(self, inputs: Inputs, classes: Tensor) -> Tensor:
+        """Zeros (n, 2); the classes only balance a subset."""
+        return torch.zeros_like(classes)[:, None].repeat(1, 2)
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy (n,) of both sides, in nats."""
+        return self._mean(cross_entropy_loss, logits, labels)
+
+    def margin(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean log-odds (n,) of both sides."""
+        return self._mean(margin, logits, labels)
+
+    def surprise(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean 1 - p (n,) of both sides, float64."""
+        return self._mean(Classification().surprise, logits, labels)
+
+    def predictions(self, logits: Tensor) -> Tensor:
+        """The most similar text and image (n, 2) int64; 0 is the own one."""
+        return logits.argmax(2)
+
+    def correct(self, predictions: Tensor, labels: Tensor) -> Tensor:
+        """Share (n,) of the sides on which the own pair comes first, float64."""
+        return (predictions == labels).double().mean(dim=1)
+
+    def drawn_labels(self, logits: Tensor, labels: Tensor, chances: Tensor) -> Tensor:
+        """A text and an image (n, 2) as the model draws them."""
+        return _drawn(logits, chances)
+
+    def drawn_root(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss times the root of 2 (n,): the sides are drawn by themselves, so that they have no mixed terms."""
+        return self.loss(logits, labels) * _SIDES**0.5
+
+    def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """As of a classifier on each side, (n, 2 * C)."""
+        return self._flat(curvature_roots, logits, labels) * _SIDES**-0.5
+
+    def root_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """As of a classifier on each side, (n, 2 * C)."""
+        return self._flat(Classification().root_weights, logits, labels) * _SIDES**-0.5
+
+    def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
+        """The loss's second derivative by the logits times a change of the logits, both (n, 2, C)."""
+        flat = Classification().curved(logits.flatten(0, 1), labels.flatten(), change.flatten(0, 1))
+        return flat.view_as(logits) / _SIDES
+
+    def residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Minus the loss's derivative by the logits, (n, 2 * C)."""
+        return self._flat(Classification().residuals, logits, labels) / _SIDES
+
+    def label_residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean 1 - p (n,) of both sides, in the logits' precision."""
+        return self._mean(Classification().label_residuals, logits, labels)
+
+    def margin_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The margin's derivative by the logits, (n, 2 * C)."""
+        return self._flat(Classification().margin_weights, logits, labels) / _SIDES
+
+    def curvature_trace(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Trace (n,) of the loss's second derivative by the logits."""
+        return self._mean(Classification().curvature_trace, logits, labels)
+
+    def _mean(self, function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+        return function(logits.flatten(0, 1), labels.flatten()).view(-1, _SIDES).mean(dim=1)
+
+    def _flat(self, function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+        return function(logits.flatten(0, 1), labels.flatten()).view_as(logits).flatten(1)
+
+
+_SIDES = 2
+
+Objective = Classification | NextToken | Pairing
+"""compares_examples: whether a training step compares the examples of its batch, so that one that is removed must leave it."""
 
 
 def _drawn(logits: Tensor, chances: Tensor) -> Tensor:
