@@ -9,6 +9,7 @@ from tda.data.dataset_library import LibrarySource
 from tda.data.food101 import FOOD101_10, food101_10
 from tda.data.human_labels import cifar10n
 from tda.data.kinds import ImageKind
+from tda.data.pair_tasks import PAIR_TASKS, pairs_from_library
 from tda.data.recombined import merged, mixed, recombined_of
 from tda.data.task_entry import Task
 from tda.data.task_modifiers import modified, taken_apart
@@ -17,7 +18,7 @@ from tda.experiments.folders import tasks_folder
 from tda.system.errors import UserError
 from tda.system.user_files import load_user_file, user_files
 
-__all__ = ["TASKS", "Task", "images_from_library", "task_named", "texts_from_library"]
+__all__ = ["TASKS", "Task", "images_from_library", "pairs_from_library", "task_named", "texts_from_library"]
 
 
 def images_from_library(path: str, image_column: str, label_column: str, group_column: str | None = None, **entry) -> Task:
@@ -142,6 +143,7 @@ _ENTRIES = (
         test_per_class=10,
     ),
     *TEXT_TASKS,
+    *PAIR_TASKS,
 )
 TASKS = {task.name: task for task in _ENTRIES}
 

@@ -35,8 +35,13 @@ def texts_from_library(
     """
     names = (columns,) if isinstance(columns, str) else columns
     source = TextSource(path, names, label_column, entry["class_names"], facts_column, test_part, hub)
-    tokens = TextTokens(_loader(entry["name"], tokenizer, source.pool), length)
+    tokens = tokens_of(entry["name"], tokenizer, source.pool, length)
     return Task(classes=tuple(range(len(source.class_names))), load=source.pool, kind=text_kind(tokens), **entry)
+
+
+def tokens_of(name: str, tokenizer: str | int, load: Callable[[str], Pool], length: int) -> TextTokens:
+    """The tokens of a task's texts, by the name of a tokenizer, or a number: one trained on them of so many tokens."""
+    return TextTokens(_loader(name, tokenizer, load), length)
 
 
 def text_kind(tokens: TextTokens | AnsweredTokens) -> TextKind:
@@ -53,7 +58,8 @@ def _loader(name: str, tokenizer: str | int, load: Callable[[str], Pool]) -> Cal
 
 def _training_texts(load: Callable[[str], Pool]) -> Sequence[str]:
     examples = load("train").examples
-    return np.concatenate(examples) if isinstance(examples, tuple) else examples
+    parts = examples if isinstance(examples, tuple) else (examples,)
+    return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
 
 
 _FACTS = {
