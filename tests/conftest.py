@@ -26,7 +26,7 @@ from tda.system.tensor_files import read_tensors, write_tensors
 from tda.training.members import Member, load_members
 from tda.training.study import Study, open_study
 
-pytest_plugins = ["tiny_model"]
+pytest_plugins = ["tiny_model", "tiny_pairs"]
 
 CHECKOUT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

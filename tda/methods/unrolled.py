@@ -33,6 +33,11 @@ _LARGEST_PART = 100
 
 
 def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
+    if study.task.objective.compares_examples:
+        raise UserError(
+            f"unrolled differentiates losses that are an example's own; a training step of task {study.task.name} compares the "
+            "examples of its batch: choose loo, or another method"
+        )
     if settings["mode"] not in _MODES:
         raise UserError(f"--unrolled.mode is {', '.join(_MODES[:-1])} or {_MODES[-1]}, not {settings['mode']}")
     if settings["quantity"] not in _QUANTITIES:

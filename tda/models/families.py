@@ -8,10 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.tasks import Task
-from tda.models import language_tuning, layer_tuning, text_tuning, vit
+from tda.models import language_tuning, layer_tuning, pair_tuning, text_tuning, vit
 from tda.models.cnn import three_layer_cnn, two_layer_cnn
 from tda.models.efficientnet_lite0 import PACKAGE, efficientnet_lite0_base
-from tda.models.fine_tuning import PRETRAINED_BASE, AdapterTuning, FineTuning, LanguageTuning, LayerTuning, TextTuning
+from tda.models.fine_tuning import (
+    PRETRAINED_BASE,
+    AdapterTuning,
+    FineTuning,
+    LanguageTuning,
+    LayerTuning,
+    PairTuning,
+    TextTuning,
+)
 from tda.models.language_models import Sizes, causal, encoder_decoder
 from tda.models.language_models import plan as language_plan
 from tda.models.perceptrons import logistic_regression, multilayer_perceptron
@@ -46,6 +54,8 @@ class ModelFamily:
     kind_of_choices: which choices of fine-tuning these are.
     alterable: options of a variant, beside those of its plan, that its networks can take (see variants.py).
     choices: those that this family was made with; None leaves them to what a checkpoint says, and to the defaults.
+    company: (module, inputs of the training split as the module takes them) -> gives a new module what it compares examples
+    with; None where an example is looked at alone.
     """
 
     name: str
@@ -60,6 +70,7 @@ class ModelFamily:
     kind_of_choices: type[FineTuning] | None = None
     alterable: tuple[str, ...] = ()
     choices: FineTuning | None = None
+    company: Callable[[nn.Module, Inputs], None] | None = None
 
     def with_choices(self, choices: FineTuning) -> "ModelFamily":
         """The same family with choices of fine-tuning; raises UserError for another kind of choices than its own, or for any
@@ -141,6 +152,21 @@ def _language_tuned(name: str, title: str, choices: LanguageTuning) -> ModelFami
     )
 
 
+def _pair_tuned(name: str, title: str, choices: PairTuning) -> ModelFamily:
+    return ModelFamily(
+        name,
+        title,
+        partial(pair_tuning.build, choices),
+        partial(pair_tuning.plan, choices),
+        "run_clip_training.py",
+        partial(pair_tuning.inputs, name, choices),
+        origin=partial(pair_tuning.origin, choices),
+        fine_tuned=partial(_pair_tuned, name, title),
+        kind_of_choices=PairTuning,
+        company=pair_tuning.company,
+    )
+
+
 def _language(name: str, title: str, build: Callable[[Sizes, Task], nn.Module], sizes: Sizes) -> ModelFamily:
     return ModelFamily(name, title, partial(build, sizes), language_plan, "run_language_training.py")
 
@@ -181,6 +207,7 @@ _ENTRIES = (
     _language("gpt_mini", "GPT-2 of two narrow layers", causal, Sizes(width=64, layers=2, heads=2, hidden=256)),
     _language("t5", "small T5", encoder_decoder, Sizes()),
     _language_tuned("smollm2", "SmolLM2-135M with LoRA", LanguageTuning()),
+    _pair_tuned("clip", "CLIP of two towers", PairTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}
 

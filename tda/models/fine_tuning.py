@@ -19,6 +19,9 @@ PACKAGED_LANGUAGE_BASE = "smollm2"
 
 TEXT_PARTS = ("all", "upper", "lora")
 TRAINED_PARTS = ("head", "upper", "all")
+PAIR_PARTS = ("projections", "all")
+SMALL_BASE = "small"
+"""Name of the towers that are drawn, not pre-trained."""
 GRID = 32
 """Pre-trained image models halve their images five times."""
 
@@ -113,3 +116,31 @@ class LanguageTuning(FineTuning):
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise UserError(f"the rank of adapters must be 1 or more, not {self.rank}")
+
+
+@dataclass(frozen=True)
+class PairTuning(FineTuning):
+    """Training a contrastive model of images with texts.
+
+    base: PACKAGED_BASE, SMALL_BASE, a folder or hub name of a CLIP model of transformers, or one of open_clip. trained:
+    "projections", above frozen towers; or "all", the towers too. dimension: of new projections; CLIP models have their own.
+    image_size: side in pixels that packaged towers take images at, a multiple of 32. The scale of similarities is always
+    trained. Raises UserError for others, and for frozen towers that are drawn.
+    """
+
+    base: str = PACKAGED_BASE
+    trained: str = "projections"
+    dimension: int = 128
+    image_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.trained not in PAIR_PARTS:
+            raise UserError(f"--trained is one of {', '.join(PAIR_PARTS)}, not {self.trained!r}")
+        if self.base == SMALL_BASE and self.trained != "all":
+            raise UserError(
+                f"--base {SMALL_BASE} is not pre-trained, so that its towers cannot stay as they are; give --trained all"
+            )
+        if self.dimension < 2:
+            raise UserError(f"--dimension {self.dimension} is too small; choose 2 or more")
+        if self.image_size < GRID or self.image_size % GRID:
+            raise UserError(f"--image_size is a multiple of {GRID}, such as 128 or 224, not {self.image_size}")

@@ -4,7 +4,7 @@ What the frozen stages make of an image is computed once and kept on disk; a mod
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tda.data.kinds import ImageKind
 from tda.data.tasks import Task
 from tda.models.fine_tuning import LayerTuning
 from tda.models.frozen_outputs import frozen_outputs
@@ -29,13 +30,13 @@ class Preparation(nn.Module):
     Resizing is torch's antialiased bilinear one, as a product with a matrix, which can be differentiated any number of times.
     """
 
-    def __init__(self, task: Task, base: ImageBase, size: int) -> None:
+    def __init__(self, kind: ImageKind, base_mean: Sequence[float], base_std: Sequence[float], size: int) -> None:
+        """kind: of the task's images; base_mean, base_std: what the base takes images in [0, 1] normalised by."""
         super().__init__()
-        kind = task.kind
         self.channels = kind.channels
         rows = functional.interpolate(torch.eye(kind.size)[None, None], (size, kind.size), mode="bilinear", antialias=True)
         mean, std, base_mean, base_std = (
-            torch.tensor(values).expand(3).view(3, 1, 1) for values in (kind.mean, kind.std, base.mean, base.std)
+            torch.tensor(values).expand(3).view(3, 1, 1) for values in (kind.mean, kind.std, base_mean, base_std)
         )
         # Frozen parameters: they go where the model goes, and no checkpoint holds them.
         self.rows, self.scale, self.shift = (
@@ -122,7 +123,7 @@ def _template(base: ImageBase, choices: LayerTuning, task: Task) -> LayerTunedCl
     above = copy.deepcopy(base.above(choices.trained)).requires_grad_(True)
     # Building draws a classifier; what the seed fixes must not depend on whether the template was there already.
     with torch.random.fork_rng(devices=[]):
-        preparation = Preparation(task, base, choices.image_size)
+        preparation = Preparation(task.kind, base.mean, base.std, choices.image_size)
         frozen = base.frozen(choices.trained)
         return LayerTunedClassifier(preparation, frozen, above, base.width, len(task.classes)).eval()
 

@@ -14,6 +14,7 @@ from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
 from tda.settings.metasmoothness import Metasmoothness
 from tda.settings.mislabel_detection import MislabelDetection
+from tda.settings.pair_removal import PairRemoval
 from tda.settings.removal_evaluation import RemovalEvaluation
 from tda.settings.report import Report
 from tda.settings.s_test import STest
@@ -25,7 +26,7 @@ from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
 from tda.settings.text_attribution import TextAttribution
-from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
+from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, PairTuning, TextTuning, Training
 from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
 
@@ -44,6 +45,8 @@ __all__ = [
     "MapTruthTest",
     "Metasmoothness",
     "MislabelDetection",
+    "PairRemoval",
+    "PairTuning",
     "RemovalEvaluation",
     "Report",
     "STest",

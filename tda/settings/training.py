@@ -73,3 +73,19 @@ class TextTuning(Training):
     """The adapters' output is scaled by this over the rank."""
     dropout: float
     """Share of a layer's outputs that a training step drops; scores are taken without."""
+
+
+@dataclass(kw_only=True)
+class PairTuning(Training):
+    """The same for contrastive models of images with texts."""
+
+    base: str
+    """Base: packaged (req-pretrained.txt), small (from scratch), a folder or hub name of a CLIPModel, or
+    open_clip:ViT-B-32:tag.
+    """
+    trained: str
+    """What is trained beside the scale of similarities: projections (above frozen towers, computed once) or all."""
+    dimension: int
+    """Dimension of new projections; CLIP models have their own."""
+    image_size: int
+    """Side in pixels that the packaged tower takes images at, a multiple of 32; CLIP models have their own."""

@@ -5,7 +5,7 @@ from dataclasses import fields
 from tda.experiments.manifest import chosen_experiment
 from tda.models import fine_tuning
 from tda.models.families import family_named
-from tda.settings import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
+from tda.settings import AdapterTuning, LanguageTraining, LayerTuning, PairTuning, TextTuning, Training
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
@@ -16,6 +16,7 @@ _KINDS = {
     LayerTuning: fine_tuning.LayerTuning,
     TextTuning: fine_tuning.TextTuning,
     LanguageTraining: fine_tuning.LanguageTuning,
+    PairTuning: fine_tuning.PairTuning,
 }
 
 

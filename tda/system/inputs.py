@@ -44,11 +44,12 @@ def chosen(inputs: Inputs, positions: slice | Tensor | Sequence[int]) -> Inputs:
 def without_padding(inputs: Inputs, labels: Tensor) -> tuple[Inputs, Tensor]:
     """Texts of a batch with labels (n, T), both cut behind the last token that a mask counts, which changes nothing.
 
-    What a decoder reads and the labels are cut by its own mask. Other inputs, labels of another form, and texts without masks
-    are returned as they are, and so is everything on a GPU, which would have to wait for the length.
+    What a decoder reads and the labels are cut by its own mask. Other inputs, labels of another form, such as those of images
+    with texts, and texts without masks are returned as they are, and so is everything on a GPU, which would have to wait for
+    the length.
     """
     of_tokens = isinstance(inputs, dict) and labels.dim() == 2 and "attention_mask" in inputs
-    if not of_tokens or labels.device.type != "cpu":
+    if not of_tokens or labels.device.type != "cpu" or not all(part.dim() == 2 for part in inputs.values()):
         return inputs, labels
     kept = {"": _counted_length(inputs["attention_mask"])}
     own = "decoder_" if "decoder_input_ids" in inputs else ""

@@ -37,7 +37,8 @@ def train_many(
     `model` gives the architecture; it is copied, not changed. The device is that of `train`.
     """
     on_gpu = train.device.type == "cuda"
-    if on_gpu and plan.same_step_throughout and can_be_stacked(model, train[:1].inputs):
+    alone = objective.compares_examples or not plan.same_step_throughout
+    if on_gpu and not alone and can_be_stacked(model, train[:1].inputs):
         yield from train_stacked(model, plan, objective, runs, train, evaluate_on, keep_states)
         return
     of_thread = local()

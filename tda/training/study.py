@@ -83,8 +83,11 @@ class Study:
         return kept[-num_checkpoints:]
 
     def new_model(self, seed: int = 0) -> nn.Module:
-        """The untrained model on the CPU, initialised from the seed's own stream."""
-        return new_model(self.family, self.task, seed)
+        """The untrained model on the CPU, initialised from the seed's own stream, with the company that it needs, if any."""
+        model = new_model(self.family, self.task, seed)
+        if self.family.company is not None:
+            self.family.company(model, self.inputs(self.train).inputs)
+        return model
 
     def inputs(self, split: Split) -> Split:
         """A split on the study's device, its inputs as the family's models take them."""

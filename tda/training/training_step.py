@@ -28,9 +28,14 @@ def training_step(
 ) -> None:
     """One optimizer step on the weighted sum of the batch's losses divided by the batch's size.
 
-    Without noise nothing is drawn: dropout is off.
+    Without noise nothing is drawn: dropout is off. Where the objective compares the examples of a batch, those of weight 0 are
+    not compared with either, unless all are of weight 0.
     """
     model.train(noise is not None)
+    size = len(batch)
+    if objective.compares_examples and weights is not None:
+        counted = batch[(weights[batch] != 0).cpu()]
+        batch = counted if len(counted) else batch
     with contextlib.nullcontext() if noise is None else noise.applied_to(model, train.device):
         inputs, labels = without_padding(chosen(train.inputs, batch), train.labels[batch])
         logits = call(model, inputs if noise is None else noise.cropped(inputs))
@@ -39,5 +44,5 @@ def training_step(
     if weights is not None:
         losses = losses * weights[batch]
     optimizer.zero_grad()
-    (losses.sum() / len(batch)).backward()
+    (losses.sum() / size).backward()
     optimizer.step()

@@ -42,7 +42,7 @@ def test_preparation_is_torch_s_antialiased_resizing_and_the_base_s_normalisatio
     kind = replace(task_named("cifar10").kind, channels=channels, size=side, mean=(0.4,) * channels, std=(0.3,) * channels)
     base = ImageBase(nn.Sequential(), 0, 0, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "")
     pixels = torch.rand(2, channels, side, side)
-    prepared = Preparation(replace(DIGITS, kind=kind), base, size)((pixels - 0.4) / 0.3)
+    prepared = Preparation(kind, base.mean, base.std, size)((pixels - 0.4) / 0.3)
     expected = functional.interpolate(pixels.expand(-1, 3, -1, -1), (size, size), mode="bilinear", antialias=True)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (base.mean, base.std))
     torch.testing.assert_close(prepared, (expected - mean) / std, rtol=1e-4, atol=1e-4)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import tiny_pairs
 import torch
 from tiny_texts import CLASSES, TOKENS, LanguageModel, TextClassifier, encode
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional
 
 from tda.data.splits import Split
 from tda.data.tasks import Task
-from tda.gradients.objectives import Classification
+from tda.gradients.objectives import Classification, Pairing
 from tda.models.model_state import read_state, trained_parameters
 from tda.models.seeded_dropout import SeededDropout
 from tda.models.training_plan import TrainingPlan
@@ -157,3 +158,26 @@ def test_dropout_is_on_with_noise_alone():
     plain, noise = stepped(None, 0.0), StepNoise(0, 1)
     assert torch.equal(stepped(None, 0.5), plain) and torch.equal(stepped(noise, 0.0), plain)
     assert not torch.equal(stepped(noise, 0.5), plain)
+
+
+def test_a_pair_that_is_left_out_is_not_compared_with_either():
+    """As if the batch had been drawn without it, but for the divisor, which stays the whole batch's."""
+    inputs = tiny_pairs.TASK.kind.inputs(tiny_pairs.pairs("train").examples)
+    train = Split(inputs, torch.zeros(40, 2, dtype=torch.int64), torch.arange(40))
+    plan, weights = TrainingPlan(1, learning_rate=0.1, momentum=0.0, weight_decay=0.0), torch.ones(40)
+    weights[[4, 9]] = 0
+    states = []
+    for batch, counted in ((torch.tensor([1, 4, 7, 9]), weights), (torch.tensor([1, 7]), None)):
+        torch.manual_seed(0)
+        model = tiny_pairs.two_towers()
+        start = read_state(model)
+        optimizer = make_optimizer(model, plan)
+        training_step(model, optimizer, Pairing(), train, batch, counted, StepNoise(0, 1))
+        states.append((start, read_state(model)))
+    for name, before in states[0][0].parameters.items():
+        moved, alone = (after.parameters[name] - before for _, after in states)
+        torch.testing.assert_close(2 * moved, alone, rtol=1e-4, atol=1e-6)
+    all_gone = torch.zeros(40)
+    training_step(model, optimizer, Pairing(), train, torch.tensor([1, 2]), all_gone, StepNoise(0, 2))
+    for name, after in read_state(model).parameters.items():
+        torch.testing.assert_close(after, states[1][1].parameters[name])
