@@ -13,6 +13,7 @@ from trak_programs import TARGETS, TRAIN, scores_of
 
 from tda.gradients.projections import Projection
 from tda.system.errors import UserError
+from tda.trak import projectors
 from tda.trak.modelout_functions import CLIPModelOutput, ImageClassificationModelOutput
 
 
@@ -121,6 +122,56 @@ def test_a_clip_of_transformers(tmp_path: Path):
     scaled._simulated = task._simulated
     q = (each.get_out_to_loss_grad(model, *parts, train[:]) for each in (task, scaled))
     torch.testing.assert_close(*q)
+
+
+def by_autograd(model: nn.Module, task: CLIPModelOutput, pairs: TensorDataset) -> Tensor:
+    """Gradients (n, parameters) of f of each pair alone, from the model's own outputs and the simulated batch."""
+    parameters, rows = [parameter for parameter in model.parameters() if parameter.requires_grad], []
+    for image, text in pairs:
+        left, right = model(image=image[None], text=text[None])[:2]
+        own = (left * right).sum()
+        value = -(left @ task.text_embeddings.T - own).logsumexp(1) - (right @ task.image_embeddings.T - own).logsumexp(1)
+        found = torch.autograd.grad(value.sum(), parameters, allow_unused=True, materialize_grads=True)
+        rows.append(torch.cat([part.flatten() for part in found]))
+    return torch.stack(rows)
+
+
+OPEN_CLIP = {
+    "vision transformer": {"layers": 2, "width": 32, "head_width": 16, "patch_size": 4, "image_size": 8},
+    "ResNet": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None, "image_size": 32},
+}
+
+
+@pytest.mark.parametrize("tower", OPEN_CLIP)
+def test_models_of_open_clip(tower: str, tmp_path: Path):
+    open_clip = pytest.importorskip("open_clip")
+    torch.manual_seed(0)
+    vision, side = OPEN_CLIP[tower], OPEN_CLIP[tower]["image_size"]
+    text = {"context_length": 6, "vocab_size": 20, "width": 16, "heads": 2, "layers": 1}
+    model = open_clip.model.CLIP(embed_dim=4, vision_cfg=vision, text_cfg=text).double().eval()
+    assert model.logit_scale.shape == () and model.logit_scale.requires_grad
+    generator = torch.Generator().manual_seed(0)
+    train, targets = (
+        TensorDataset(
+            torch.randn(count, 3, side, side, generator=generator).double(),
+            torch.randint(1, 20, (count, 6), generator=generator),
+        )
+        for count in (TRAIN, TARGETS)
+    )
+    task = prepared(model, train)
+    # Of whole gradients the scores are k (K + ridge)^-1 Q, with no projection between.
+    found = scores_of(
+        model, [model.state_dict()], train, targets, task=task, save_dir=tmp_path, projector=projectors.NoOpProjector()
+    )
+    left, right = by_autograd(model, task, train), by_autograd(model, task, targets)
+    kernel = left @ left.T
+    ridge = kernel.diagonal().mean() * torch.eye(TRAIN, dtype=torch.float64)
+    with torch.no_grad():
+        image, words, scale = model(image=train[:][0], text=train[:][1])
+        own = (image * words).sum(1, keepdim=True)
+        sides = (image @ task.text_embeddings.T, words @ task.image_embeddings.T)
+        factor = 1 - sum((scale * torch.cat([own, side], 1)).softmax(1)[:, 0] for side in sides) / 2
+    torch.testing.assert_close(found, factor[:, None] * torch.linalg.solve(kernel + ridge, left @ right.T))
 
 
 def test_embeddings_that_do_not_fit_are_one_sentence():
