@@ -19,6 +19,7 @@ import debiasing_tables
 import fact_tables
 import map_tables
 import metric_tables
+import pair_removal_tables
 import pandas as pd
 import plan_tables
 import variance_tables
@@ -53,6 +54,7 @@ VARIANCE = ("variance_*.csv", "variance_components.png", "seeds_needed.csv", "se
 MAPS = ("shortcut_*.csv", "map_truth.csv")
 DEBIASING = ("data_debiasing.csv", "data_debiasing_*accuracy.png", "galleries/negative_*.png")
 FACTS = ("fact_tracing.csv", "fact_tracing.png", "fact_removal.csv", "fact_removal_alone.csv")
+PAIRS = ("retrieval.csv", "pair_removal.csv", "pair_removal.png")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
 ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
@@ -62,7 +64,7 @@ def keep(name: str) -> None:
     """Copy an experiment's small tables, and how they were made."""
     source, target = ROOT / "results" / name, REFERENCE / name
     target.mkdir(parents=True, exist_ok=True)
-    for pattern in STUDY + YARDSTICKS + VARIANCE + MAPS + METRICS + DEBIASING + FACTS:
+    for pattern in STUDY + YARDSTICKS + VARIANCE + MAPS + METRICS + DEBIASING + FACTS + PAIRS:
         for path in source.glob(pattern):
             shutil.copyfile(path, target / path.name)
     steps = json.loads((source / "manifest.json").read_text())["steps"]
@@ -200,6 +202,8 @@ TABLES |= {
         "lds by pairs": yardstick_tables.pair_reliability_table,
         "lds by test examples": yardstick_tables.test_reliability_table,
         "debiasing": debiasing_tables.debiasing_table,
+        "pairs found": pair_removal_tables.retrieval_table,
+        "pairs left out": pair_removal_tables.removal_table,
         "facts found": fact_tables.finding_table,
         "facts driven": fact_tables.falling_table,
         "removal": yardstick_tables.removal_table,

@@ -167,7 +167,8 @@ const Explorer = (() => {
     return make("section", { class: "panel" },
       make("h3", {}, "The pair, by every method"),
       make("div", { class: "head" }, Examples.picture("test", state.position, 88), Examples.picture("train", state.train, 88),
-        make("div", {}, make("p", {}, "test ", isolated(Examples.nameOf("test", state.position)), " with training ", isolated(Examples.nameOf("train", state.train))), open)),
+        make("div", {}, make("p", {}, "test ", isolated(Examples.nameOf("test", state.position)), " with training ", isolated(Examples.nameOf("train", state.train))),
+          ...["test", "train"].map((split) => Examples.text(split, split === "test" ? state.position : state.train)).filter((text) => text !== null).map((text) => make("p", { class: "soft" }, text)), open)),
       make("div", { class: "scroll" }, table),
       place >= complete ? make("p", { class: "soft" }, `The page holds all pairs of ${Format.whole(complete)} test examples; of this one, those in the lists.`) : null,
       maps());

@@ -1,0 +1,59 @@
+"""The documents' tables of images with texts, from the CSVs under results/reference/: retrieval, and pairs left out."""
+
+from pathlib import Path
+
+import pandas as pd
+from fact_tables import interval
+
+from tda.methods.catalogue import method_title
+
+_COUNTS = (1, 5, 10)
+
+
+def retrieval_table(reference: Path) -> pd.DataFrame:
+    """Recall of the own text by an image, and of the own image by a text: the mean over seeds with its interval."""
+    rows = []
+    for path in sorted(reference.glob("*/retrieval.csv")):
+        table = pd.read_csv(path, dtype={"seed_id": str}).set_index("seed_id")
+        seeds = len(table) - 3
+        for side, words in (("text", "the caption of a photograph"), ("image", "the photograph of a caption")):
+            row = {"experiment": path.parent.name, "seeds": seeds, "found": words, "among": int(table.loc["mean", "pairs"])}
+            for count in _COUNTS:
+                value, low, high = (table.loc[end, f"{side}_recall_{count}"] for end in ("mean", "low", "high"))
+                row[f"recall@{count}"] = f"{value:.3f} [{low:.3f}, {high:.3f}]"
+            row["median rank"] = f"{table.loc['mean', f'{side}_median_rank']:.1f}"
+            row["recall@10 by chance"] = f"{table.loc['mean', 'chance_recall_10']:.3f}"
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def removal_table(reference: Path) -> pd.DataFrame:
+    """The fall of a target's cosine and of 1 / rank where a method's pairs are left out, beside random and similar ones."""
+    rows = []
+    for path in sorted(reference.glob("*/pair_removal.csv")):
+        table = pd.read_csv(path).sort_values(["removed", "cosine_fall"], ascending=[True, False], kind="stable")
+        for row in table.to_dict("records"):
+            name = "random pairs" if row["method"] == "random" else method_title(row["method"])
+            rows.append(
+                {
+                    "left out": f"{name} ({row['removed']})",
+                    "targets x seeds": f"{row['targets']} x {row['seeds']}",
+                    "fall of the cosine": _fine(row, "cosine_fall"),
+                    "more than random": _fine(row, "more_than_random"),
+                    "more than like images": _fine(row, "more_than_image_similarity"),
+                    "more than like captions": _fine(row, "more_than_caption_similarity"),
+                    "more than like pairs": _fine(row, "more_than_repsim"),
+                    "fall of 1 / rank": interval(row, "reciprocal_rank_fall"),
+                    "median rank before, after": f"{row['median_rank_before']:.1f}, {row['median_rank_after']:.1f}",
+                    "fall of other pairs": f"{row['cosine_fall_of_others']:.4f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _fine(row: dict, name: str) -> str:
+    """A value with its interval to three digits, empty where there is none."""
+    if name not in row or pd.isna(row[name]):
+        return ""
+    value, low, high = (f"{row[f'{name}{end}']:.3f}" for end in ("", "_low", "_high"))
+    return f"{value} [{low}, {high}]"
