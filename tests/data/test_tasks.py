@@ -2,9 +2,9 @@
 
 import pytest
 
-from tda.data.kinds import ImageKind
+from tda.data.kinds import ImageKind, ImageTextKind
 from tda.data.tasks import TASKS, task_named
-from tda.gradients.objectives import Classification, NextToken
+from tda.gradients.objectives import Classification, NextToken, Pairing
 from tda.system.errors import UserError
 
 
@@ -25,7 +25,9 @@ def test_entry_is_consistent(task):
     if isinstance(task.kind, ImageKind):
         assert len(task.kind.mean) == len(task.kind.std) == task.kind.channels and min(task.kind.std) > 0
     written = task.name in ("webnlg", "webnlg_facts", "webnlg_smollm2", "pararel", "pararel_questions")
-    assert task.objective == (NextToken() if written else Classification())
+    paired = task.name in ("flickr8k", "own_pairs")
+    assert task.objective == (NextToken() if written else Pairing() if paired else Classification())
+    assert isinstance(task.kind, ImageTextKind) == paired
     assert task.epochs > 0 and task.test_per_class > 0
     assert TASKS[task.name] is task is task_named(task.name)
 

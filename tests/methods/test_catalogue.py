@@ -65,7 +65,7 @@ def test_all_brings_those_that_may_be_in_it_and_names_come_first():
 
 @pytest.mark.parametrize("names", [["magic"], ["if", "magic"], []])
 def test_unknown_names_list_the_known_ones(names: list[str]):
-    with pytest.raises(UserError, match="ats, bm25, datamodels"):
+    with pytest.raises(UserError, match="ats, bm25, caption_similarity, datamodels"):
         chosen_entries(names)
 
 
