@@ -10,7 +10,7 @@ Writes into results/<experiment>/
   helpful_pairs.csv        each method's first training pairs for each target, with mean, deviation over seeds, q, and captions
   helpful_pairs.png, .pdf  a gallery: target pairs, and the pairs most helpful to them
   retrainings/             one small file a training; a killed run continues with what is missing
-Cost: ((methods + 1) x targets + 1) x seeds trainings.
+Cost: ((methods + 1) x targets + 1) x seeds trainings, each half a second of one CPU core for 1,500 pairs and frozen towers.
 """
 
 from tda.settings import PairRemoval, run
