@@ -219,7 +219,7 @@ def _of_open_clip(name: str, task: Task) -> PairBase:
         raise UserError(f"base {name} needs the package open_clip_torch; install it, or choose another --base") from error
     architecture, _, weights = name.removeprefix(OPEN_CLIP).partition(":")
     try:
-        network = open_clip.create_model(architecture, pretrained=weights or None)
+        network = open_clip.create_model(architecture, pretrained=weights or None).eval()
     except Exception as error:  # the package and the hub's client raise RuntimeError, OSError and their own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         known = "open_clip.list_pretrained() names architectures and tags of weights"
@@ -231,6 +231,8 @@ def open_clip_base(name: str, network: nn.Module, task: Task) -> PairBase:
     """The base that a model of open_clip is; its towers project, so that the projections above begin as identities."""
     from copy import deepcopy
 
+    if not all(hasattr(network, part) for part in ("visual", "vocab_size", "context_length", "logit_scale")):
+        raise UserError(f"base {name} has other parts than a CLIP model; choose another architecture of open_clip")
     _check_tokens(name, task, network.vocab_size, network.context_length)
     vision, text = network.visual, deepcopy(network)
     text.visual = nn.Identity()
@@ -238,7 +240,9 @@ def open_clip_base(name: str, network: nn.Module, task: Task) -> PairBase:
     mean, std = (getattr(vision, f"image_{part}", None) or default for part, default in _OPEN_CLIP_NORMALISATION)
     preparation = Preparation(task.kind.image, tuple(mean), tuple(std), size)
     image = ImageTower(preparation, vision, task.kind.pixels)
-    width, scale = network.text_projection.shape[1], float(network.logit_scale.detach().exp())
+    with torch.no_grad():
+        width = network.encode_text(torch.zeros(1, network.context_length, dtype=torch.int64)).shape[1]
+    scale = float(network.logit_scale.detach().exp())
     projections = tuple(_identity(width) for _ in range(2))
     return PairBase(name, image, OpenClipText(text), (width, width), projections, scale, _hash(image, network))
 

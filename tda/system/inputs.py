@@ -49,7 +49,7 @@ def without_padding(inputs: Inputs, labels: Tensor) -> tuple[Inputs, Tensor]:
     the length.
     """
     of_tokens = isinstance(inputs, dict) and labels.dim() == 2 and "attention_mask" in inputs
-    if not of_tokens or labels.device.type != "cpu" or not all(part.dim() == 2 for part in inputs.values()):
+    if not of_tokens or labels.device.type != "cpu" or any(part.dim() == 4 for part in inputs.values()):
         return inputs, labels
     kept = {"": _counted_length(inputs["attention_mask"])}
     own = "decoder_" if "decoder_input_ids" in inputs else ""
