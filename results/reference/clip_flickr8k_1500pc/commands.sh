@@ -8,4 +8,4 @@ python run_subset_generation.py --task flickr8k --num_per_class 1500
 python run_clip_training.py --task flickr8k --num_per_class 1500
 python run_tda.py --model clip --task flickr8k --num_per_class 1500 --methods trak,grad_cos,repsim,image_similarity,caption_similarity
 python run_compute_pvalues.py --experiment clip_flickr8k_1500pc
-python run_pair_removal.py --task flickr8k --num_per_class 1500 --num_targets 8
+python run_pair_removal.py --task flickr8k --num_per_class 1500
