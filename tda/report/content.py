@@ -14,6 +14,7 @@ from tda.report.members import MembersSay, Opinions, members_say
 from tda.report.overview import COLUMNS, NEEDS_SEEDS, REFERENCE, Overview, chart_data, histogram, plain_or_text, read_overview
 from tda.report.packed import as_text, extreme_positions, lists_of, pair_bytes, transposed
 from tda.report.pictures import MOST_SHOWN, Sheet, Shown, shown_examples
+from tda.report.removed_pairs import read_removed_pairs
 from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_in
 from tda.report.statements import read_statements
 from tda.report.traced_facts import read_traced_facts
@@ -39,7 +40,8 @@ class Content:
     """What the template of a page takes.
 
     values: plain values for the page's code; blocks: packed arrays as text, by name; sheets: pictures by split; overview: the
-    tables; sentences: the verdict; statements: continuations whose attribution was asked for; facts: as read_traced_facts.
+    tables; sentences: the verdict; statements: continuations whose attribution was asked for; facts: as read_traced_facts;
+    pairs: as read_removed_pairs.
     """
 
     values: dict
@@ -49,6 +51,7 @@ class Content:
     sentences: list[str]
     statements: list[dict] = field(default_factory=list)
     facts: dict = field(default_factory=dict)
+    pairs: dict = field(default_factory=dict)
 
     @property
     def known_columns(self) -> set[str]:
@@ -122,7 +125,8 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     helpful = {one.says.method for one in first if one.says.helpful}
     sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)))
     statements = read_statements(study.results, read_checkpoints(study.experiment).infos)
-    return Content(values, blocks, sheets, overview, sentences, statements, read_traced_facts(study.results))
+    told = read_traced_facts(study.results), read_removed_pairs(study.results)
+    return Content(values, blocks, sheets, overview, sentences, statements, *told)
 
 
 def _small_splits(study: Study) -> Iterator[tuple[str, Split]]:

@@ -64,6 +64,7 @@ function startOverview() {
   Tables.sortable(table);
   Tables.markBest(table);
   if (at("facts")) Tables.sortable(at("facts"));
+  if (at("pairs")) Tables.sortable(at("pairs"));
   const numbers = [...new Set(Values.summary.map((row) => row.checkpoints))].sort((left, right) => left - right);
   select.append(...numbers.map((count) => make("option", { value: count }, `${count} checkpoint${count === 1 ? "" : "s"}`)));
   select.value = String(numbers.at(-1));
