@@ -25,6 +25,7 @@ from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
 from tda.settings.text_attribution import TextAttribution
+from tda.settings.top_examples import TopExamples
 from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, TextTuning, Training
 from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
@@ -56,6 +57,7 @@ __all__ = [
     "SubsetRetraining",
     "TextAttribution",
     "TextTuning",
+    "TopExamples",
     "Training",
     "VarianceComponents",
     "run",
