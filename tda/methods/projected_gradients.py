@@ -14,12 +14,15 @@ from tda.data.splits import Split
 from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import plan_gradients
 from tda.gradients.projections import Projection
-from tda.system.files import sha256
+from tda.system.files import locked, sha256
 from tda.system.inputs import chosen
 from tda.system.random_streams import stream_seed
 from tda.training.evaluation import of_logits
 from tda.training.members import Member
+from tda.trak.arrays import read_array, write_array
+from tda.trak.folder import forget_identity, read_identity, write_identity
 from tda.trak.identities import example_identities
+from tda.trak.ridge import factor
 from tda.trak.store import ExampleRows, open_rows
 
 
@@ -58,3 +61,18 @@ def stored_rows(
         rows.report_lost()
         found.append(rows)
     return tuple(found)
+
+
+def stored_factor(rows: ExampleRows, device: torch.device, memory_budget: int | None) -> np.memmap:
+    """The Cholesky factor (d, d) float64 that solves for targets, with the mean of the kernel's diagonal as its ridge.
+
+    It is kept beside the rows, and made again where they are others. Raises UserError if the budget is too small.
+    """
+    path = rows.folder / "factor.npy"
+    with locked(path):
+        if read_identity(path) != rows.identity():
+            forget_identity(path)
+            found = factor(rows.gradients, None, device, memory_budget)
+            write_array(path, found.shape, found.dtype, [(slice(None), found)])
+            write_identity(path, rows.identity())
+    return read_array(path)

@@ -10,6 +10,7 @@ from tda.settings.damping_choice import DampingChoice
 from tda.settings.data_debiasing import DataDebiasing
 from tda.settings.fact_tracing import FactTracing
 from tda.settings.feature_attribution import FeatureAttribution
+from tda.settings.folder_attribution import FolderAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
 from tda.settings.metasmoothness import Metasmoothness
@@ -38,6 +39,7 @@ __all__ = [
     "DataDebiasing",
     "FactTracing",
     "FeatureAttribution",
+    "FolderAttribution",
     "AdapterTuning",
     "LanguageTraining",
     "LayerTuning",

@@ -7,7 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from tda.experiments.manifest import chosen_experiment
-from tda.methods.projected_gradients import projection_of, stored_rows
+from tda.methods.projected_gradients import projection_of, stored_factor, stored_rows
 from tda.methods.trak import SMALLEST_FACTOR
 from tda.scores.ensemble_scores import ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
@@ -54,9 +54,7 @@ def main(settings: TopExamples) -> str:
         table = pd.concat(tables, ignore_index=True).assign(made_from=_made_from(study, checkpoints, settings))
         add_to_table(path, table, ("method", "test_idx", "end", "place"), "made_from")
         record.files = [path]
-    return (
-        f"wrote the {settings.k} most helpful and most harmful training examples of {len(study.test)} test examples to {path}"
-    )
+    return f"wrote {path.name} of {len(study.test)} test examples by {', '.join(names)}, in {path.parent}"
 
 
 def _of_files(study: Study, checkpoints: Checkpoints, method: str, settings: TopExamples, budget: int) -> Iterator[Block]:
@@ -85,7 +83,7 @@ def _streamed(study: Study, checkpoints: Checkpoints, settings: TopExamples, bud
         train, test = (member.study.inputs(split) for split in (study.train, study.test))
         drawn = projection_of(member, settings.dimension, 0, "sparse")
         left, right = stored_rows(member, train, test, drawn, settings.half_precision)
-        factor = ridge.factor(left.gradients, None, study.device, budget)
+        factor = stored_factor(left, study.device, budget)
         surprise = np.maximum(left.out_to_loss, SMALLEST_FACTOR)
         parts.append(ridge.ModelParts(left.gradients, surprise, ridge.SolvedTargets(right.gradients, factor)))
     yield from ridge.scores(parts, np.dtype(np.float64), study.device, budget)

@@ -14,6 +14,7 @@ from tda.system.files import locked
 from tda.trak import ridge
 from tda.trak.arrays import read_array, write_array
 from tda.trak.folder import SaveFolder, forget_identity, read_identity, write_identity
+from tda.trak.gradient_index import GradientIndex, IndexedModel
 from tda.trak.refusals import UnknownExperimentError
 from tda.trak.ridge import ModelParts, SolvedTargets, Targets
 from tda.trak.score_computers import (
@@ -122,6 +123,21 @@ class Finalizer:
         stored = ((places, values.astype(self._solved)) for places, values in blocks)
         return extremes_of_blocks(stored, k, len(parts[0].targets))
 
+    def index(self, model_ids: list[int] | None) -> GradientIndex:
+        """See TRAKer.index."""
+        require_own_algebra(self.settings.score_computer)
+        training = {model_id: self.require_features(model_id) for model_id in self.folder.chosen_models(model_ids)}
+        _require_same_training_examples(training)
+        models = []
+        for model_id, rows in training.items():
+            solved, identity = read_array(self._features(model_id)), f"{rows.identity()} {self.settings.lambda_reg}"
+            if self.settings.keep_features:
+                models.append(IndexedModel(model_id, solved, rows.out_to_loss, None, identity))
+            else:
+                rows.require_gradients()
+                models.append(IndexedModel(model_id, rows.gradients, rows.out_to_loss, solved, identity))
+        return GradientIndex(models, self.settings.device, self.settings.memory_budget)
+
     def _matched(
         self, exp_name: str, model_ids: list[int] | None, allow_skip: bool
     ) -> tuple[dict[int, ExampleRows], dict[int, ExampleRows]]:
@@ -211,7 +227,8 @@ class Finalizer:
 def require_own_algebra(computer: AbstractScoreComputer) -> None:
     """Raise UserError where a program's own score computer would be passed over."""
     if not (computes_features(computer) and computes_scores(computer)):
-        raise UserError("a score_computer of one's own needs whole features; leave out keep_features=False and top_examples")
+        what = "keep_features=False, top_examples and index"
+        raise UserError(f"a score_computer of one's own needs whole features; leave out {what}")
 
 
 def _require_same_targets(rows: dict[int, ExampleRows], exp_name: str) -> None:

@@ -26,6 +26,7 @@ from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.finalizing import Finalizer, require_own_algebra
 from tda.trak.folder import SaveFolder
 from tda.trak.gradient_computers import AbstractGradientComputer, ComputedGradients, gradients_of, require_gradient_computer
+from tda.trak.gradient_index import GradientIndex
 from tda.trak.identities import example_identities, model_identity, task_identity, weights_identity
 from tda.trak.modelout_functions import task_output
 from tda.trak.projectors import AbstractProjector, projection_for, projector_of
@@ -220,12 +221,41 @@ class TRAKer:
         with self._undisturbed():
             return self._finalizer.top_examples(exp_name, whole_number(k, "k", least=1), _whole_ids(model_ids))
 
+    def project(self, batch: Iterable[Tensor]) -> Tensor:
+        """Projected gradients (n, proj_dim) of new examples by the checkpoint that was loaded last; nothing is written.
+
+        Raises UserError if no checkpoint is loaded, or the batch does not fit.
+        """
+        if self._rows is None:
+            raise AssertedError("no checkpoint is loaded to project with; call load_checkpoint(checkpoint, model_id) first")
+        with self._undisturbed():
+            given = arranged(self.task, on_device(batch_of(batch), self.device))
+            return self._gradients.projected(given, self._projection).detach()
+
+    def index(self, model_ids: Iterable[int] | None = None) -> GradientIndex:
+        """The exact index of the models' training examples, by default of all in save_dir, for new examples' gradients.
+
+        Raises UserError before finalize_features.
+        """
+        return self._finalizer.index(_whole_ids(model_ids))
+
     def scores_of_model(self, exp_name: str, model_id: int) -> np.memmap:
         """One model's scores (train_set_size, num_targets), as finalize_scores left them.
 
         Raises UserError if it has not, or the rows behind them are others by now.
         """
         return self._finalizer.scores_of_model(exp_name, whole_number(model_id, "model_id"))
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Which examples of what is loaded, a checkpoint's, a shard's or an experiment's, have a row that counts (n,) bool."""
+        if self._rows is None:
+            raise AssertedError("no checkpoint is loaded; call load_checkpoint(...) or start_scoring_checkpoint(...) first")
+        return self._rows.finished
+
+    def has_shards(self, model_id: int) -> bool:
+        """Whether a model has shards, merged or not, that were not deleted."""
+        return bool(self._folder.shards(whole_number(model_id, "model_id")))
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
