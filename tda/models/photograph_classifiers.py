@@ -67,7 +67,7 @@ def photograph_state(model: nn.Module, checkpoint: str) -> dict[str, Tensor]:
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Pictures (n, size, size, 3) uint8 as (n, 3, size, size) float32 by ImageNet's mean and spread, as the networks take them."""
+    """Pictures (n, size, size, 3) uint8 as (n, 3, size, size) float32 as the networks take them, by ImageNet's mean."""
     mean, spread = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / spread
 
