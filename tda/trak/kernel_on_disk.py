@@ -10,6 +10,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -52,8 +53,8 @@ class KernelOnDisk:
         self.count, self.width, self.ridge = count, width, ridge
         self.rows, self.roots = rows, torch.ones(count, dtype=torch.float64) if roots is None else roots.double().cpu()
         make_folder(folder)
-        self._file = tempfile.TemporaryFile(dir=folder)
-        self._panels = self._empty_panels()
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self._panels = self._empty_panels(file)
         for panel in range(len(self._starts)):
             self._add_rows(panel)
         pivots = torch.cat([self._factor(panel) for panel in range(len(self._starts))])
@@ -84,12 +85,12 @@ class KernelOnDisk:
         start = self._starts[panel]
         return slice(start, min(start + self.width, self.count))
 
-    def _empty_panels(self) -> list[np.memmap]:
+    def _empty_panels(self, file: BinaryIO) -> list[np.memmap]:
         panels, offset = [], 0
         shapes = [(self.count - start, min(self.width, self.count - start)) for start in self._starts]
-        self._file.truncate(8 * sum(map(math.prod, shapes)))
+        file.truncate(8 * sum(map(math.prod, shapes)))
         for shape in shapes:
-            panels.append(np.memmap(self._file, np.float64, "r+", offset, shape))
+            panels.append(np.memmap(file, np.float64, "r+", offset, shape))
             offset += 8 * math.prod(shape)
         return panels
 

@@ -19,6 +19,12 @@ KERNEL_BUDGET = 32 * 6 * 4
 ROWS_BUDGET = 24 * DIMENSION**2 + 24 * DIMENSION * 64
 
 
+@pytest.fixture(autouse=True)
+def narrow_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a kernel of six examples be cut."""
+    monkeypatch.setattr("tda.trak.kernel_on_disk._FEWEST_COLUMNS", 1)
+
+
 def member_with(ensemble: Ensemble, budget: int | None) -> Member:
     (member,) = ensemble.members(ensemble.study.plan.kept_epochs[-1])
     return replace(member, study=replace(member.study, memory_budget=budget), cache={})
