@@ -1,9 +1,9 @@
-"""Tables of docs/scale.md about rows and queries, for tables.py."""
+"""Tables of docs/scale.md about rows and queries, for tables.py, which hands over what its own are made with."""
 
 from collections.abc import Callable
 
 
-def gradient_index(content: dict, origin: str, table: Callable, number: Callable) -> str:
+def gradient_index(content: dict, origin: str, table: Callable, number: Callable, spread: Callable) -> str:
     """Latency and recall of one query by each index."""
     rows = [
         [row["index"], number(row["milliseconds"]), f"{row['recall']:.3f}", number(row["build"] or None)]
@@ -17,7 +17,7 @@ def gradient_index(content: dict, origin: str, table: Callable, number: Callable
     return "\n\n".join([origin, said, table(["index", "ms a query", "recall@10, both ends", "seconds to build"], rows)])
 
 
-def scale_of_rows(content: dict, origin: str, table: Callable, number: Callable) -> str:
+def scale_of_rows(content: dict, origin: str, table: Callable, number: Callable, spread: Callable) -> str:
     """The three stages by size, and the comparison with the other packages where it was made."""
     header = ["what", "examples", "dimension", "µs an example to featurize", "finalize, s", "extremes of the targets, s"]
     header += ["largest peak, MiB", "disk, GB"]
