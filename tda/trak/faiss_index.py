@@ -75,9 +75,7 @@ class FaissIndex:
         if not index.is_trained:
             cells = getattr(index, "nlist", 256)
             if cells > exact.count:
-                raise UserError(
-                    f"an index {kind!r} has more cells than there are training examples, {exact.count}; choose fewer"
-                )
+                raise UserError(f"an index {kind!r} has more cells than the {exact.count} training examples; choose fewer")
             sample = np.random.default_rng(seed).permutation(exact.count)[: _TRAINED_PER_LIST * cells]
             index.train(exact.vectors(np.sort(sample)))
         for block in exact.blocks(max(1, _ADDED_BYTES // (4 * exact.dimension))):

@@ -16,13 +16,15 @@ EVERY_FAMILY = True
 DIMENSION = 4
 KERNEL_BUDGET = 32 * 6 * 4
 """Panels of four columns of the kernel of six training examples."""
-ROWS_BUDGET = 24 * DIMENSION**2 + 24 * DIMENSION * 64
+ROWS_BUDGET = 24 * DIMENSION**2 + 24 * DIMENSION * 2
+"""Blocks of two rows of projected gradients."""
 
 
 @pytest.fixture(autouse=True)
-def narrow_panels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a kernel of six examples be cut."""
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is made of six examples be cut."""
     monkeypatch.setattr("tda.trak.kernel_on_disk._FEWEST_COLUMNS", 1)
+    monkeypatch.setattr("tda.trak.ridge._FEWEST_ROWS", 1)
 
 
 def member_with(ensemble: Ensemble, budget: int | None) -> Member:
