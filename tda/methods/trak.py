@@ -13,9 +13,9 @@ from torch import Tensor
 from tda.data.splits import Split
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.gradient_plan import plan_gradients
-from tda.methods.kernel_in_blocks import BlockedKernel, kernel_fits
 from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.training.evaluation import of_logits
+from tda.training.kernel_in_blocks import BlockedKernel, kernel_fits
 from tda.training.members import Member
 from tda.trak.regression import checked_ridge, require_not_negative, solve_with_ridge
 

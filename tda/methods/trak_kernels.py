@@ -21,10 +21,10 @@ from tda.gradients.gradient_kernel import examples_at_once, gradient_kernel
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.gradient_rows import GradientRows
 from tda.gradients.quantities import all_logits
-from tda.methods.kernel_in_blocks import BlockedKernel, kernel_fits
 from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.system.errors import UserError
 from tda.training.evaluation import logits_of_split
+from tda.training.kernel_in_blocks import BlockedKernel, kernel_fits
 from tda.training.members import Member
 from tda.trak.regression import solve_with_ridge
 

@@ -15,10 +15,10 @@ from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.projections import Projection
 from tda.gradients.quantities import Quantity
-from tda.methods.projected_gradients import projection_of, stored_rows
 from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.methods.trak import regression_scores
 from tda.training.members import Member
+from tda.training.projected_gradients import projection_of, stored_rows
 from tda.trak.regression import checked_ridge, require_not_negative, solve_with_ridge
 from tda.trak.ridge import ModelParts, SolvedTargets, factor, mean_products, require_room, squared_norms
 

@@ -7,7 +7,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from tda.experiments.manifest import chosen_experiment
-from tda.methods.projected_gradients import projection_of, stored_factor, stored_rows
 from tda.methods.trak import SMALLEST_FACTOR
 from tda.scores.ensemble_scores import ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
@@ -19,6 +18,7 @@ from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.training.members import load_member
+from tda.training.projected_gradients import projection_of, stored_factor, stored_rows
 from tda.training.study import Study, open_study
 from tda.trak import ridge
 from tda.trak.top_examples import Extremes, extremes_of_blocks

@@ -25,6 +25,9 @@ _FEWEST_ROWS = 64
 _SUMMED_IN_FLOAT32 = 2**11
 """Products of float16 numbers that are summed in float32 before the sum is added in float64."""
 
+_PANEL = 512
+"""Columns of Phi that are multiplied at once."""
+
 
 class Targets:
     """Rows (m, d) of which scores are products, by blocks of targets: projected gradients as they are."""
@@ -169,16 +172,17 @@ def _gram(gradients: np.ndarray, device: torch.device, memory_budget: int | None
     rows in float16 are multiplied in float32, in half the time, and sums of them are added up in float64.
     """
     count, dimension = gradients.shape
+    in_half = gradients.dtype == np.float16
     gram = torch.zeros(dimension, dimension, dtype=torch.float64, device=device)
     for rows in _row_blocks(count, _rows_at_once(dimension, memory_budget)):
-        if gradients.dtype == np.float16:
-            for part in torch.from_numpy(np.asarray(gradients[rows], dtype=np.float32)).to(device).split(_SUMMED_IN_FLOAT32):
-                gram += part.T @ part
-        else:
-            block = _block(gradients, rows, device)
-            gram.addmm_(block.T, block)
+        block = torch.from_numpy(np.asarray(gradients[rows], np.float32 if in_half else np.float64)).to(device)
+        for part in block.split(_SUMMED_IN_FLOAT32 if in_half else len(block)):
+            for start in range(0, dimension, _PANEL):
+                # What is below the diagonal is known from what is above it.
+                gram[start : start + _PANEL, start:] += part[:, start : start + _PANEL].T @ part[:, start:]
         release(gradients)
-    return gram
+    above = gram.triu(1)
+    return gram.triu_().add_(above.T)
 
 
 def require_room(dimension: int, memory_budget: int | None, needed: int | None = None) -> None:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from conftest import Ensemble
 
-from tda.methods import kernel_in_blocks
-from tda.methods.projected_gradients import projection_of, stored_factor, stored_rows
 from tda.methods.registry import Attribution, load_method
 from tda.system.errors import UserError
+from tda.training import kernel_in_blocks
 from tda.training.members import Member
+from tda.training.projected_gradients import projection_of, stored_factor, stored_rows
 
 EVERY_FAMILY = True
 DIMENSION = 4
@@ -64,7 +64,7 @@ def test_what_a_killed_run_left_is_not_computed_again(ensemble: Ensemble, name: 
     expected = scored(name, member_with(ensemble, budget_of(name)), ensemble, **changed)
     with monkeypatch.context() as patched:
         # Killed once the kernel's or the gradients' rows are there.
-        target = "tda.methods.kernel_in_blocks.KernelOnDisk" if name == "trak" else "tda.methods.trak_projected.squared_norms"
+        target = "tda.training.kernel_in_blocks.KernelOnDisk" if name == "trak" else "tda.methods.trak_projected.squared_norms"
         patched.setattr(target, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             scored(name, member_with(ensemble, budget_of(name)), ensemble, **changed)

@@ -54,6 +54,16 @@ def test_scores_by_blocks_of_rows_and_targets_are_the_definition(solved: bool, r
     np.testing.assert_allclose(found, whole_scores(rows, targets, q, ridge_size), rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(np.float64, 1e-13), (np.float32, 1e-13), (np.float16, 2e-6)])
+def test_the_factor_of_many_rows_is_that_of_their_products(dtype: type, error: float, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ridge, "_PANEL", 4)
+    rows = np.random.default_rng(0).standard_normal((9000, 11)).astype(dtype)
+    found = ridge.factor(rows, 3.0, CPU, memory_budget=24 * 11**2 + 24 * 11 * 2500)
+    expected = rows.astype(float).T @ rows.astype(float) + 3.0 * np.eye(11)
+    assert (np.triu(found, 1) == 0).all()
+    assert np.abs(found @ found.T - expected).max() <= error * expected.max()
+
+
 def test_a_program_within_a_budget_and_without_features_gives_the_same_scores(tmp_path: Path):
     expected = scores_of(*data(), save_dir=tmp_path / "plain")
     for name, options in {
