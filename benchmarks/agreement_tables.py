@@ -51,7 +51,8 @@ def left_out_table(reference: Path) -> pd.DataFrame:
             row = {"experiment": path.parent.name, "retrainings": estimand, "left out": left_out}
             for entry in found.drop_duplicates("method", keep="last").itertuples():
                 name = _REFERENCES.get(entry.method) or method_title(entry.method)
-                row[name] = f"{_interval(entry._asdict(), 'lds_run')} / {entry.lds_means:.2f}"
+                means = "" if pd.isna(entry.lds_means) else f" / {entry.lds_means:.2f}"
+                row[name] = _interval(entry._asdict(), "lds_run") + means
             rows.append(row)
     if not rows:
         return _NOTHING

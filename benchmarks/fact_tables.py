@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from tda.facts.removal_rows import OWN_TITLES
 from tda.methods.catalogue import method_title
 
-_TITLES = {"random": "random texts", "oracle": "texts that state it"}
 _SELECTIONS = {"significant": ", significant ones", "not_significant": ", helpful, not significant"}
 
 
@@ -18,7 +18,7 @@ def finding_table(reference: Path) -> pd.DataFrame:
             rows.append(
                 {
                     "experiment": path.parent.name,
-                    "method": _TITLES.get(row["method"], method_title(row["method"])),
+                    "method": OWN_TITLES.get(row["method"], method_title(row["method"])),
                     "facts": row["facts"],
                     "mean reciprocal rank": interval(row, "mrr"),
                     f"recall at {row['found']}": interval(row, "recall"),
@@ -35,7 +35,7 @@ def falling_table(reference: Path) -> pd.DataFrame:
     rows = []
     for path in sorted(reference.glob("*/fact_removal.csv")):
         for row in pd.read_csv(path).sort_values("fall", ascending=False, kind="stable").to_dict("records"):
-            left_out = _TITLES.get(row["method"], method_title(row["method"])) + _SELECTIONS.get(row["selection"], "")
+            left_out = OWN_TITLES.get(row["method"], method_title(row["method"])) + _SELECTIONS.get(row["selection"], "")
             rows.append(
                 {
                     "experiment": path.parent.name,

@@ -20,6 +20,8 @@ from tda.facts.fact_removal import (
 from tda.facts.found_texts import Found
 
 RANDOM, ORACLE = "random", "oracle"
+OWN_TITLES = {RANDOM: "random texts", ORACLE: "texts that state it"}
+"""What a reader calls the rows that are no method's."""
 HIGHEST, SIGNIFICANT, NOT_SIGNIFICANT = "highest", "significant", "not_significant"
 KEYS = ("method", "selection", "removed")
 _COMPARED = (RANDOM, ORACLE, "bm25")

@@ -5,10 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tda.facts.removal_rows import OWN_TITLES
 from tda.figures.style import BLACK, BLUE, GREY, VERMILION, styled
 from tda.methods.catalogue import method_title
-
-_OWN_TITLES = {"random": "random texts", "oracle": "texts that state it"}
 
 
 @styled()
@@ -29,7 +28,7 @@ def draw_fact_tracing(finding: pd.DataFrame, falling: pd.DataFrame | None) -> Fi
     _draw(panels[1], found, "recall", BLUE, f"recall among the first {int(found['found'].iloc[0])}")
     if falling is not None:
         _draw_falls(panels[2], names, falling)
-    panels[0].set_yticks(range(len(names)), [_OWN_TITLES.get(name, method_title(name)) for name in names])
+    panels[0].set_yticks(range(len(names)), [OWN_TITLES.get(name, method_title(name)) for name in names])
     panels[0].invert_yaxis()
     for panel in panels:
         panel.grid(axis="x")

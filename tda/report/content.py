@@ -11,11 +11,12 @@ from tda.methods.catalogue import catalogue, method_title
 from tda.report.examples import MethodSays, disagreement, looks_mislabelled, median_correlation, method_says
 from tda.report.maps import read_maps
 from tda.report.members import MembersSay, Opinions, members_say
-from tda.report.overview import COLUMNS, REFERENCE, Overview, chart_data, histogram, plain_or_text, read_overview
+from tda.report.overview import COLUMNS, NEEDS_SEEDS, REFERENCE, Overview, chart_data, histogram, plain_or_text, read_overview
 from tda.report.packed import as_text, extreme_positions, lists_of, pair_bytes, transposed
 from tda.report.pictures import MOST_SHOWN, Sheet, Shown, shown_examples
 from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_in
 from tda.report.statements import read_statements
+from tda.report.traced_facts import read_traced_facts
 from tda.report.verdict import verdict
 from tda.scores.fresh_scores import read_checkpoints
 from tda.scores.score_files import Scores
@@ -38,7 +39,7 @@ class Content:
     """What the template of a page takes.
 
     values: plain values for the page's code; blocks: packed arrays as text, by name; sheets: pictures by split; overview: the
-    tables; sentences: the verdict; statements: continuations whose attribution was asked for.
+    tables; sentences: the verdict; statements: continuations whose attribution was asked for; facts: as read_traced_facts.
     """
 
     values: dict
@@ -47,6 +48,7 @@ class Content:
     overview: Overview
     sentences: list[str]
     statements: list[dict] = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
 
     @property
     def known_columns(self) -> set[str]:
@@ -77,7 +79,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     counts = Counts(len(names), len(seed_ids), min(one.checkpoints for one in first), len(study.train), len(study.test))
     maps = read_maps(study.results)
     room = room_in(_budget(shown, len(maps.content)), counts)
-    share = np.mean([one.says.share_by_test for one in first], axis=0)
+    share = np.mean([one.says.share_by_test for one in first if one.says.varies] or [np.zeros(len(study.test))], axis=0)
     tests = chosen_tests(room.tests, say.test.wrong, share, apart)
     trains = chosen_trains(room.trains, [one.listed for one in first], len(study.train))
     if "test" not in shown:
@@ -88,7 +90,10 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     blocks, scales = _blocks(names, load, room, trains, tests)
     blocks |= {"maps": as_text(maps.content)} if maps.entries else {}
     rows = overview.methods
-    charts = chart_data(overview, {one.says.method: one.histogram for one in first})
+    for one in first:
+        if not one.says.varies:
+            rows[one.says.method] |= dict.fromkeys(NEEDS_SEEDS)
+    charts = chart_data(overview, {one.says.method: one.histogram for one in first if one.says.varies})
     unclear = int((share < 0.5).sum())
     pairs = len(study.train) * len(study.test)
     between = median_correlation(charts["correlations"]["mean"].get("spearman"))
@@ -117,7 +122,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     helpful = {one.says.method for one in first if one.says.helpful}
     sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)))
     statements = read_statements(study.results, read_checkpoints(study.experiment).infos)
-    return Content(values, blocks, sheets, overview, sentences, statements)
+    return Content(values, blocks, sheets, overview, sentences, statements, read_traced_facts(study.results))
 
 
 def _small_splits(study: Study) -> Iterator[tuple[str, Split]]:
@@ -182,6 +187,7 @@ def _method(one: _First) -> dict:
         "name": name,
         "title": method_title(name),
         "helpful": one.says.helpful,
+        "varies": one.says.varies,
         "sign": one.sign,
         "citation": entries[name].description.citation if name in entries else "",
     }

@@ -19,15 +19,17 @@ from tda.statistics.pair_statistics import (
 class MethodSays:
     """What one method says of each example, at its largest number of checkpoints.
 
-    helpful: whether positive means helpful (else: alike). share_by_test: of reliable pairs (n_test,); helped, harmed: of how
-    many test examples each training example (n_train,) reliably lowers, or raises, the loss; own_class, own_class_p: the mean
-    score (n_train,) over test examples of its own class, and the p-value of the t-test over seeds that it is 0; None where
-    examples have no classes. ranks: centred and scaled ranks of the mean scores within each test example (n_train, n_test)
-    float32, of which a product's mean is a rank correlation.
+    helpful: whether positive means helpful (else: alike); varies: whether its scores differ from seed to seed at all; where
+    they do not, seeds tell nothing from noise, and no pair counts as reliable. share_by_test: of reliable pairs (n_test,);
+    helped, harmed: of how many test examples each training example (n_train,) reliably lowers, or raises, the loss; own_class,
+    own_class_p: the mean score (n_train,) over test examples of its own class, and the p-value of the t-test over seeds that
+    it is 0; None where examples have no classes. ranks: centred and scaled ranks of the mean scores within each test example
+    (n_train, n_test) float32, of which a product's mean is a rank correlation.
     """
 
     method: str
     helpful: bool
+    varies: bool
     share_by_test: np.ndarray
     helped: np.ndarray
     harmed: np.ndarray
@@ -40,10 +42,11 @@ def method_says(
     sample: np.ndarray, statistics: PairStatistics, helpful: bool, train_labels: np.ndarray, test_labels: np.ndarray
 ) -> MethodSays:
     """The same from the seeds' scores (S, n_train, n_test) and their statistics; labels: of classes where they are (n,)."""
-    reliable, mean = statistics.q_value < SIGNIFICANCE_LEVEL, statistics.mean
+    varies, mean = bool((statistics.std > 0).any()), statistics.mean
+    reliable = (statistics.q_value < SIGNIFICANCE_LEVEL) & varies
     own = _own_class(sample, train_labels, test_labels) if train_labels.ndim == 1 else (None, None)
     helped, harmed = ((reliable & side).sum(axis=1) for side in (mean > 0, mean < 0))
-    return MethodSays(statistics.method, helpful, reliable.mean(axis=0), helped, harmed, *own, scaled_ranks(mean))
+    return MethodSays(statistics.method, helpful, varies, reliable.mean(axis=0), helped, harmed, *own, scaled_ranks(mean))
 
 
 def _own_class(sample: np.ndarray, train_labels: np.ndarray, test_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -84,8 +87,10 @@ def looks_mislabelled(opinions: Opinions, methods: Sequence[MethodSays]) -> tupl
 
     It does if most seeds, which were trained on it, predict another label all the same, or if by most methods of which positive
     means helpful its mean score for the test examples of its own class is below 0,
-    p < 0.05.
+    p < 0.05. Where examples have no classes, no label does.
     """
+    if opinions.predicted is None:
+        return np.zeros(len(opinions.wrong), dtype=bool), np.zeros(len(opinions.wrong), dtype=np.int64)
     judges = [
         (method.own_class < 0) & (method.own_class_p < SIGNIFICANCE_LEVEL)
         for method in methods

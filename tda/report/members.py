@@ -25,7 +25,7 @@ class Opinions:
 
     losses: (S, n) in nats; right: (S, n) in [0, 1], whether the prediction is the label, or the share of its tokens that are
     foretold; predicted: labels (S, n), None where an example has one for each token; wrong: which examples (n,) bool are so
-    by what most seeds predict.
+    by what most seeds predict, or of which less than half of the tokens are foretold on average.
     """
 
     losses: np.ndarray
@@ -76,8 +76,9 @@ def _opinion(member: Member, split: Split) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _stacked(objective: Objective, opinions: list[tuple], labels: torch.Tensor) -> Opinions:
     losses, right, predicted = (np.stack(parts) for parts in zip(*opinions, strict=True))
-    wrong = objective.correct(torch.from_numpy(majority(predicted)), labels).numpy() < 1
-    return Opinions(losses, right, predicted if predicted.ndim == 2 else None, wrong)
+    if predicted.ndim > 2:
+        return Opinions(losses, right, None, right.mean(axis=0) < 0.5)
+    return Opinions(losses, right, predicted, objective.correct(torch.from_numpy(majority(predicted)), labels).numpy() < 1)
 
 
 def _squared_norms(member: Member, train: Split) -> np.ndarray:

@@ -40,6 +40,8 @@ COLUMNS = (
     Column("lds_left_out", "LDS, same run", _OWN_RUNS, "correlation", "high"),
     Column("seconds", "seconds", "wall time of scoring all members", "seconds", "low"),
 )
+NEEDS_SEEDS = ("share_reliable", "mean_p", "signal_to_noise")
+"""Columns that say nothing of a method whose scores are the same for all seeds."""
 
 
 @dataclass(frozen=True)

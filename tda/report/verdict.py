@@ -39,6 +39,8 @@ def percent(share: float) -> str:
 
 
 def _reliability(rows: Rows, pairs: int, seeds: int) -> str:
+    if _best(rows, "share_reliable") is None:
+        return f"The scores of every method are the same for all {seeds} seeds, so that seeds tell nothing from noise."
     (best, most), (worst, least) = _best(rows, "share_reliable"), _best(rows, "share_reliable", min)
     start = f"Over {seeds} seeds, {percent(most)} of {pairs:,} pairs can be told from noise by {method_title(best)}"
     if len(rows) == 1:

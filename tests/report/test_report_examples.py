@@ -67,7 +67,7 @@ def test_ranks_of_a_single_example_are_zero():
 
 
 def test_a_label_looks_wrong_to_most_seeds_or_to_most_methods():
-    nothing = Opinions(np.zeros((3, 4)), np.ones((3, 4)), None, np.array([True, False, False, False]))
+    nothing = Opinions(np.zeros((3, 4)), np.ones((3, 4)), np.zeros((3, 4)), np.array([True, False, False, False]))
     base = random_sample()
     says = method_says(base, statistics_of(base), True, *LABELS)
     harmful = replace(says, own_class=np.array([1.0, -1, -1, 1]), own_class_p=np.array([0.01, 0.01, 0.5, 0.01]))
@@ -81,3 +81,18 @@ def test_the_median_correlation_is_of_different_methods():
     matrix = {"values": [[1, 0.2, 0.4], [0.2, 1, None], [0.4, None, 1]]}
     assert np.isclose(median_correlation(matrix), 0.3) and median_correlation(None) is None
     assert median_correlation({"values": [[1]]}) is None
+
+
+def test_scores_that_are_the_same_for_every_seed_tell_nothing_from_noise():
+    sample = np.repeat(random_sample()[:1], 6, axis=0)
+    says = method_says(sample, statistics_of(sample, q=np.zeros((4, 5))), True, *LABELS)
+    assert not says.varies and not says.share_by_test.any() and not says.helped.any() and not says.harmed.any()
+    assert method_says(random_sample(), statistics_of(random_sample()), True, *LABELS).varies
+
+
+def test_without_classes_no_label_looks_wrong():
+    sample = random_sample()
+    says = replace(method_says(sample, statistics_of(sample), True, *LABELS), own_class=-np.ones(4), own_class_p=np.zeros(4))
+    nothing = Opinions(np.zeros((6, 4)), np.ones((6, 4)), None, np.array([True, False, False, True]))
+    suspicious, harms = looks_mislabelled(nothing, [says])
+    assert not suspicious.any() and not harms.any()

@@ -52,3 +52,11 @@ def test_methods_that_mean_alike_are_shown_where_there_are_no_others():
 )
 def test_a_share_is_all_or_none_only_where_it_is(share: float, words: str):
     assert percent(share) == words
+
+
+def test_methods_that_are_the_same_for_every_seed_are_not_called_reliable():
+    row = {"share_reliable": None, "with_loo": None, "lds": 0.4}
+    first, second, _ = verdict({"datamodels": row}, {"datamodels"}, 10, 3, None, (0, 5))
+    assert "the same for all 3 seeds" in first and "LDS 0.40" in second
+    both = verdict({"datamodels": row, "if": ROWS["if"]}, {"datamodels", "if"}, 10, 3, None, (0, 5))[0]
+    assert both.startswith("Over 3 seeds, 90.0 % of 10 pairs can be told from noise by IF")

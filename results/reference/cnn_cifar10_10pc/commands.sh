@@ -21,3 +21,6 @@ python run_lds_evaluation.py --model cnn --task cifar10 --num_per_class 10 --lef
 
 # variance_*.csv, on the processors, in a root folder of its own.
 python run_variance_components.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot --num_starts 4 --num_orders 5
+
+# metasmoothness.csv, on the processors.
+python run_metasmoothness.py --task cifar10 --num_per_class 10 --variants inside1e-8_rate3e-4,inside1e-6_rate3e-4_pool --removed 1,5 --num_directions 3 --num_seeds 2

@@ -20,7 +20,7 @@ const Charts = (() => {
 
   function histograms() {
     const largest = Math.max(...Object.values(charts.histograms).flat());
-    const figures = Values.methods.map(({ name }) => {
+    const figures = Values.methods.filter((method) => method.varies).map(({ name }) => {
       const shares = charts.histograms[name];
       const bars = shares.map((share, bin) => ({ low: bin / shares.length, high: (bin + 1) / shares.length, share }));
       const label = (bar) => `${title(name)}\np from ${bar.low.toFixed(2)} to ${bar.high.toFixed(2)}: ${Format.percent(bar.share)} of pairs`;

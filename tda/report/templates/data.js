@@ -2,22 +2,32 @@
 // The training examples that should perhaps go: the debiasing step's table where there is one, else what this page's numbers say.
 const Data = (() => {
   const written = JSON.parse(document.getElementById("candidates").textContent);
-  const train = Examples.splits.train;
+  const train = Examples.splits.train, classes = train.label !== null;
   let shown = [];
 
   function own() {
     const judges = Values.methods.filter((method) => method.helpful && train.methods[method.name].own);
-    const columns = ["index", ...(train.file ? ["file"] : []), "label", ...(train.true_label ? ["true_label"] : []), "looks_wrong", "misread_by_most_seeds", "methods_harmful", ...(train.self_influence ? ["self_influence"] : []),
-      ...judges.flatMap((method) => [`${method.name}_mean`, `${method.name}_p`, `${method.name}_verdict`])];
-    const rows = train.listed.map((position, place) => [
-      train.index[position], ...(train.file ? [train.file[position]] : []), Format.classOf(train.label?.[position]), ...(train.true_label ? [train.true_label[position] < 0 ? "none of the task" : Format.classOf(train.true_label[position])] : []), train.suspicious[place] === 1, train.wrong[place] === 1, train.harms_own_class[place],
-      ...(train.self_influence ? [train.self_influence.mean[place]] : []),
+    // Each a column's name and its cell for an example; what concerns labels is left out where examples have none.
+    const truth = (position) => (train.true_label[position] < 0 ? "none of the task" : Format.classOf(train.true_label[position]));
+    const parts = [
+      ["index", (position) => train.index[position]],
+      train.file && ["file", (position) => train.file[position]],
+      classes && ["label", (position) => Format.classOf(train.label[position])],
+      train.true_label && ["true_label", truth],
+      classes && ["looks_wrong", (position, place) => train.suspicious[place] === 1],
+      [classes ? "misread_by_most_seeds" : "most_tokens_misread", (position, place) => train.wrong[place] === 1],
+      classes && ["methods_harmful", (position, place) => train.harms_own_class[place]],
+      train.self_influence && ["self_influence", (position, place) => train.self_influence.mean[place]],
       ...judges.flatMap((method) => {
-        const mean = train.methods[method.name].own[place], p = train.methods[method.name].own_p[place];
-        return [mean, p, p < Values.level ? (mean < 0 ? "harmful" : "helpful") : "unclear"];
+        const own = train.methods[method.name];
+        const verdict = (place) => (own.own_p[place] < Values.level ? (own.own[place] < 0 ? "harmful" : "helpful") : "unclear");
+        return [[`${method.name}_mean`, (position, place) => own.own[place]], [`${method.name}_p`, (position, place) => own.own_p[place]],
+          [`${method.name}_verdict`, (position, place) => verdict(place)]];
       }),
-    ]);
-    rows.sort((left, right) => Number(right[columns.indexOf("looks_wrong")]) - Number(left[columns.indexOf("looks_wrong")]) || right[columns.indexOf("methods_harmful")] - left[columns.indexOf("methods_harmful")]);
+    ].filter(Boolean);
+    const columns = parts.map(([name]) => name), rows = train.listed.map((position, place) => parts.map(([, cell]) => cell(position, place)));
+    const first = columns.indexOf("looks_wrong"), second = columns.indexOf("methods_harmful"), pull = columns.indexOf("self_influence");
+    rows.sort(classes ? (left, right) => Number(right[first]) - Number(left[first]) || right[second] - left[second] : (left, right) => (pull < 0 ? 0 : right[pull] - left[pull]));
     return { name: `${Values.experiment}_removal_candidates.csv`, columns, rows, total: rows.length };
   }
 
@@ -31,9 +41,14 @@ const Data = (() => {
   function start() {
     at("candidates-source").replaceChildren(...(written
       ? [`From ${source.name}, which the debiasing step wrote${source.total > source.rows.length ? ` (the first ${Format.whole(source.rows.length)} of ${Format.whole(source.total)} rows)` : ""}.`]
+      : !classes ? ["These examples have no classes, so that no label can look wrong; those that pull most on themselves (squared gradient norm) come first."]
       : ["A label looks wrong where most seeds read the example as another class although they were trained on it, or where most methods say that it reliably harms the test examples of its own class. Look at an example before it goes."]));
     at("candidates-search").addEventListener("input", draw);
     at("candidates-filter").addEventListener("change", draw);
+    if (!written && !classes) {
+      at("candidates-filter").value = "all";
+      at("candidates-filter").parentElement.hidden = true;
+    }
     at("candidates-download").addEventListener("click", download);
     const table = at("candidates-table");
     const heads = [...plain.map((column) => make("th", { scope: "col", class: numeric(column) ? "n" : null }, column.replaceAll("_", " "))),

@@ -133,7 +133,7 @@ function Picker(name, split, filters, orders, choose) {
       const position = own.listed[place], chosen = position === state.chosen;
       return make("button", {
         type: "button", role: "option", "aria-selected": String(chosen), tabindex: chosen || (number === 0 && !shown.some((one) => own.listed[one] === state.chosen)) ? 0 : -1,
-        class: own.wrong[place] ? "wrong" : null, "data-index": own.index[position], title: own.wrong[place] ? "misread by most seeds" : null,
+        class: own.wrong[place] ? "wrong" : null, "data-index": own.index[position], title: own.wrong[place] ? (own.label === null ? "most tokens misread" : "misread by most seeds") : null,
         on: { click: () => choose(position), keydown: move },
       }, Examples.picture(split, position, 56), Examples.text(split, position, 90), make("div", {}, isolated(Examples.nameOf(split, position))));
     });

@@ -26,12 +26,17 @@ const Lists = (() => {
     return svg;
   }
 
-  function verdict(q) {
+  function verdict(q, method) {
+    if (!methods[method].varies) return make("span", { class: "badge", title: "seeds tell nothing of it" }, "same for every seed");
     return q < level ? make("span", { class: "badge yes" }, "reliable") : make("span", { class: "badge" }, "may be noise");
   }
 
-  // A table of the others in a list; open: what a click on a row does with the other's position.
-  function table(rows, largest, others, open, also = new Set()) {
+  function quality(row, method) {
+    return methods[method].varies ? Format.q(row.q, row.least) : "–";
+  }
+
+  // A table of the others in a list by a method; open: what a click on a row does with the other's position.
+  function table(rows, largest, others, method, open, also = new Set()) {
     const lines = rows.map((row, rank) => {
       const button = make("button", { type: "button", class: "name", "data-index": Examples.indexOf(others, row.position) }, isolated(Examples.nameOf(others, row.position)));
       return make("tr", { "data-position": row.position, on: { click: () => open(row.position) } },
@@ -39,7 +44,7 @@ const Lists = (() => {
         make("td", {}, Examples.picture(others, row.position, 44), Examples.text(others, row.position)),
         make("td", {}, button, also.has(row.position) ? make("span", { title: "also in the list beside it" }, " ⇄") : null, Examples.file(others, row.position)),
         make("td", { class: "n mean", "data-value": row.mean }, Format.number(row.mean), row.std === undefined ? null : make("small", { class: "std" }, ` ± ${Format.number(row.std)}`)),
-        make("td", { class: "n q", "data-value": row.q }, Format.q(row.q, row.least), make("br"), verdict(row.q)),
+        make("td", { class: "n q", "data-value": row.q }, quality(row, method), make("br"), verdict(row.q, method)),
         make("td", {}, row.seeds === undefined ? make("small", {}, "not among the ten largest") : strip(row, largest)));
     });
     const head = ["", "", others === "train" ? "training example" : "test example", "mean ± deviation", "q", "each seed"];
@@ -72,7 +77,7 @@ const Lists = (() => {
       const rows = list[side];
       const also = new Set(other === null ? [] : other[side].map((row) => row.position));
       return [make("h4", {}, make("span", { class: side === "helpful" ? "plus" : "minus" }, `${side === "helpful" ? "+" : "−"} ${words[side][0]}`), make("small", {}, ` ${words[side][1]}`)),
-        rows.length ? make("div", { class: "scroll" }, table(rows, largest, others, open, also)) : make("p", { class: "none" }, "No score has this sign.")];
+        rows.length ? make("div", { class: "scroll" }, table(rows, largest, others, method, open, also)) : make("p", { class: "none" }, "No score has this sign.")];
     });
   }
 
@@ -90,7 +95,7 @@ const Lists = (() => {
     select.value = String(Values.checkpoints.at(-1));
   }
 
-  return { methods, titleOf, strip, verdict, ordered, parts, fillMethods, fillCheckpoints };
+  return { methods, titleOf, strip, verdict, quality, ordered, parts, fillMethods, fillCheckpoints };
 })();
 
 const Explorer = (() => {
@@ -108,7 +113,7 @@ const Explorer = (() => {
     const middle = [...test.disagreement].sort((left, right) => left - right)[Math.floor(0.9 * test.disagreement.length)];
     const filters = {
       "all": () => true,
-      "misclassified": (place) => test.wrong[place] === 1,
+      [test.label === null ? "most tokens misread" : "misclassified"]: (place) => test.wrong[place] === 1,
       "seeds differ": (place) => Values.seed_ids.some((seed, number) => test.right[number * test.listed.length + place] !== test.right[place]),
       "methods disagree": (place) => test.disagreement[place] > 0 && test.disagreement[place] >= middle,
     };
@@ -130,7 +135,10 @@ const Explorer = (() => {
     if (state.position === null) state.position = picker.first();
     picker.select(state.position);
     const place = Examples.placeOf("test", state.position), a = at("method-a").value, b = at("method-b").value;
-    const reliable = make("p", {}, `${Lists.titleOf(a)} tells ${Format.percent(test.share[a][place])} of its ${Format.whole(Values.train.index.length)} pairs from noise; the methods’ disagreement on it is ${Format.number(test.disagreement[place])} (0: same order, 1: unrelated).`);
+    const pairs = Format.whole(Values.train.index.length), told = Lists.methods[a].varies
+      ? `${Lists.titleOf(a)} tells ${Format.percent(test.share[a][place])} of its ${pairs} pairs from noise`
+      : `${Lists.titleOf(a)} scores its ${pairs} pairs the same for every seed`;
+    const reliable = make("p", {}, `${told}; the methods’ disagreement on it is ${Format.number(test.disagreement[place])} (0: same order, 1: unrelated).`);
     at("test-head").replaceChildren(Examples.head("test", state.position, reliable));
     const count = Number(at("listed").value), checkpoints = Number(at("checkpoints").value), by = at("by").value;
     const lists = Object.fromEntries([a, b].filter(Boolean).map((name) => [name, Lists.ordered("test", place, name, checkpoints, count, by)]));
@@ -155,8 +163,8 @@ const Explorer = (() => {
       return make("tr", { "data-method": method.name },
         make("th", { scope: "row" }, method.title),
         make("td", { class: "n", "data-value": found?.mean ?? "" }, found ? Format.number(found.mean) : unknown),
-        make("td", { class: "n", "data-value": found?.q ?? "" }, found ? Format.q(found.q, found.least) : "–"),
-        make("td", {}, found ? Lists.verdict(found.q) : null),
+        make("td", { class: "n", "data-value": found?.q ?? "" }, found ? Lists.quality(found, method.name) : "–"),
+        make("td", {}, found ? Lists.verdict(found.q, method.name) : null),
         make("td", {}, where), make("td", {}, listed ? Lists.strip(listed, Math.max(...listed.seeds.map(Math.abs), Math.abs(listed.mean))) : null));
     });
     const table = make("table", { class: "sortable", id: "pair-table" },

@@ -42,9 +42,11 @@ const Router = (() => {
   return { follow, note, go };
 })();
 
-// The method that lists begin with: leave-one-out where it is, else that which agrees best with it, else the most reliable.
+// The method that lists begin with, of those of which positive means helpful if there are any: that of the best LDS where that
+// is known, else that which agrees best with leave-one-out, else the most reliable.
 function preferredMethod() {
-  const names = Values.methods.map((method) => method.name);
+  const helpful = Values.methods.filter((method) => method.helpful);
+  const names = (helpful.length ? helpful : Values.methods).map((method) => method.name);
   const best = (key) => names.filter((name) => Values.rows[name]?.[key] != null).sort((left, right) => Values.rows[right][key] - Values.rows[left][key])[0];
   return best("lds") ?? best("with_loo") ?? best("share_reliable") ?? names[0];
 }
@@ -61,6 +63,7 @@ function startOverview() {
   const table = at("methods"), select = at("summary-checkpoints");
   Tables.sortable(table);
   Tables.markBest(table);
+  if (at("facts")) Tables.sortable(at("facts"));
   const numbers = [...new Set(Values.summary.map((row) => row.checkpoints))].sort((left, right) => left - right);
   select.append(...numbers.map((count) => make("option", { value: count }, `${count} checkpoint${count === 1 ? "" : "s"}`)));
   select.value = String(numbers.at(-1));
@@ -73,7 +76,8 @@ function startOverview() {
 // Put the numbers of summary.csv for so many checkpoints into the table of methods.
 function fillSummary(table, checkpoints) {
   const keys = { share_reliable: "share_q_below_level", mean_p: "mean_p_value", signal_to_noise: "median_signal_to_noise" };
-  for (const row of Values.summary.filter((one) => one.checkpoints === checkpoints)) {
+  const varying = new Set(Values.methods.filter((method) => method.varies).map((method) => method.name));
+  for (const row of Values.summary.filter((one) => one.checkpoints === checkpoints && varying.has(one.method))) {
     for (const [key, column] of Object.entries(keys)) {
       const cell = table.querySelector(`tr[data-method="${CSS.escape(row.method)}"] td[data-key="${key}"]`);
       const form = Values.columns.find((one) => one.key === key).format;

@@ -2,6 +2,7 @@
 // The other way around: a training example, whom it helps and harms, and whether its label looks wrong.
 const Training = (() => {
   const train = Examples.splits.train;
+  const classes = train.label !== null;
   const state = { position: null };
   let picker = null;
 
@@ -12,8 +13,8 @@ const Training = (() => {
     const own = (place) => train.methods[at("train-method").value];
     const filters = {
       "all": () => true,
-      "label looks wrong": (place) => train.suspicious[place] === 1,
-      "misread by most seeds": (place) => train.wrong[place] === 1,
+      ...(classes ? { "label looks wrong": (place) => train.suspicious[place] === 1 } : {}),
+      [classes ? "misread by most seeds" : "most tokens misread"]: (place) => train.wrong[place] === 1,
     };
     const orders = {
       "index": (place) => train.index[train.listed[place]],
@@ -33,7 +34,7 @@ const Training = (() => {
     if (state.position === null) state.position = picker.first();
     picker.select(state.position);
     const place = Examples.placeOf("train", state.position), method = at("train-method").value;
-    at("train-head").replaceChildren(Examples.head("train", state.position, label(place), self(place)));
+    at("train-head").replaceChildren(Examples.head("train", state.position, classes ? label(place) : null, self(place)));
     const count = Number(at("train-listed").value), checkpoints = Number(at("train-checkpoints").value);
     const by = at("train-by").value, list = Lists.ordered("train", place, method, checkpoints, count, by);
     const parts = Lists.parts("train", list, method, (test) => Router.go("explorer", { test: Values.test.index[test], a: method, train: train.index[state.position] }));
@@ -58,8 +59,9 @@ const Training = (() => {
   function table(place) {
     const rows = Values.methods.map((method) => {
       const own = train.methods[method.name];
-      const cells = [own.helped[place], own.harmed[place]].map((count) => [Format.whole(count), count]);
-      return [method.title, ...cells, [own.own ? Format.number(own.own[place]) : "–", own.own?.[place] ?? null], [own.own ? Format.number(own.own_p[place]) : "–", own.own_p?.[place] ?? null]];
+      const cells = [own.helped[place], own.harmed[place]].map((count) => (method.varies ? [Format.whole(count), count] : ["–", null]));
+      const tested = own.own && method.varies;
+      return [method.title, ...cells, [own.own ? Format.number(own.own[place]) : "–", own.own?.[place] ?? null], [tested ? Format.number(own.own_p[place]) : "–", tested ? own.own_p[place] : null]];
     });
     const found = Tables.plain(["method", "reliably helps", "reliably harms", "mean for its own class", "p of that mean"], rows);
     Tables.sortable(found);
