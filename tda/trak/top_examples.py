@@ -30,23 +30,31 @@ class Largest:
 
     def __init__(self, k: int, num_columns: int) -> None:
         self.k = k
-        self.positions = [np.empty(0, np.int64)] * num_columns
-        self.values = [np.empty(0)] * num_columns
+        # Filled in place: many small arrays that stay would leave holes between large ones that go, and memory would grow.
+        self.positions = np.zeros((num_columns, k), np.int64)
+        self.values = np.zeros((num_columns, k))
+        self.counts = np.zeros(num_columns, np.int64)
 
     def add(self, start: int, columns: slice, values: np.ndarray) -> None:
         """Show a block (b, c), of the rows from start on."""
         for column, found in zip(range(*columns.indices(len(self.values))), values.T, strict=True):
-            kept = self.values[column]
+            count = self.counts[column]
             # What equals the least that is kept comes later than it.
-            new = np.flatnonzero(found > kept[-1]) if len(kept) == self.k else np.arange(len(found))
+            new = np.flatnonzero(found > self.values[column, -1]) if count == self.k else np.arange(len(found))
             if len(new) > 4 * self.k:
                 # The k-th largest and everything that equals it, so that the first of equals can be taken.
                 new = new[found[new] >= np.partition(found[new], -self.k)[-self.k]]
             if len(new):
-                joined = np.concatenate([kept.astype(found.dtype), found[new]])
-                positions = np.concatenate([self.positions[column], start + new])
+                joined = np.concatenate([self.values[column, :count], found[new]])
+                positions = np.concatenate([self.positions[column, :count], start + new])
                 order = np.argsort(-joined, kind="stable")[: self.k]
-                self.values[column], self.positions[column] = joined[order], positions[order]
+                self.values[column, : len(order)], self.positions[column, : len(order)] = joined[order], positions[order]
+                self.counts[column] = len(order)
+
+    def rows(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (k, m) and entries, in the precision in which they came, or so many rows as there were."""
+        fewest = self.counts.min(initial=self.k)
+        return self.positions[:, :fewest].T.copy(), self.values[:, :fewest].T.astype(dtype)
 
 
 def extremes_of_blocks(blocks: Iterable[tuple[tuple[slice, slice], np.ndarray]], k: int, num_targets: int) -> Extremes:
@@ -56,9 +64,9 @@ def extremes_of_blocks(blocks: Iterable[tuple[tuple[slice, slice], np.ndarray]],
     """
     if k < 1:
         raise UserError(f"the number of examples to find is {k}; it must be at least 1")
-    highest, lowest = Largest(k, num_targets), Largest(k, num_targets)
+    highest, lowest, dtype = Largest(k, num_targets), Largest(k, num_targets), np.dtype(np.float64)
     for (rows, columns), values in blocks:
-        start = rows.start or 0
+        start, dtype = rows.start or 0, values.dtype
         if not np.isfinite(values).all():
             row, column = np.argwhere(~np.isfinite(values))[0]
             raise UserError(
@@ -66,5 +74,5 @@ def extremes_of_blocks(blocks: Iterable[tuple[tuple[slice, slice], np.ndarray]],
             )
         highest.add(start, columns, values)
         lowest.add(start, columns, -values)
-    found = (highest.positions, highest.values, lowest.positions, [-values for values in lowest.values])
-    return Extremes(*(np.stack(part, axis=1) for part in found))
+    (helpful, helpful_scores), (harmful, lowest_scores) = highest.rows(dtype), lowest.rows(dtype)
+    return Extremes(helpful, helpful_scores, harmful, -lowest_scores)
