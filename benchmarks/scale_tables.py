@@ -12,7 +12,7 @@ def gradient_index(content: dict, origin: str, table: Callable, number: Callable
     said = (
         f"{content['images_']:,} training images, {content['dimension']:,} dimensions, {content['queries']} queries, "
         f"{content['candidates']} candidates at either end; the network's pass and projection of the new image take "
-        f"{number(content['pass_milliseconds'])} ms more; medians; peak {number(content['peak_mib'])} MiB."
+        f"{number(content['pass_milliseconds'])} ms more; medians of processor time; peak {number(content['peak_mib'])} MiB."
     )
     return "\n\n".join([origin, said, table(["index", "ms a query", "recall@10, both ends", "seconds to build"], rows)])
 
