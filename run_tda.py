@@ -19,6 +19,7 @@ SETTINGS = Scoring(
     methods={"all": {}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

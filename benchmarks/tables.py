@@ -1,7 +1,7 @@
 """Fill the tables of benchmarks/README.md, docs/robustness.md and docs/scale.md from benchmarks/results/*.json.
 
-A pair of markers is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, or of language_tables.py, applied to
-the JSON file of the same name up to its first dot.
+A pair of markers is `<!-- table NAME -->` and `<!-- end -->`; NAME is a function below, of language_tables.py or of
+scale_tables.py, applied to the JSON file of the same name up to its first dot.
 """
 
 import json
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import common
 import language_tables
+import scale_tables
 import unrolling_tables
 from common import CHECKOUT, RESULTS
 
@@ -331,8 +332,8 @@ def filled(text: str) -> str:
         if not path.exists():
             return f"<!-- table {name} -->\n<!-- end -->"
         content, stem = json.loads(path.read_text()), name.removesuffix("_cuda")
-        if of_language := getattr(language_tables, stem, None):
-            return f"<!-- table {name} -->\n{of_language(content, _origin(content), _table, _number, _spread)}\n<!-- end -->"
+        if elsewhere := getattr(language_tables, stem, getattr(scale_tables, stem, None)):
+            return f"<!-- table {name} -->\n{elsewhere(content, _origin(content), _table, _number, _spread)}\n<!-- end -->"
         return f"<!-- table {name} -->\n{globals()[stem](content)}\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", replace, text, flags=re.DOTALL)

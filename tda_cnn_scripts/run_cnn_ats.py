@@ -16,6 +16,7 @@ SETTINGS = Scoring(
     methods={"ats": {"optimizer_state": "checkpoint"}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

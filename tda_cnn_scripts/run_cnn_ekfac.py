@@ -16,6 +16,7 @@ SETTINGS = Scoring(
     methods={"ekfac": {"matrix": "fisher", "damping": None}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

@@ -16,6 +16,7 @@ SETTINGS = Scoring(
     methods={"grad_dot": {}, "grad_cos": {}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

@@ -17,6 +17,7 @@ SETTINGS = Scoring(
     methods={"if_arnoldi": {"iterations": 20, "num_eigenvalues": 10}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

@@ -16,6 +16,7 @@ SETTINGS = Scoring(
     methods={"loo": {}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

@@ -16,6 +16,7 @@ SETTINGS = Scoring(
     methods={"unrolled": {"mode": "auto", "quantity": "loss", "at_weight": 1.0, "memory_gib": 4.0}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

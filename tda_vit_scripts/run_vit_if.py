@@ -20,6 +20,7 @@ SETTINGS = Scoring(
     },
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

@@ -16,6 +16,7 @@ SETTINGS = Scoring(
     methods={"source": {"num_segments": 3, "early_epochs": "", "curvature": "auto", "damping": None}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

@@ -17,6 +17,7 @@ SETTINGS = Scoring(
     methods={"tracin": {}},
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

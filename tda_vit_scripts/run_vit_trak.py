@@ -17,10 +17,17 @@ SETTINGS = Scoring(
     variant="",
     methods={
         "trak": {"ridge": None},
-        "trak_projected": {"ridge": None, "dimension": 2048, "projection_seed": 0, "projection": "sparse"},
+        "trak_projected": {
+            "ridge": None,
+            "dimension": 2048,
+            "projection_seed": 0,
+            "projection": "sparse",
+            "half_precision": False,
+        },
     },
     seed_id=None,
     num_seeds=None,
+    memory_budget=None,
     device="auto",
     force=False,
 )

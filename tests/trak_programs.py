@@ -1,14 +1,17 @@
 """Programs as users of the package trak write them, but for the imports, and models small enough for explicit matrices.
 
-Run as a script, with a folder as its only argument, it computes the scores of an image classifier with two checkpoints.
+Run as a script, with a folder as its argument, it computes the scores of an image classifier with two checkpoints; with the
+word `large` behind it, in shards and by blocks.
 """
 
 import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
+from tda.system.files import write_bytes
 from tda.trak import TRAKer
 from tda.trak.modelout_functions import AbstractModelOutput
 
@@ -128,8 +131,33 @@ def scores_of(
     return torch.tensor(traker.finalize_scores(exp_name=exp_name))
 
 
+def extremes_of_shards(save_dir: str, train: TensorDataset, targets: TensorDataset, batch_size: int = 3) -> None:
+    """The program for what is large: three shards, their merge, no features, float16, a small budget, no score matrix."""
+    options = {"train_set_size": len(train), "save_dir": save_dir, "device": "cpu", "proj_dim": DIMENSION}
+    options |= {"use_half_precision": True, "keep_features": False, "memory_budget": 2**14}
+    traker = TRAKer(image_model(), "image_classification", **options)
+    bounds = [0, len(train) // 3, len(train) // 2, len(train)]
+    for start, stop in zip(bounds, bounds[1:], strict=False):
+        for model_id, checkpoint in enumerate(states()):
+            traker.load_checkpoint(checkpoint, model_id, shard=(start, stop))
+            for batch in DataLoader(Subset(train, range(start, stop)), batch_size=batch_size):
+                traker.featurize(batch, num_samples=len(batch[0]))
+    traker.merge_shards()
+    traker.finalize_features()
+    for model_id, checkpoint in enumerate(states()):
+        traker.start_scoring_checkpoint("large", checkpoint, model_id, len(targets))
+        for batch in DataLoader(targets, batch_size=batch_size):
+            traker.score(batch, num_samples=len(batch[0]))
+    found = traker.top_examples("large", k=5)
+    write_bytes(Path(save_dir) / "extremes.npy", found.helpful.tobytes() + found.harmful_scores.tobytes())
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print("started", flush=True)
-    scores_of(image_model(), states(), image_data(200), image_data(40, seed=1), batch_size=3, save_dir=sys.argv[1])
+    data = image_data(200), image_data(40, seed=1)
+    if sys.argv[2:] == ["large"]:
+        extremes_of_shards(sys.argv[1], *data)
+    else:
+        scores_of(image_model(), states(), *data, batch_size=3, save_dir=sys.argv[1])
     print("finished", flush=True)

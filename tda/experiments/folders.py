@@ -107,6 +107,14 @@ class ResultsFolder:
         """Score file of one method for one member."""
         return self.score_folder(method) / str(seed_id) / f"attribution_epoch_{epoch}.parquet"
 
+    def projected_folder(self, seed_id: int, epoch: int) -> Path:
+        """Projected gradients of one member that are kept on disk."""
+        return self.path / "projected_gradients" / str(seed_id) / f"epoch_{epoch}"
+
+    def kernel_folder(self, method: str, seed_id: int, epoch: int) -> Path:
+        """Parts of one member's kernel that are kept until it is scored."""
+        return self.path / "kernel_parts" / method / str(seed_id) / f"epoch_{epoch}"
+
     def retraining_file(self, name: str) -> Path:
         """What one model retrained on a part of the training set says of the test set."""
         return self.path / "retrainings" / f"{name}.safetensors"

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from tda.data.splits import Split
 from tda.gradients.gradient_kernel import gradient_kernel
+from tda.gradients.gradient_plan import plan_gradients
 from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.training.evaluation import of_logits
+from tda.training.kernel_in_blocks import BlockedKernel, kernel_fits
 from tda.training.members import Member
 from tda.trak.regression import checked_ridge, require_not_negative, solve_with_ridge
 
@@ -30,9 +32,15 @@ def _refuse(ridge: float | None) -> None:
 def trak(member: Member, train: Split, test: Split, ridge: float | None) -> Attribution:
     """How much each training example raises each test example's margin, with the exact gradients of one member.
 
-    ridge: added to the kernel's diagonal; by default the mean of that diagonal. Raises UserError if it is negative, or too
-    small for the kernel to be inverted.
+    ridge: added to the kernel's diagonal; by default the mean of that diagonal. A kernel that is too large for the study's
+    memory budget goes to disk. Raises UserError if the ridge is negative, or too small for the kernel to be inverted, or the
+    budget is too small.
     """
+    if not kernel_fits(len(train), len(test), member.study.memory_budget):
+        plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
+        blocked = BlockedKernel(member, "trak", plan, train, test, member.objective.margin)
+        rest, chosen, residual = blocked.solve(lambda diagonal: checked_ridge(ridge, diagonal))
+        return regression_scores(member, train, rest, {"ridge": chosen, "largest_relative_residual": residual})
     left, right = (train.inputs, train.labels), (test.inputs, test.labels)
     kernel = gradient_kernel(member.model, left, right, quantity=member.objective.margin, left_gram=True)
     gram, cross = kernel.left_gram.double(), kernel.cross.double()

@@ -12,6 +12,8 @@ and not interact; with T the mean of the single logits' kernels that leaves (r_i
 The two kinds of scores err differently, and their sum predicts better than either.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from tda.data.splits import Split
@@ -22,6 +24,7 @@ from tda.gradients.quantities import all_logits
 from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.system.errors import UserError
 from tda.training.evaluation import logits_of_split
+from tda.training.kernel_in_blocks import BlockedKernel, kernel_fits
 from tda.training.members import Member
 from tda.trak.regression import solve_with_ridge
 
@@ -54,24 +57,65 @@ def trak_kernels(member: Member, train: Split, test: Split, ridge_factor: float,
     """
     require_usable_ridge(ridge_factor)
     objective = member.objective
-    plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
-    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
-    margins = gradient_kernel(member.model, left, right, quantity=objective.margin, left_gram=True, plan=plan)
-    rows, test_rows = (_joined(plan, split) for split in (train, test))
     logits, test_logits = (logits_of_split(member.model, split) for split in (train, test))
     outer = objective.residuals(logits, train.labels) @ objective.margin_weights(test_logits, test.labels).T
     at_label = objective.label_residuals(logits, train.labels)
+    of_margins = weights(at_label * (1 - at_label), curvature_power)
+    of_logits = weights(objective.curvature_trace(logits, train.labels), curvature_power)
     num_logits = logits.flatten(1).shape[1]
-    scores, reports = 0.0, []
-    for gram, cross, factor, curvature in (
-        (margins.left_gram, margins.cross, at_label[:, None], at_label * (1 - at_label)),
-        (rows.gram() / num_logits, rows.inner(test_rows) / num_logits, outer, objective.curvature_trace(logits, train.labels)),
+    fits = kernel_fits(len(train), len(test), member.study.memory_budget)
+    regressions = _in_memory if fits else _in_blocks
+    margins, joined = regressions(member, train, test, num_logits, ridge_factor, of_margins, of_logits)
+    scores = margins.ridge * at_label[:, None] * margins.rest + joined.ridge * outer * joined.rest
+    return Attribution(scores, {"margins": margins.report(), "logits": joined.report()})
+
+
+@dataclass(frozen=True)
+class Regression:
+    """The rest of the scores by one kernel (n_train, n_test), its ridge, and the largest relative residual."""
+
+    rest: Tensor
+    ridge: float
+    residual: float
+
+    def report(self) -> dict[str, float]:
+        """What a score file says of it."""
+        return {"ridge": self.ridge, "largest_relative_residual": self.residual}
+
+
+def _in_memory(
+    member: Member, train: Split, test: Split, num_logits: int, ridge_factor: float, of_margins: Tensor, of_logits: Tensor
+) -> tuple[Regression, Regression]:
+    plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
+    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
+    margins = gradient_kernel(member.model, left, right, quantity=member.objective.margin, left_gram=True, plan=plan)
+    rows, test_rows = (_joined(plan, split) for split in (train, test))
+    found = []
+    for gram, cross, weight in (
+        (margins.left_gram, margins.cross, of_margins),
+        (rows.gram() / num_logits, rows.inner(test_rows) / num_logits, of_logits),
     ):
         ridge = ridge_factor * float(gram.diagonal().mean())
-        rest, residual = weighted_regression(gram, cross, ridge, weights(curvature, curvature_power))
-        scores = scores + ridge * factor * rest
-        reports.append({"ridge": ridge, "largest_relative_residual": residual})
-    return Attribution(scores, {"margins": reports[0], "logits": reports[1]})
+        rest, residual = weighted_regression(gram, cross, ridge, weight)
+        found.append(Regression(rest, ridge, residual))
+    return tuple(found)
+
+
+def _in_blocks(
+    member: Member, train: Split, test: Split, num_logits: int, ridge_factor: float, of_margins: Tensor, of_logits: Tensor
+) -> tuple[Regression, Regression]:
+    """The same where a kernel is too large for the memory budget."""
+    plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
+    shared = {"member": member, "method": "trak_kernels", "plan": plan, "train": train, "test": test}
+    found = []
+    for kernel, weight in (
+        (BlockedKernel(quantity=member.objective.margin, **shared), of_margins),
+        (BlockedKernel(quantity=all_logits, joined=True, scale=1 / num_logits, **shared), of_logits),
+    ):
+        roots = weight.sqrt()
+        rest, ridge, residual = kernel.solve(lambda diagonal: ridge_factor * float(diagonal.mean()), roots)
+        found.append(Regression(rest / roots[:, None], ridge, residual))
+    return tuple(found)
 
 
 def weights(curvature: Tensor, power: float) -> Tensor:

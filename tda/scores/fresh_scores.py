@@ -58,16 +58,20 @@ def read_checkpoints(experiment: Experiment) -> Checkpoints:
 
 
 def fresh_scores(
-    checkpoints: Checkpoints, method: str, hashes: dict[str, str] | None = None, num_seeds: int | None = None
+    checkpoints: Checkpoints,
+    method: str,
+    hashes: dict[str, str] | None = None,
+    num_seeds: int | None = None,
+    columns: slice | None = None,
 ) -> Scores:
-    """All scores of a method, or those of the first `num_seeds` seeds.
+    """All scores of a method, or those of the first `num_seeds` seeds, or of some columns, the test examples.
 
     hashes: fingerprints of the splits that they must be of. Raises UserError as load_scores does, and if a file is of another
     checkpoint than the one that is there now, if a trained seed lacks scores, or if seeds were trained in different ways.
     """
     experiment = checkpoints.experiment
     wanted = checkpoints.seed_ids if num_seeds is None else list(range(num_seeds))
-    scores = load_scores(experiment.results, method, None if num_seeds is None else wanted)
+    scores = load_scores(experiment.results, method, None if num_seeds is None else wanted, columns)
     command = f"run_tda.py --experiment {experiment.name} --methods {method}"
     again = f"run its scoring script again, which computes it anew, or {command}"
     for member, found in sorted(scores.checkpoints.items()):

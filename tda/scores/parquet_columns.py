@@ -7,6 +7,7 @@ numbers; footers of one experiment differ in the entry alone, so that what was r
 """
 
 import json
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class _Place:
     rows: int
     dtype: np.dtype
 
-    def of(self, content: bytes) -> np.ndarray:
+    def of(self, content: bytes | mmap.mmap) -> np.ndarray:
         """The columns (columns, rows) in a file's bytes."""
         return np.ndarray((self.columns, self.rows), self.dtype, content, self.start, (self.distance, self.dtype.itemsize))
 
@@ -90,14 +91,17 @@ def read_info(path: Path) -> dict:
         return json.loads(pq.read_metadata(path).metadata[_ENTRY.encode()])
 
 
-def read_matrix(path: Path) -> Matrix:
+def read_matrix(path: Path, mapped: bool = False) -> Matrix:
     """The whole file; whether its numbers are those that were written is the caller's to check.
+
+    mapped: values are a view (rows, columns) of the file, read when they are looked at; columns lie together. A file of another
+    program's, whose columns are not plain, is read as a whole either way.
 
     Raises UserError if it may not be read, FileNotFoundError, and pa.ArrowException, ValueError, TypeError or KeyError if it is
     not such a file.
     """
     with reading(path):
-        content = path.read_bytes()
+        content = _mapped(path) if mapped else path.read_bytes()
     layout, entry = _footer(content)
     if layout.indices is not None and layout.values is not None:
         indices, columns = layout.indices.of(content), layout.values.of(content)
@@ -107,10 +111,16 @@ def read_matrix(path: Path) -> Matrix:
         columns = np.concatenate(columns)
     if indices.dtype != np.int64 or columns.dtype != np.float32:
         raise TypeError(f"{path} has columns of {indices.dtype} and {columns.dtype}")
-    return Matrix(np.ascontiguousarray(columns.T), indices[0], layout.names[1:], json.loads(entry))
+    values = columns.T if mapped else np.ascontiguousarray(columns.T)
+    return Matrix(values, indices[0], layout.names[1:], json.loads(entry))
 
 
-def _footer(content: bytes) -> tuple[_Layout, bytes]:
+def _mapped(path: Path) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _footer(content: bytes | mmap.mmap) -> tuple[_Layout, bytes]:
     """What a file's footer says, and its entry."""
     footer = content[-_FOOTER_END - int.from_bytes(content[-_FOOTER_END:-4], "little") :]
     known = _layouts.get(len(footer))

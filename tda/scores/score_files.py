@@ -6,9 +6,9 @@ project's: positive = helpful, without this training example the test loss would
 indices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tda.scores.parquet_columns import Matrix, read_info, read_matrix, write_mat
 from tda.scores.sign import SIGN
 from tda.system.errors import UserError
 from tda.system.files import sha256
+from tda.system.memory import release
 from tda.system.threads import in_threads
 
 _INDEX_COLUMN, _TEST_COLUMN = "train_idx", "z_test_"
@@ -27,6 +28,10 @@ _KINDS = {"method": str, "sign": str, "experiment": str, "data": dict, "settings
 """What a file must say of itself besides its member, which is a seed and an epoch, or lists of them."""
 _NOT_WHOLE = (OSError, ArrowException, KeyError, TypeError, ValueError)
 """What reading raises where a file is not one of these."""
+_BLOCK_ENTRIES = 2**24
+"""Scores that are checked at once."""
+_CHECKED: set[tuple[Path, int, int, str]] = set()
+"""Files that were found whole, as they were then: columns of them may be read without looking at all others again."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,16 @@ def save_scores(path: Path, values: np.ndarray, train_indices: np.ndarray, test_
     write_matrix(path, _INDEX_COLUMN, Matrix(values, train_indices, names, described))
 
 
-def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
+def load_score_file(path: Path, columns: slice | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
     """Read one file: values (n_train, n_test), train indices, test indices, metadata.
+
+    columns: those of some test examples alone; the others are looked at once, to check the file, and never held.
 
     Raises UserError if the file may not be read, is damaged, was not written by this project, or holds what it never writes.
     """
     mend = "delete it and run its step again"
     try:
-        matrix = read_matrix(path)
+        matrix = read_matrix(path, mapped=columns is not None)
         test_indices = _test_indices(tuple(matrix.names))
         whole = all(isinstance(matrix.info[key], kind) for key, kind in _KINDS.items())
         _ = matrix.info["seed_id"], matrix.info["epoch"]
@@ -82,10 +89,16 @@ def load_score_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dic
         raise UserError(f"{path} is not a whole score file of this project; {mend}") from error
     if not whole:
         raise UserError(f"{path} is not a whole score file of this project; {mend}")
-    if _checksum(matrix.values, matrix.row_indices, test_indices) != matrix.info["sha256"]:
-        raise UserError(f"{path} is damaged: its values do not match its checksum; {mend}")
-    _require_sound(matrix.values, matrix.row_indices, test_indices, matrix.info, f"{path} cannot be used; {mend}")
-    return matrix.values, matrix.row_indices, test_indices, matrix.info
+    state = path.stat()
+    known = (path, state.st_mtime_ns, state.st_size, matrix.info["sha256"])
+    if columns is None or known not in _CHECKED:
+        if _checksum(matrix.values, matrix.row_indices, test_indices) != matrix.info["sha256"]:
+            raise UserError(f"{path} is damaged: its values do not match its checksum; {mend}")
+        _require_sound(matrix.values, matrix.row_indices, test_indices, matrix.info, f"{path} cannot be used; {mend}")
+        _CHECKED.add(known)
+    if columns is None:
+        return matrix.values, matrix.row_indices, test_indices, matrix.info
+    return np.array(matrix.values[:, columns]), matrix.row_indices, test_indices[columns], matrix.info
 
 
 @lru_cache
@@ -97,13 +110,21 @@ def _test_indices(names: tuple[str, ...]) -> np.ndarray:
 
 def _checksum(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray) -> str:
     indices = (np.ascontiguousarray(part, dtype="<i8").data for part in (train_indices, test_indices))
-    return sha256(*indices, np.ascontiguousarray(values, dtype="<f4").data)
+    return sha256(*indices, *(np.ascontiguousarray(block, dtype="<f4").data for block in _blocks_of_rows(values)))
+
+
+def _blocks_of_rows(values: np.ndarray) -> Iterator[np.ndarray]:
+    """All rows, so many at a time that little of a mapped file is copied."""
+    step = max(1, _BLOCK_ENTRIES // max(1, values.shape[1]))
+    for start in range(0, len(values), step):
+        yield values[start : start + step]
+        release(values)
 
 
 def _require_sound(values: np.ndarray, train_indices: np.ndarray, test_indices: np.ndarray, info: dict, end: str) -> None:
     """Raise UserError, which names the member and ends with `end`, unless scores are what may be written."""
     member = f"method {info['method']}, seed {info['seed_id']}, epoch {info['epoch']}"
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(block).all() for block in _blocks_of_rows(values)):
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise UserError(
             f"the score of {member} for training example {train_indices[row]} and test example {test_indices[column]} is not "
@@ -154,8 +175,10 @@ def read_score_info(path: Path) -> dict:
     return info
 
 
-def load_scores(folder: ResultsFolder, method: str, seed_ids: Sequence[int] | None = None) -> Scores:
-    """Read all scores of a method, or those of some seeds.
+def load_scores(
+    folder: ResultsFolder, method: str, seed_ids: Sequence[int] | None = None, columns: slice | None = None
+) -> Scores:
+    """Read all scores of a method, or those of some seeds, or some columns of them, the test examples.
 
     Raises UserError if there are none, if a seed lacks an epoch that another has, if files disagree about examples, data,
     settings or sign, and as load_score_file does.
@@ -170,7 +193,7 @@ def load_scores(folder: ResultsFolder, method: str, seed_ids: Sequence[int] | No
             if (seed_id, epoch) not in files:
                 raise UserError(f"{folder.score_file(method, seed_id, epoch)} is missing; run the script of {method} again")
     members = list(product(seed_ids, epochs))
-    loaded = in_threads(load_score_file, (files[member] for member in members))
+    loaded = in_threads(partial(load_score_file, columns=columns), (files[member] for member in members))
     infos, values = {}, None
     for member, (found, train, test, info) in zip(members, loaded, strict=True):
         if values is None:

@@ -10,6 +10,7 @@ from tda.settings.damping_choice import DampingChoice
 from tda.settings.data_debiasing import DataDebiasing
 from tda.settings.fact_tracing import FactTracing
 from tda.settings.feature_attribution import FeatureAttribution
+from tda.settings.folder_attribution import FolderAttribution
 from tda.settings.lds_evaluation import LdsEvaluation
 from tda.settings.map_truth_test import MapTruthTest
 from tda.settings.metasmoothness import Metasmoothness
@@ -26,6 +27,7 @@ from tda.settings.show_summary import ShowSummary
 from tda.settings.subset_generation import SubsetGeneration
 from tda.settings.subset_retraining import SubsetRetraining
 from tda.settings.text_attribution import TextAttribution
+from tda.settings.top_examples import TopExamples
 from tda.settings.training import AdapterTuning, LanguageTraining, LayerTuning, PairTuning, TextTuning, Training
 from tda.settings.variance_components import VarianceComponents
 from tda.system.command_line import run
@@ -38,6 +40,7 @@ __all__ = [
     "DataDebiasing",
     "FactTracing",
     "FeatureAttribution",
+    "FolderAttribution",
     "AdapterTuning",
     "LanguageTraining",
     "LayerTuning",
@@ -59,6 +62,7 @@ __all__ = [
     "SubsetRetraining",
     "TextAttribution",
     "TextTuning",
+    "TopExamples",
     "Training",
     "VarianceComponents",
     "run",

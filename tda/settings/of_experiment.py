@@ -57,3 +57,12 @@ def check_counts(settings: object, *names: str) -> None:
     for name in names:
         if getattr(settings, name) < 1:
             raise UserError(f"--{name} {getattr(settings, name)} is too small; choose 1 or more")
+
+
+def budget_in_bytes(gibibytes: float | None) -> int | None:
+    """A --memory_budget in bytes, None without one; raises UserError unless it is positive."""
+    if gibibytes is None:
+        return None
+    if not gibibytes > 0:
+        raise UserError(f"--memory_budget {gibibytes} is no amount of memory; give GiB, such as 4, or leave it out")
+    return round(gibibytes * 2**30)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tqdm import tqdm
 
@@ -13,6 +13,7 @@ from tda.scores.ensemble_scores import write_ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, read_checkpoints, remove_outdated
 from tda.scores.score_files import load_score_file, save_scores
 from tda.settings import Scoring
+from tda.settings.of_experiment import budget_in_bytes
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
 from tda.training.members import load_members
@@ -41,7 +42,8 @@ def main(settings: Scoring) -> str:
     """
     prepare_process()
     methods = _methods(settings)
-    study = open_study(chosen_experiment(settings), settings.device)
+    budget = budget_in_bytes(settings.memory_budget)
+    study = replace(open_study(chosen_experiment(settings), settings.device), memory_budget=budget)
     seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
     checkpoints = read_checkpoints(study.experiment)
     jobs = [Job(method, own, _missing(study, checkpoints, method, own, seed_ids, settings.force)) for method, own in methods]
@@ -164,6 +166,8 @@ def _is_finished(study: Study, checkpoints: Checkpoints, method: Method, setting
     if not path.exists():
         return False
     *_, metadata = load_score_file(path)
+    # A file that was written before a setting existed was computed with what is its default now.
+    metadata["settings"] = method.settings | metadata["settings"]
     if metadata.get("checkpoint") != checkpoints.hash_of((seed_id, epoch)):
         return False
     for key, value in _describe(study, method, settings, seed_id, epoch).items():

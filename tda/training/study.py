@@ -28,7 +28,8 @@ class Study:
 
     family: with its choices of fine-tuning; seeds: of the whole ensemble; train, test: the drawn subsets, on the CPU; device:
     where models are trained and scored. order_seed: the seed of every run's batches and of what its steps draw, whatever seed
-    its start is of; None, as in every study but a crossed one: the run's own.
+    its start is of; None, as in every study but a crossed one: the run's own. memory_budget: bytes that a method may hold of
+    kernels and projected gradients of one member, what is more going to disk; None for all in memory.
     """
 
     experiment: Experiment
@@ -39,6 +40,7 @@ class Study:
     test: Split
     device: torch.device
     order_seed: int | None = None
+    memory_budget: int | None = None
 
     @cached_property
     def plan(self) -> TrainingPlan:

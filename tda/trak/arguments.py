@@ -47,16 +47,28 @@ def parameter_names(names: Iterable[str] | None) -> list[str] | None:
     return names
 
 
+def shard_of(given: object, count: int) -> tuple[int, int]:
+    """Start and stop of a shard of `count` training examples; raises UserError if it holds none of them, or others."""
+    try:
+        start, stop = given
+    except (TypeError, ValueError) as error:
+        raise UserError(f"shard is {given!r}; give the first row and the one after the last, such as (0, 1000)") from error
+    start, stop = whole_number(start, "the start of shard"), whole_number(stop, "the stop of shard")
+    if not start < stop <= count:
+        raise UserError(f"shard ({start}, {stop}) holds none or others of the {count} training examples announced")
+    return start, stop
+
+
 class Positions:
     """Where the examples of batches stand: as a program says, or one batch after another."""
 
-    def __init__(self, count: int, noun: str) -> None:
-        """count: how many examples were announced; noun: what they are, for messages."""
-        self.count, self.noun = count, noun
-        self._next = 0
+    def __init__(self, count: int, noun: str, start: int = 0) -> None:
+        """count: how many examples were announced, from start; noun: what they are, for messages."""
+        self.count, self.noun, self.start = count, noun, start
+        self._next = start
 
     def of(self, size: int, inds: Iterable[int] | None, num_samples: int | None) -> np.ndarray:
-        """Positions (size,) int64; raises UserError where they do not fit the batch or the announced number."""
+        """Positions (size,) int64 from start; raises UserError where they do not fit the batch or the announced number."""
         if (inds is None) == (num_samples is None):
             raise AssertedError(
                 "Exactly one of num_samples and inds should be specified: give either inds, the examples' positions, or "
@@ -69,14 +81,14 @@ class Positions:
             positions = _whole_numbers(inds)
         if len(positions) != size:
             raise UserError(f"the batch holds {size} examples, not {len(positions)}; give the number it holds")
-        if size and not (0 <= positions.min() and positions.max() < self.count):
+        if size and not (self.start <= positions.min() and positions.max() < self.start + self.count):
             raise UserError(
-                f"the batch holds example {positions.max() if positions.min() >= 0 else positions.min()}, but "
-                f"{self.count} {self.noun} were announced, counted from 0; announce the right number"
+                f"the batch holds example {positions.max() if positions.min() >= self.start else positions.min()}, but "
+                f"{self.count} {self.noun} were announced, counted from {self.start}; announce the right number"
             )
         if len(np.unique(positions)) < size:
             raise UserError("inds holds a position twice; give each example its own")
-        return positions
+        return positions - self.start
 
     def advance(self, count: int) -> None:
         """So many examples were taken: the next batch in order follows them."""

@@ -10,16 +10,21 @@ from numpy.lib.format import open_memmap
 
 from tda.system.errors import UserError
 from tda.system.files import reading, write_atomically
+from tda.system.memory import release
+
+Place = slice | tuple[slice, slice]
+"""Which rows a block is, or which rows and columns."""
 
 
-def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[tuple[slice, np.ndarray]] = ()) -> None:
-    """Write a .npy file atomically through a memory map, zero but for the given blocks of rows."""
+def write_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, blocks: Iterable[tuple[Place, np.ndarray]] = ()) -> None:
+    """Write a .npy file atomically through a memory map, zero but for the given blocks."""
 
     def write(temporary: Path) -> None:
         array = open_memmap(temporary, "w+", dtype=dtype, shape=shape)
         _reserve(temporary)
         for rows, values in blocks:
             array[rows] = values
+            release(array)
         array.flush()
 
     write_atomically(path, write)

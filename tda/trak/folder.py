@@ -1,7 +1,8 @@
 """Where a TRAKer keeps what, and with which settings it was begun.
 
 save_dir/settings.json; save_dir/<model_id>/ with checkpoint.json, the training examples' rows (see store.py) and
-features_<lambda>.npy with the identity of the rows that they were made of in features_<lambda>.json;
+features_<lambda>.npy with the identity of the rows that they were made of in features_<lambda>.json, or factor_<lambda>.npy and
+.json where no features are kept; save_dir/<model_id>/shards/<start>-<stop>/ with rows that merge_shards joins (shards.py);
 save_dir/<model_id>/targets/<exp_name>/ with the targets' rows; save_dir/scores/<exp_name>.mmap, with the identity of the rows
 behind it in <exp_name>.json, and save_dir/scores/<model_id>/<exp_name>.mmap. Those are in the .npy format.
 """
@@ -35,9 +36,21 @@ class SaveFolder:
         """Names of everything that was scored or begun."""
         return sorted({path.parent.name for path in self.path.glob("*/targets/*/marks.npy")})
 
-    def features(self, model_id: int, ridge: float | None) -> Path:
-        """One checkpoint's features with one lambda, None for the mean of the kernel's diagonal."""
-        return self.model(model_id) / f"features_{'mean_diagonal' if ridge is None else repr(float(ridge))}.npy"
+    def features(self, model_id: int, ridge: float | None, kept: bool = True) -> Path:
+        """One checkpoint's features with one lambda, None for the mean of the kernel's diagonal.
+
+        kept: whether the features themselves; else the factor with which targets are solved.
+        """
+        kind = "features" if kept else "factor"
+        return self.model(model_id) / f"{kind}_{'mean_diagonal' if ridge is None else repr(float(ridge))}.npy"
+
+    def shard(self, model_id: int, start: int, stop: int) -> Path:
+        """One checkpoint's rows of the training examples from start to before stop, featurized by a program of their own."""
+        return self.model(model_id) / "shards" / f"{start}-{stop}"
+
+    def shards(self, model_id: int) -> list[Path]:
+        """Every shard that was begun."""
+        return sorted(path.parent for path in self.model(model_id).glob("shards/*/marks.npy"))
 
     def scores(self, exp_name: str, model_id: int | None = None) -> Path:
         """The scores of all models together, or of one."""
@@ -47,6 +60,14 @@ class SaveFolder:
     def model_ids(self) -> list[int]:
         """Every checkpoint that was loaded."""
         return sorted(int(path.parent.name) for path in self.path.glob("*/checkpoint.json"))
+
+    def checkpoint(self, model_id: int) -> str:
+        """The hash of the weights that a model_id belongs to."""
+        path = self.model(model_id) / "checkpoint.json"
+        found = _read(path)
+        if not isinstance(found, dict) or "sha256" not in found:
+            raise UserError(f"{path} is damaged; delete its folder or choose another save_dir")
+        return found["sha256"]
 
     def chosen_models(self, chosen: Iterable[int] | None = None) -> list[int]:
         """The given checkpoints, or all; raises UserError if one of them, or any at all, was never loaded."""

@@ -34,7 +34,7 @@ class MmapSaver(AbstractSaver):
         return {
             model_id: {
                 "is_featurized": int(_all_marked(folder.model(model_id) / "marks.npy")),
-                "is_finalized": int(any(folder.model(model_id).glob("features_*.json"))),
+                "is_finalized": int(_has_features(folder.model(model_id))),
             }
             for model_id in folder.model_ids()
         }
@@ -91,6 +91,10 @@ def _all_marked(path: Path) -> bool:
         return False
     marks = read_array(path)
     return bool((marks[:-1] == marks[-1]).all())
+
+
+def _has_features(folder: Path) -> bool:
+    return any(any(folder.glob(f"{kind}_*.json")) for kind in ("features", "factor"))
 
 
 def _count(path: Path) -> int:

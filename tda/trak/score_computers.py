@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tda.system.errors import UserError
 from tda.trak import ridge
+from tda.trak.arrays import Place
 
 
 class AbstractScoreComputer(ABC):
@@ -67,28 +68,47 @@ class BasicSingleBlockScoreComputer(BasicScoreComputer):
     """The same; trak's holds everything at once."""
 
 
+def computes_features(computer: AbstractScoreComputer) -> bool:
+    """Whether features are this project's, and not a program's own."""
+    return isinstance(computer, BasicScoreComputer) and type(computer).get_x_xtx_inv is BasicScoreComputer.get_x_xtx_inv
+
+
+def computes_scores(computer: AbstractScoreComputer) -> bool:
+    """Whether scores of features are this project's."""
+    return isinstance(computer, BasicScoreComputer) and type(computer).get_scores is BasicScoreComputer.get_scores
+
+
 def features_of_rows(
-    computer: AbstractScoreComputer, gradients: np.ndarray, ridge_size: float | None, device: torch.device
+    computer: AbstractScoreComputer,
+    gradients: np.ndarray,
+    ridge_size: float | None,
+    device: torch.device,
+    memory_budget: int | None = None,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows of the features (n, d), by this project's algebra or by a program's own score computer."""
-    if isinstance(computer, BasicScoreComputer) and type(computer).get_x_xtx_inv is BasicScoreComputer.get_x_xtx_inv:
-        yield from ridge.features(gradients, ridge_size, device)
+    """Blocks of rows of the features (n, d), by this project's algebra or by a program's own score computer, all at once."""
+    if computes_features(computer):
+        yield from ridge.features(gradients, ridge_size, device, memory_budget)
         return
     rows = torch.from_numpy(np.array(gradients)).to(device)
     yield slice(None), computer.get_x_xtx_inv(rows, computer.get_xtx(rows)).detach().cpu().numpy()
 
 
 def scores_of_models(
-    computer: AbstractScoreComputer, models: list[ridge.ModelParts], dtype: np.dtype, device: torch.device
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Blocks of rows of the scores (n, m), likewise."""
-    if isinstance(computer, BasicScoreComputer) and type(computer).get_scores is BasicScoreComputer.get_scores:
-        yield from ridge.scores(models, dtype, device)
+    computer: AbstractScoreComputer,
+    models: list[ridge.ModelParts],
+    dtype: np.dtype,
+    device: torch.device,
+    memory_budget: int | None = None,
+) -> Iterator[tuple[Place, np.ndarray]]:
+    """Blocks of the scores (n, m), likewise."""
+    if computes_scores(computer):
+        yield from ridge.scores(models, dtype, device, memory_budget)
         return
-    total = torch.zeros(len(models[0].features), len(models[0].targets), dtype=torch.from_numpy(np.empty(0, dtype)).dtype)
+    accuracy = torch.from_numpy(np.empty(0, dtype)).dtype
+    total = torch.zeros(len(models[0].rows), len(models[0].targets), dtype=accuracy)
     for model in models:
-        left, right = (torch.from_numpy(np.array(part, dtype)).to(device) for part in (model.features, model.targets))
-        computer.get_scores(left, right, accumulator=total)
+        left = torch.from_numpy(np.array(model.rows, dtype)).to(device)
+        computer.get_scores(left, model.targets.block(slice(None), accuracy, device), accumulator=total)
     yield slice(None), total.numpy() * ridge.mean_out_to_loss(models)[:, None] / len(models)
 
 

@@ -15,10 +15,14 @@ from torch import Tensor
 
 from tda.system.errors import UserError
 from tda.system.files import locked, sha256, write_text
+from tda.system.memory import release
 from tda.trak.arrays import read_array, write_array
 from tda.trak.identities import WORDS
 
 _LOGGER = logging.getLogger("tda.trak")
+
+_WORTH_A_WARNING = 1e-3
+"""Share of entries lost to float16 from which on that is a warning."""
 
 
 @dataclass
@@ -27,7 +31,9 @@ class ExampleRows:
 
     gradients: (n, dimension), or None once deleted; out_to_loss: (n,), or None for targets; identities: (n, WORDS) uint64 as
     of identities.example_identities; marks: (n + 1,) int32, of each row, 0 while there is none, and last the current one.
-    folder, noun: for messages; dimension, dtype: of gradients that are to be created.
+    lost: (n,) int32, how many of a row's entries were too small for float16, None where that is not how they are kept.
+    folder, noun: for messages; dimension, dtype: of gradients that are to be created; offset: of the first row among all, in
+    messages.
     """
 
     folder: Path
@@ -38,6 +44,8 @@ class ExampleRows:
     out_to_loss: np.memmap | None
     identities: np.memmap
     marks: np.memmap
+    lost: np.memmap | None = None
+    offset: int = 0
     _own: np.ndarray = field(init=False)
     _seen_mark: int = field(init=False)
 
@@ -67,7 +75,7 @@ class ExampleRows:
 
     def identity(self) -> str:
         """Hash of which examples the rows are of, in order, and of their origin."""
-        return sha256(self.identities.tobytes(), json.dumps(self.origin, sort_keys=True).encode())
+        return sha256(self.identities, json.dumps(self.origin, sort_keys=True).encode())
 
     def require_complete(self) -> None:
         """Raise UserError unless every announced example has a row that counts."""
@@ -82,6 +90,15 @@ class ExampleRows:
         """Raise UserError if the gradients were deleted."""
         if self.gradients is None:
             raise UserError(f"the gradients in {self.folder} were deleted by del_grads; delete that folder and featurize again")
+
+    def report_lost(self) -> None:
+        """Say in the log which share of the entries, of all rows, float16 does not hold."""
+        lost = 0 if self.lost is None else int(self.lost.sum(dtype=np.int64))
+        if lost:
+            share = lost / (self.count * self.dimension)
+            sentence = "%.2g %% of the entries of the gradients in %s were too small for float16 and are kept as 0"
+            mend = "; set use_half_precision=False" if share >= _WORTH_A_WARNING else ""
+            _LOGGER.log(logging.WARNING if mend else logging.INFO, sentence + mend, 100 * share, self.folder)
 
     def begin(self, origin: dict[str, str]) -> None:
         """Say what the rows to be written depend on: where those that are there have another origin, none of them counts."""
@@ -114,7 +131,10 @@ class ExampleRows:
     def write(self, positions: np.ndarray, identities: np.ndarray, gradients: Tensor, out_to_loss: Tensor | None) -> None:
         """Write rows, then that they are there; raises UserError, and writes nothing, where a number does not fit."""
         columns = {"gradients": gradients} | ({} if out_to_loss is None else {"out_to_loss": out_to_loss})
-        converted = {name: self._converted(values, positions) for name, values in columns.items()}
+        dtypes = {"gradients": self.dtype, "out_to_loss": _of_numbers(self.dtype)}
+        converted = {name: self._converted(values, positions, dtypes[name]) for name, values in columns.items()}
+        if self.lost is not None:
+            converted["lost"] = _number_lost(gradients.detach().cpu().numpy(), converted["gradients"])
         with locked(self.folder):
             self._restore_gradients()
             self._keep_own_marks()
@@ -126,6 +146,7 @@ class ExampleRows:
                 target = getattr(self, name)
                 target[positions] = values
                 target.flush()
+                release(target)
             self.identities[positions] = identities
             self.identities.flush()
             self._mark(positions)
@@ -139,17 +160,17 @@ class ExampleRows:
                 write_array(path, (self.count, self.dimension), self.dtype)
             self.gradients = read_array(path, "r+")
 
-    def _converted(self, values: Tensor, positions: np.ndarray) -> np.ndarray:
+    def _converted(self, values: Tensor, positions: np.ndarray, dtype: np.dtype) -> np.ndarray:
         values = values.detach().cpu().numpy()
         with np.errstate(over="ignore", under="ignore"):
-            converted = values.astype(self.dtype)
+            converted = values.astype(dtype)
         broken = ~np.isfinite(converted.reshape(len(positions), -1)).all(axis=1)
         if broken.any():
             raise UserError(
-                f"the gradient or output of example {positions[broken.argmax()]} of the {self.noun} is NaN, infinite "
-                f"or too large for {self.dtype}; check the checkpoint and that example, or set use_half_precision=False"
+                f"the gradient or output of example {self.offset + positions[broken.argmax()]} of the {self.noun} is NaN, "
+                f"infinite or too large for {dtype}; check the checkpoint and that example, or set use_half_precision=False"
             )
-        if self.dtype == np.float16 and values.ndim > 1 and (values.any(axis=1) & ~converted.any(axis=1)).any():
+        if dtype == np.float16 and values.ndim > 1 and (values.any(axis=1) & ~converted.any(axis=1)).any():
             self._say("gradients in %s are too small for float16 and are kept as 0; set use_half_precision=False")
         return converted
 
@@ -182,10 +203,20 @@ class ExampleRows:
             _LOGGER.warning(sentence, self.folder)
 
 
+def _of_numbers(dtype: np.dtype) -> np.dtype:
+    """The precision of what is one number an example: float16 would save nothing."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
+def _number_lost(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """How many entries of each row are 0 only because they were too small (n,) int32."""
+    return ((values != 0) & (kept == 0)).sum(axis=1, dtype=np.int32)
+
+
 def open_rows(
-    folder: Path, noun: str, count: int | None, dimension: int, dtype: np.dtype, with_out_to_loss: bool
+    folder: Path, noun: str, count: int | None, dimension: int, dtype: np.dtype, with_out_to_loss: bool, offset: int = 0
 ) -> ExampleRows:
-    """Open the rows in a folder, or create them; count: None for as many as there are.
+    """Open the rows in a folder, or create them; count: None for as many as there are; offset: see ExampleRows.
 
     Raises UserError if the folder holds another number of examples, or nothing where it must.
     """
@@ -197,9 +228,12 @@ def open_rows(
     if not marks.exists():
         raise UserError(f"{folder} holds no {noun}; run them first")
     names = ["gradients", "identities", "marks"] + ["out_to_loss"] * with_out_to_loss
-    kept = [name for name in names if name != "gradients" or (folder / "gradients.npy").exists()]
+    names += ["lost"] * (dtype == np.float16)
+    # Gradients may have been deleted, and what is lost was not always counted.
+    kept = [name for name in names if name not in ("gradients", "lost") or (folder / f"{name}.npy").exists()]
     arrays = {name: read_array(folder / f"{name}.npy", "r+") for name in kept}
-    rows = ExampleRows(folder, noun, dimension, dtype, *map(arrays.get, ("gradients", "out_to_loss", "identities", "marks")))
+    parts = map(arrays.get, ("gradients", "out_to_loss", "identities", "marks", "lost"))
+    rows = ExampleRows(folder, noun, dimension, dtype, *parts, offset=offset)
     lengths = {len(array) for name, array in arrays.items() if name != "marks"} | {rows.count}
     if lengths != {count or rows.count}:
         raise UserError(
@@ -212,7 +246,16 @@ def open_rows(
 def _create(folder: Path, count: int, dimension: int, dtype: np.dtype, with_out_to_loss: bool) -> None:
     write_array(folder / "gradients.npy", (count, dimension), dtype)
     if with_out_to_loss:
-        write_array(folder / "out_to_loss.npy", (count,), dtype)
+        write_array(folder / "out_to_loss.npy", (count,), _of_numbers(dtype))
+    if dtype == np.float16:
+        write_array(folder / "lost.npy", (count,), np.dtype(np.int32))
     write_array(folder / "identities.npy", (count, WORDS), np.dtype(np.uint64))
     # The marks come last: where they are, whatever else is missing was deleted.
-    write_array(folder / "marks.npy", (count + 1,), np.dtype(np.int32), [(slice(count, None), np.ones(1, np.int32))])
+    write_marks(folder, count)
+
+
+def write_marks(folder: Path, count: int, finished: bool = False) -> None:
+    """Create the marks of rows that are all there, or none of them."""
+    marks = np.full(count + 1, finished, np.int32)
+    marks[-1] = 1
+    write_array(folder / "marks.npy", (count + 1,), np.dtype(np.int32), [(slice(None), marks)])

@@ -19,20 +19,25 @@ from tda.gradients.selected_parameters import selected_shapes
 from tda.gradients.single_precision import without_autocast
 from tda.system.devices import pick_device
 from tda.system.errors import UserError
+from tda.system.files import sha256
 from tda.trak.abstract_output import AbstractModelOutput, arranged
-from tda.trak.arguments import Positions, parameter_names, usable_model, whole_number
+from tda.trak.arguments import Positions, parameter_names, shard_of, usable_model, whole_number
 from tda.trak.batches import Batch, batch_of, count_of, on_device
-from tda.trak.finalizing import Finalizer
+from tda.trak.finalizing import Finalizer, require_own_algebra
 from tda.trak.folder import SaveFolder
 from tda.trak.gradient_computers import AbstractGradientComputer, ComputedGradients, gradients_of, require_gradient_computer
+from tda.trak.gradient_index import GradientIndex
 from tda.trak.identities import example_identities, model_identity, task_identity, weights_identity
 from tda.trak.modelout_functions import task_output
 from tda.trak.projectors import AbstractProjector, projection_for, projector_of
 from tda.trak.refusals import AssertedError
 from tda.trak.regression import require_not_negative
+from tda.trak.ridge import require_room
 from tda.trak.savers import MmapSaver, require_saver
 from tda.trak.score_computers import AbstractScoreComputer, score_computer_of
+from tda.trak.shards import Shard, merge
 from tda.trak.store import ExampleRows
+from tda.trak.top_examples import Extremes
 from tda.trak.utils import get_num_params
 
 
@@ -63,6 +68,8 @@ class TRAKer:
         projector_seed: int = 0,
         grad_wrt: Iterable[str] | None = None,
         lambda_reg: float | None = None,
+        keep_features: bool = True,
+        memory_budget: int | None = None,
     ) -> None:
         """Prepare the model, in evaluation mode, and the folder.
 
@@ -71,7 +78,9 @@ class TRAKer:
         to use instead of the sparse one of proj_dim and projector_seed; gradient_computer, score_computer: subclasses of
         one's own, if any; use_half_precision: whether projected gradients are kept in float16, computed as they are in the
         model's precision; grad_wrt: names of parameters, by default all that require gradients; lambda_reg: lambda, by
-        default the mean squared norm of the model's projected training gradients.
+        default the mean squared norm of the model's projected training gradients; keep_features: whether finalize_features
+        writes features (train_set_size, proj_dim), or scores are made of the gradients and a factor (proj_dim, proj_dim);
+        memory_budget: bytes that finalizing may hold at once, by default 768 MiB and three matrices (proj_dim, proj_dim).
 
         load_from_save_dir and proj_max_batch_size have no effect: processes may share a folder, and nothing here has such a
         batch. saver must be None. Raises UserError for bad arguments, or a save_dir that was begun with others.
@@ -94,10 +103,16 @@ class TRAKer:
         self.precision = torch.float64 if is_double else torch.float32
         self.dtype = torch.float16 if use_half_precision else self.precision
         self.score_computer = score_computer_of(score_computer, self.precision, self.device, logging_level, lambda_reg)
+        self.keep_features, self.memory_budget = keep_features, memory_budget
+        if not keep_features:
+            require_own_algebra(self.score_computer)
+        if memory_budget is not None:
+            require_room(self.proj_dim, whole_number(memory_budget, "memory_budget", least=1))
         self.save_dir = Path(save_dir).resolve()
         self._computer, self._gradients, self._parameters = gradient_computer, None, None
         self._task_identity = task_identity(self.task)
         self._rows: ExampleRows | None = None
+        self._shard: Shard | None = None
         self._folder = SaveFolder(Path(save_dir))
         settings = self._settings()
         self._folder.keep_settings(settings)
@@ -105,15 +120,28 @@ class TRAKer:
         self.saver = MmapSaver(save_dir, settings)
 
     def load_checkpoint(
-        self, checkpoint: dict[str, Tensor], model_id: int, _allow_featurizing_already_registered: bool = True
+        self,
+        checkpoint: dict[str, Tensor],
+        model_id: int,
+        _allow_featurizing_already_registered: bool = True,
+        shard: tuple[int, int] | None = None,
     ) -> None:
         """Load a state dict and open its training examples' rows, of which those that are there are kept.
 
-        _allow_featurizing_already_registered has no effect: going on with a model_id is always allowed. Raises UserError if
-        the checkpoint does not fit the model, or model_id belongs to another checkpoint.
+        shard: this program featurizes only the examples from the first number to before the second, in a folder that no other
+        writes to; merge_shards joins all. inds are still counted from the first of all examples, and batches in order begin
+        with the shard's first. _allow_featurizing_already_registered has no effect: going on with a model_id is always
+        allowed. Raises UserError if the checkpoint does not fit the model, or model_id belongs to another checkpoint.
         """
+        start, stop = (0, self.train_set_size) if shard is None else shard_of(shard, self.train_set_size)
         self._load(checkpoint, whole_number(model_id, "model_id"))
-        self._open(self._finalizer.training_rows(self._model_id, self.train_set_size))
+        if shard is None:
+            self._open(self._finalizer.training_rows(self._model_id, self.train_set_size))
+        else:
+            self._open(self._finalizer.shard_rows(self._model_id, start, stop), start)
+            described = {"settings": self._settings(), "parameters": sha256("\n".join(self._parameters).encode())}
+            described["checkpoint"] = self._folder.checkpoint(self._model_id)
+            self._shard = Shard(self._rows, start, described)
         self.saver.current_experiment_name = None
 
     def featurize(self, batch: Iterable[Tensor], inds: Iterable[int] | None = None, num_samples: int | None = None) -> None:
@@ -128,6 +156,17 @@ class TRAKer:
                 "Load a checkpoint using traker.load_checkpoint before featurizing: call load_checkpoint(checkpoint, model_id)"
             )
         self._add(batch, inds, num_samples)
+
+    def merge_shards(self, model_ids: Iterable[int] | None = None, delete_shards: bool = False) -> None:
+        """Join the shards of the models, by default all in save_dir, to the rows that finalize_features takes.
+
+        delete_shards: once they are joined; both need the disk's space until then. Raises UserError, one sentence, if a row is
+        in no shard or in two, or a shard is unfinished, damaged, or of another checkpoint, task, projection or other settings.
+        """
+        for model_id in self._folder.chosen_models(_whole_ids(model_ids)):
+            expected = {"settings": self._settings(), "checkpoint": self._folder.checkpoint(model_id)}
+            shards = self._folder.shards(model_id)
+            merge(shards, self._folder.model(model_id), self.train_set_size, expected, delete_shards)
 
     def finalize_features(self, model_ids: Iterable[int] | None = None, del_grads: bool = False) -> None:
         """Compute Phi (Phi^T Phi + lambda)^-1 of the models, by default all in save_dir; del_grads: delete Phi afterwards.
@@ -173,12 +212,50 @@ class TRAKer:
             self.scores = self._finalizer.finalize_scores(exp_name, _whole_ids(model_ids), allow_skip)
         return self.scores
 
+    def top_examples(self, exp_name: str, k: int = 10, model_ids: Iterable[int] | None = None) -> Extremes:
+        """Each target's k most helpful and k most harmful training examples, with the scores of finalize_scores.
+
+        Nothing is written, and no more than k examples a target and a block of scores are held. Raises UserError as
+        finalize_scores does.
+        """
+        with self._undisturbed():
+            return self._finalizer.top_examples(exp_name, whole_number(k, "k", least=1), _whole_ids(model_ids))
+
+    def project(self, batch: Iterable[Tensor]) -> Tensor:
+        """Projected gradients (n, proj_dim) of new examples by the checkpoint that was loaded last; nothing is written.
+
+        Raises UserError if no checkpoint is loaded, or the batch does not fit.
+        """
+        if self._rows is None:
+            raise AssertedError("no checkpoint is loaded to project with; call load_checkpoint(checkpoint, model_id) first")
+        with self._undisturbed():
+            given = arranged(self.task, on_device(batch_of(batch), self.device))
+            return self._gradients.projected(given, self._projection).detach()
+
+    def index(self, model_ids: Iterable[int] | None = None) -> GradientIndex:
+        """The exact index of the models' training examples, by default of all in save_dir, for new examples' gradients.
+
+        Raises UserError before finalize_features.
+        """
+        return self._finalizer.index(_whole_ids(model_ids))
+
     def scores_of_model(self, exp_name: str, model_id: int) -> np.memmap:
         """One model's scores (train_set_size, num_targets), as finalize_scores left them.
 
         Raises UserError if it has not, or the rows behind them are others by now.
         """
         return self._finalizer.scores_of_model(exp_name, whole_number(model_id, "model_id"))
+
+    @property
+    def finished(self) -> np.ndarray:
+        """Which examples of what is loaded, a checkpoint's, a shard's or an experiment's, have a row that counts (n,) bool."""
+        if self._rows is None:
+            raise AssertedError("no checkpoint is loaded; call load_checkpoint(...) or start_scoring_checkpoint(...) first")
+        return self._rows.finished
+
+    def has_shards(self, model_id: int) -> bool:
+        """Whether a model has shards, merged or not, that were not deleted."""
+        return bool(self._folder.shards(whole_number(model_id, "model_id")))
 
     @contextmanager
     def _undisturbed(self) -> Iterator[None]:
@@ -218,9 +295,9 @@ class TRAKer:
         self._projection = projection_for(self.projector, model_id, self.proj_dim)
         self._model_id = self.ckpt_loaded = self.saver.current_model_id = model_id
 
-    def _open(self, rows: ExampleRows) -> None:
-        self._rows, self._has_begun = rows, False
-        self._positions = Positions(rows.count, rows.noun)
+    def _open(self, rows: ExampleRows, start: int = 0) -> None:
+        self._rows, self._has_begun, self._shard = rows, False, None
+        self._positions = Positions(rows.count, rows.noun, start)
 
     def _begin(self) -> None:
         """Say what the rows depend on."""
@@ -238,6 +315,8 @@ class TRAKer:
             self._begin()
         if len(positions):
             self._keep(given, positions)
+        if self._shard is not None:
+            self._shard.finish_if_complete()
         if inds is None:
             self._positions.advance(len(positions))
 
@@ -252,6 +331,8 @@ class TRAKer:
             out_to_loss = None
             if self._rows.out_to_loss is not None:
                 out_to_loss = _one_each(self._gradients.out_to_loss(batch), len(positions))
+        if self._shard is not None:
+            self._shard.begin()
         self._rows.write(positions, identities, gradients, out_to_loss)
 
 

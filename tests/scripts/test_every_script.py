@@ -11,6 +11,7 @@ import tiny_pairs
 import tiny_texts
 import torch
 from conftest import CHECKOUT, SEEDS, shrink_embedded_base
+from PIL import Image
 from test_scripts import SCRIPTS
 
 from tda.experiments.folders import Experiment
@@ -74,6 +75,8 @@ STUDIES = {
         f"run_subset_retraining.py {NAMED} --num_subsets 3 --num_retrainings 2 --left_out 0.2 --same_run",
         f"run_lds_evaluation.py {NAMED} --num_subsets 3 --num_retrainings 2 --left_out 0.2 --same_run",
         f"run_damping_choice.py {NAMED} --method trak --setting ridge --candidates 1,10 --num_subsets 12",
+        f"run_top_examples.py {NAMED} --methods trak,grad_dot --k 2",
+        f"run_top_examples.py {NAMED} --streamed --k 2 --dimension 16 --num_checkpoints 1",
         f"run_removal_evaluation.py {NAMED} --shares 0.34 --num_test 2 --num_retrainings 1 --methods trak",
         f"run_mislabel_detection.py {CHOSEN} --model cnn --num_seeds 1 --methods grad_dot --share 0.34",
         f"run_data_debiasing.py {NAMED} --methods trak,if --selections negative,significant,neighbours {DEBIASING}",
@@ -92,6 +95,7 @@ STUDIES = {
     "others": [
         f"run_mlp_training.py {CHOSEN} --model lr --seed_id 0",
         f"run_image_finetuning.py {CHOSEN} --seed_id 0 --base random --image_size 32",
+        "run_folder_attribution.py --train photographs --targets photographs --image_size 32 --dimension 8 --k 1 --device cpu",
     ],
 }
 
@@ -135,6 +139,11 @@ PAIRS = [
 def root_of_few_digits(root: Path) -> Path:
     (root / "tasks").mkdir()
     (root / "tasks" / "few_digits.py").write_text(TASK)
+    for name in ("dark", "bright"):
+        (root / "photographs" / name).mkdir(parents=True)
+        for number in range(2):
+            grey = 30 * number + 150 * (name == "bright")
+            Image.new("RGB", (40, 40), (grey, 60, grey)).save(root / "photographs" / name / f"{number}.png")
     return root
 
 

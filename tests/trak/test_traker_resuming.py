@@ -25,11 +25,12 @@ def test_a_second_run_computes_nothing_and_gives_the_same_bytes(tmp_path: Path, 
     assert contents(tmp_path, *KEPT) == before
 
 
-def killed(folder: Path, delay: float) -> bool:
+PROGRAM = (sys.executable, CHECKOUT / "tests" / "trak_programs.py")
+
+
+def killed(folder: Path, words: tuple[str, ...], delay: float) -> bool:
     """Start the image classifier's program, kill it after a while at work, and tell whether it was still at work."""
-    process = subprocess.Popen(
-        [sys.executable, CHECKOUT / "tests" / "trak_programs.py", folder], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([*PROGRAM, folder, *words], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "started\n"
         time.sleep(delay)
@@ -41,28 +42,29 @@ def killed(folder: Path, delay: float) -> bool:
         process.stdout.close()
 
 
-def assert_resumes(folder: Path, kills: int) -> int:
+def assert_resumes(folder: Path, kills: int, *words: str) -> int:
     """Kill the program at random moments until it is finished, as often as it takes; returns how many kills hit it at work."""
     start = time.perf_counter()
-    command = [sys.executable, CHECKOUT / "tests" / "trak_programs.py"]
-    subprocess.run([*command, folder / "undisturbed"], cwd=CHECKOUT, check=True, capture_output=True)
+    subprocess.run([*PROGRAM, folder / "undisturbed", *words], cwd=CHECKOUT, check=True, capture_output=True)
     longest, hits, rounds = time.perf_counter() - start, 0, 0
     expected = contents(folder / "undisturbed", *KEPT)
     while hits < kills:
         rounds += 1
         disturbed = folder / f"disturbed {rounds}"
-        while hits < kills and killed(disturbed, random.uniform(0, longest / 4)):
+        while hits < kills and killed(disturbed, words, random.uniform(0, longest / 4)):
             hits += 1
-        subprocess.run([*command, disturbed], cwd=CHECKOUT, check=True, capture_output=True)
+        subprocess.run([*PROGRAM, disturbed, *words], cwd=CHECKOUT, check=True, capture_output=True)
         assert contents(disturbed, *KEPT) == expected
         shutil.rmtree(disturbed)
     return hits
 
 
-def test_killed_program_resumes_with_the_same_bytes(tmp_path: Path):
-    assert_resumes(tmp_path, kills=3)
+@pytest.mark.parametrize("words", [(), ("large",)], ids=str)
+def test_killed_program_resumes_with_the_same_bytes(tmp_path: Path, words: tuple[str, ...]):
+    assert_resumes(tmp_path, 3, *words)
 
 
 @pytest.mark.long
-def test_program_killed_at_twenty_random_moments_resumes_with_the_same_bytes(tmp_path: Path):
-    assert assert_resumes(tmp_path, kills=20) == 20
+@pytest.mark.parametrize("words", [(), ("large",)], ids=str)
+def test_program_killed_at_twenty_random_moments_resumes_with_the_same_bytes(tmp_path: Path, words: tuple[str, ...]):
+    assert assert_resumes(tmp_path, 20, *words) == 20

@@ -1,0 +1,48 @@
+"""Tables of docs/scale.md about rows and queries, for tables.py, which hands over what its own are made with."""
+
+from collections.abc import Callable
+
+
+def gradient_index(content: dict, origin: str, table: Callable, number: Callable, spread: Callable) -> str:
+    """Latency and recall of one query by each index."""
+    rows = [
+        [row["index"], number(row["milliseconds"]), f"{row['recall']:.3f}", number(row["build"] or None)]
+        for row in content["rows"]
+    ]
+    said = (
+        f"{content['images_']:,} training images, {content['dimension']:,} dimensions, {content['queries']} queries, "
+        f"{content['candidates']} candidates at either end; the network's pass and projection of the new image take "
+        f"{number(content['pass_milliseconds'])} ms more; medians of processor time; peak {number(content['peak_mib'])} MiB."
+    )
+    return "\n\n".join([origin, said, table(["index", "ms a query", "recall@10, both ends", "seconds to build"], rows)])
+
+
+def scale_of_rows(content: dict, origin: str, table: Callable, number: Callable, spread: Callable) -> str:
+    """The three stages by size, and the comparison with the other packages where it was made."""
+    header = ["what", "examples", "dimension", "µs an example to featurize", "finalize, s", "extremes of the targets, s"]
+    header += ["largest peak, MiB", "disk, GB"]
+    rows = []
+    for row in content["rows"]:
+        peak = max(row[f"{stage}_peak_mib"] for stage in ("featurize", "finalize", "extremes"))
+        rows.append(
+            [
+                {"rows": "synthetic rows", "images": "images of CIFAR-10"}[row["kind"]],
+                f"{row['count']:,}",
+                f"{row['dimension']:,}",
+                number(row["featurize_microseconds_an_example"]),
+                *(number(row[f"{stage}_processor_seconds"]) for stage in ("finalize", "extremes")),
+                number(peak),
+                number(row["disk_gb"]),
+            ]
+        )
+    said = f"{content['targets']} targets, a memory budget of {content['budget_gib']:g} GiB, float16; processor time."
+    parts = [origin, said, table(header, rows)]
+    if "finalize" in content:
+        compared = [[row["contender"], number(row["seconds"]), number(row["peak_mib"])] for row in content["finalize"]]
+        parts.append(table(["finalizing the same rows", "seconds", "peak MiB"], compared))
+    if "featurize" in content:
+        compared = [
+            [row["contender"], number(1e3 * row["seconds_an_image"]), f"{row['ratio']:g}"] for row in content["featurize"]
+        ]
+        parts.append(table(["featurizing images", "ms an image", "times as long"], compared))
+    return "\n\n".join(parts)
