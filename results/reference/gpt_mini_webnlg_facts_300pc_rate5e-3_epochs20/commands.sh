@@ -7,4 +7,5 @@ cd "$(dirname "$0")/../../.."
 python run_subset_generation.py --task webnlg_facts --num_per_class 300
 python run_language_training.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3
 python run_tda.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3 --methods grad_dot,grad_cos,repsim,bm25,embedding_similarity,trak
-python run_fact_tracing.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3 --num_facts 16 --removed_by trak,grad_cos,bm25 --num_retrainings 1
+python run_fact_tracing.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3 --num_facts 16 --removed_by trak,grad_cos,bm25 --num_retrainings 2 --significance_of trak --alone 4
+python run_fact_tracing.py --model gpt_mini --task webnlg_facts --num_per_class 300 --variant epochs20_rate5e-3 --num_facts 16 --removed 1 --removed_by trak,grad_cos,bm25 --num_retrainings 2 --significance_of trak
