@@ -134,7 +134,7 @@ def mean_products(
         targets = [model.targets.block(columns, accuracy, device).T for model in models]
         for rows in _row_blocks(count, rows_at_once):
             products = (
-                torch.tensor(model.rows[rows], dtype=accuracy, device=device) @ target
+                torch.from_numpy(np.array(model.rows[rows], dtype)).to(device) @ target
                 for model, target in zip(models, targets, strict=True)
             )
             yield (rows, columns), sum(products).cpu().numpy() / len(models)
