@@ -18,7 +18,7 @@ from tda.report.removed_pairs import read_removed_pairs
 from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_in
 from tda.report.statements import read_statements
 from tda.report.traced_facts import read_traced_facts
-from tda.report.verdict import verdict
+from tda.report.verdict import removal_in_words, verdict
 from tda.scores.fresh_scores import read_checkpoints
 from tda.scores.score_files import Scores
 from tda.scores.sign import SIGN
@@ -123,10 +123,17 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     }
     sheets = {name: one.sheet for name, one in shown.items() if one.sheet is not None}
     helpful = {one.says.method for one in first if one.says.helpful}
-    sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)))
+    facts, left_out = read_traced_facts(study.results), read_removed_pairs(study.results)
+    sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)), _removal(facts, left_out))
     statements = read_statements(study.results, read_checkpoints(study.experiment).infos)
-    told = read_traced_facts(study.results), read_removed_pairs(study.results)
-    return Content(values, blocks, sheets, overview, sentences, statements, *told)
+    return Content(values, blocks, sheets, overview, sentences, statements, facts, left_out)
+
+
+def _removal(facts: dict, pairs: dict) -> str | None:
+    """What leaving texts or pairs out did, in words, where that was tried."""
+    if facts.get("removed"):
+        return removal_in_words("an answer", " nats", facts["removed"], facts["rows"])
+    return removal_in_words("a target's cosine", "", pairs["removed"], pairs["rows"]) if pairs.get("removed") else None
 
 
 def _small_splits(study: Study) -> Iterator[tuple[str, Split]]:

@@ -1,8 +1,8 @@
 """The verdict on an experiment in three sentences that are made from its numbers."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
-from tda.methods.catalogue import method_title
+from tda.methods.catalogue import catalogue, method_title
 from tda.report.overview import REFERENCE
 
 Rows = Mapping[str, Mapping[str, float | None]]
@@ -11,16 +11,22 @@ _AGREES, _TELLS_NOTHING = 0.5, 0.2
 
 
 def verdict(
-    rows: Rows, helpful: Set[str], pairs: int, seeds: int, between_methods: float | None, unclear_tests: tuple[int, int]
+    rows: Rows,
+    helpful: Set[str],
+    pairs: int,
+    seeds: int,
+    between_methods: float | None,
+    unclear_tests: tuple[int, int],
+    removal: str | None = None,
 ) -> list[str]:
     """Three sentences: what is told from noise, what is right by retraining, and what follows for a reader.
 
     rows: of the methods; helpful: those of which positive means helpful; between_methods: median rank correlation of two
     methods' mean scores; unclear_tests: for how many test examples, of how many, fewer than half of the pairs are reliable on
-    average over the methods.
+    average over the methods; removal: as removal_in_words.
     """
     meant = {method: row for method, row in rows.items() if method in helpful} or rows
-    return [_reliability(meant, pairs, seeds), _agreement(rows), _advice(between_methods, unclear_tests)]
+    return [_reliability(meant, pairs, seeds), _agreement(rows, removal), _advice(between_methods, unclear_tests)]
 
 
 def _best(rows: Rows, key: str, choose: Callable = max) -> tuple[str, float] | None:
@@ -50,7 +56,20 @@ def _reliability(rows: Rows, pairs: int, seeds: int) -> str:
     return f"{start} (q < 0.05){middle}, and {percent(least)} by {method_title(worst)}, the least reliable of {len(rows)}."
 
 
-def _agreement(rows: Rows) -> str:
+def removal_in_words(what: str, unit: str, removed: int, rows: Sequence[Mapping]) -> str | None:
+    """Which method's examples, left out, cost a target most; None where nothing was left out.
+
+    what: what falls, in `unit`; rows: with the method's name and title, and `fall` as (value, low, high) or None.
+    """
+    known = [row for row in rows if row["fall"] is not None and row["method"] in catalogue()]
+    if not known:
+        return None
+    best = max(known, key=lambda row: row["fall"][0])
+    value, low, high = (f"{number:.3g}" for number in best["fall"])
+    return f"leaving out {best['title']}'s {removed} highest costs {what} most, {value}{unit} [{low}, {high}]"
+
+
+def _agreement(rows: Rows, removal: str | None) -> str:
     by_means, by_lds = _best(rows, "with_loo"), _best(rows, "lds")
     found = []
     if by_means is not None:
@@ -66,6 +85,8 @@ def _agreement(rows: Rows) -> str:
     if by_lds is not None:
         best, value = by_lds
         found.append(f"retraining on random subsets is best foretold by {method_title(best)} (LDS {value:.2f})")
+    if removal is not None:
+        found.append(removal)
     if not found:
         return "Whether the scores are right is not known here: leave-one-out and retrained models are not there to compare."
     sentence = "; ".join(found)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tda.report.verdict import percent, verdict
+from tda.report.verdict import percent, removal_in_words, verdict
 
 ROWS = {
     "loo": {"share_reliable": 0.5, "with_loo": None, "lds": None},
@@ -60,3 +60,17 @@ def test_methods_that_are_the_same_for_every_seed_are_not_called_reliable():
     assert "the same for all 3 seeds" in first and "LDS 0.40" in second
     both = verdict({"datamodels": row, "if": ROWS["if"]}, {"datamodels", "if"}, 10, 3, None, (0, 5))[0]
     assert both.startswith("Over 3 seeds, 90.0 % of 10 pairs can be told from noise by IF")
+
+
+def test_what_leaving_examples_out_does_is_said():
+    rows = [
+        {"method": "oracle", "title": "texts that state it", "fall": (9.0, 8.0, 10.0)},
+        {"method": "trak", "title": "TRAK", "fall": (7.5, 3.125, 13.25)},
+        {"method": "bm25", "title": "BM25", "fall": (6.0, 2.0, 9.0)},
+        {"method": "repsim", "title": "RepSim", "fall": None},
+    ]
+    words = removal_in_words("an answer", " nats", 3, rows)
+    assert words == "leaving out TRAK's 3 highest costs an answer most, 7.5 nats [3.12, 13.2]"
+    alone = {"grad_cos": {"share_reliable": 0.1, "with_loo": None, "lds": None}}
+    assert verdict(alone, {"grad_cos"}, 10, 3, None, (0, 5), words)[1] == f"L{words[1:]}."
+    assert removal_in_words("an answer", " nats", 3, [rows[0], rows[3]]) is None
