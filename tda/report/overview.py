@@ -1,5 +1,6 @@
 """The table of methods and what the charts of the overview show, from an experiment's CSVs and its manifest."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -163,6 +164,12 @@ def _last(table: pd.DataFrame | None, method: str, column: str, largest: str) ->
 def plain(value: float | None) -> float | None:
     """A number that JSON has; None for what is undefined."""
     return None if value is None or not np.isfinite(value) else float(value)
+
+
+def interval_of(row: Mapping, column: str) -> tuple[float, float, float] | None:
+    """A cell of a table's row with the ends of its interval; None where one of them is undefined."""
+    values = tuple(float(row[name]) for name in (column, f"{column}_low", f"{column}_high"))
+    return values if np.isfinite(values).all() else None
 
 
 def histogram(p_value: np.ndarray, bins: int = 20) -> list[float]:

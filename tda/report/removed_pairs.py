@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from tda.debiasing.removal import RANDOM
 from tda.experiments.folders import ResultsFolder
 from tda.methods.catalogue import method_title
-from tda.report.overview import optional_table
+from tda.report.overview import interval_of, optional_table
 from tda.system.errors import UserError
 
 _COUNTS = (1, 5, 10)
@@ -49,12 +48,7 @@ def _row(row: Mapping) -> dict:
     return {
         "method": name,
         "title": "random pairs" if name == RANDOM else method_title(name),
-        "fall": _interval(row, "cosine_fall"),
-        "rank_fall": _interval(row, "reciprocal_rank_fall"),
-        "more": _interval(row, "more_than_random") if "more_than_random" in row else None,
+        "fall": interval_of(row, "cosine_fall"),
+        "rank_fall": interval_of(row, "reciprocal_rank_fall"),
+        "more": interval_of(row, "more_than_random") if "more_than_random" in row else None,
     }
-
-
-def _interval(row: Mapping, column: str) -> tuple[float, float, float] | None:
-    values = tuple(float(row[name]) for name in (column, f"{column}_low", f"{column}_high"))
-    return values if np.isfinite(values).all() else None

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from tda.experiments.folders import ResultsFolder
 from tda.facts.removal_rows import OWN_TITLES
 from tda.methods.catalogue import method_title
-from tda.report.overview import optional_table
+from tda.report.overview import interval_of, optional_table
 from tda.system.errors import UserError
 
 _HIGHEST = ("highest", "-")
@@ -53,14 +52,9 @@ def _row(found: Mapping, fell: Mapping | None) -> dict:
     return {
         "method": name,
         "title": OWN_TITLES.get(name) or method_title(name),
-        "mrr": _interval(found, "mrr"),
-        "recall": _interval(found, "recall"),
-        "fall": None if fell is None else _interval(fell, "fall"),
+        "mrr": interval_of(found, "mrr"),
+        "recall": interval_of(found, "recall"),
+        "fall": None if fell is None else interval_of(fell, "fall"),
         "said": None if fell is None else float(fell["said_after"]),
         "said_before": None if fell is None else float(fell["said_before"]),
     }
-
-
-def _interval(row: Mapping, column: str) -> tuple[float, float, float] | None:
-    values = tuple(float(row[name]) for name in (column, f"{column}_low", f"{column}_high"))
-    return values if np.isfinite(values).all() else None

@@ -25,9 +25,9 @@ from tda.facts.removal_rows import (
 from tda.figures.fact_tracing import draw_fact_tracing
 from tda.figures.saving import save_figure
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
-from tda.scores.score_files import methods_on_disk, score_paths
+from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table, write_table
-from tda.settings import FactTracing, Scoring
+from tda.settings import FactTracing
 from tda.settings.of_experiment import check_counts
 from tda.steps import scoring
 from tda.system.devices import prepare_process
@@ -91,10 +91,7 @@ def _scored(study: Study, settings: FactTracing, num_seeds: int) -> list[str]:
             )
     if settings.removed and not settings.removed < len(study.train):
         raise UserError(f"--removed {settings.removed} leaves nothing of {len(study.train)} training texts; leave out fewer")
-    if missing := [name for name in names if not score_paths(study.results, name)]:
-        shared = {key: getattr(study.experiment, key) for key in ("model", "task", "num_per_class", "variant")}
-        chosen = {"methods": {name: {} for name in missing}, "num_seeds": num_seeds, "device": settings.device}
-        scoring.main(Scoring(**shared, **chosen))
+    scoring.score_missing(study, names, num_seeds, settings.device)
     return names
 
 

@@ -11,7 +11,7 @@ from tda.methods.catalogue import ALL, chosen_entries
 from tda.methods.registry import Method, load_method
 from tda.scores.ensemble_scores import write_ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, read_checkpoints, remove_outdated
-from tda.scores.score_files import load_score_file, save_scores
+from tda.scores.score_files import load_score_file, save_scores, score_paths
 from tda.settings import Scoring
 from tda.settings.of_experiment import budget_in_bytes
 from tda.system.devices import prepare_process
@@ -58,6 +58,13 @@ def main(settings: Scoring) -> str:
     kept = len(seed_ids) * len(study.plan.kept_epochs) * len(jobs) - written
     done = f"wrote {written} score files, kept {kept} that were finished, in {study.results.score_folder('')}"
     return "; ".join([f"{done} of {', '.join(job.method.name for job in jobs)}", *lines, *left_out])
+
+
+def score_missing(study: Study, names: Sequence[str], num_seeds: int, device: str) -> None:
+    """Score so many seeds by those of the named methods that have no scores at all, with their usual settings."""
+    if missing := [name for name in names if not score_paths(study.results, name)]:
+        shared = {key: getattr(study.experiment, key) for key in ("model", "task", "num_per_class", "variant")}
+        main(Scoring(**shared, methods={name: {} for name in missing}, num_seeds=num_seeds, device=device))
 
 
 def _methods(settings: Scoring) -> list[tuple[Method, dict]]:
