@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from tda.curvature.factored_blocks import FactoredBlocks
 from tda.curvature.kronecker_factors import LayerFactors, factored_plan, kronecker_factors
 from tda.data.splits import Split
 from tda.gradients.factored_rows import FactoredRows
@@ -69,7 +70,7 @@ def kronecker_coordinates(model: nn.Module, objective: Objective, train: Split) 
     """
     complete = with_factors(plan_gradients(model, train.inputs))
     layers = complete.layers
-    fitted = iter(kronecker_factors([factored_plan(complete)], train, objective.curvature_roots))
+    fitted = iter(kronecker_factors([FactoredBlocks(factored_plan(complete), train, objective.curvature_roots)]))
     factors = [next(fitted) if is_linear(layer) else None for layer in layers]
     names = {layer.parameters["weight"]: found for layer, found in zip(layers, factors, strict=True) if found is not None}
     biases = {layer.parameters.get("bias") for layer, found in zip(layers, factors, strict=True) if found is not None}

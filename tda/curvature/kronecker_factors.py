@@ -12,14 +12,13 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from tda.data.splits import Split
+from tda.curvature.factored_blocks import FactoredBlocks, RotatedBlocks
+from tda.curvature.layer_bases import LayerBasis, LayerScales, sides_of
 from tda.gradients.factored_rows import FactoredRows, example_slices, formed_weight
 from tda.gradients.formed_rows import FormedRows, outputs_last
-from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import GradientPlan
 from tda.gradients.layer_rows import groups_of, is_linear, is_turned
 from tda.gradients.layers import Layer
-from tda.gradients.quantities import Quantity
 from tda.system.errors import UserError
 from tda.system.workers import in_order
 
@@ -28,40 +27,16 @@ _FORMED_AT_ONCE = 2**26
 
 
 @dataclass(frozen=True)
-class LayerScales:
-    """What a layer's gradients are multiplied by, entry by entry: the outer product of inputs (G, K) and outputs (G, O).
-
-    K counts a layer's inputs and, where the bias is selected, 1 more.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-
-
-@dataclass(frozen=True)
-class LayerFactors:
+class LayerFactors(LayerBasis):
     """One layer's eigenbasis and curvature in it.
 
-    inputs: (G, K, k), orthonormal columns; outputs: (G, O, o); eigenvalues: (G * k * o,), the mean squares of gradients;
-    mean: the mean of all G * K * O eigenvalues. Directions that no training input, or no training output gradient, reaches are
-    left out (k < K, o < O): eigenvalues and training gradients are 0 there, so that scores do not see them. scales: gradients
-    are multiplied by them first.
+    eigenvalues: (G * k * o,), the mean squares of gradients; mean: the mean of all G * K * O eigenvalues. Directions that no
+    training input, or no training output gradient, reaches are left out (k < K, o < O): eigenvalues and training gradients are
+    0 there, so that scores do not see them.
     """
 
-    inputs: Tensor
-    outputs: Tensor
     eigenvalues: Tensor
     mean: float
-    scales: LayerScales | None = None
-
-    def rotated(self, rows: FactoredRows) -> Tensor:
-        """The layer's gradients in the eigenbasis: (rows, G * k * o)."""
-        return formed_weight(*self.rotated_sides(rows))
-
-    def rotated_sides(self, rows: FactoredRows) -> tuple[Tensor, Tensor]:
-        """The sides of the layer's gradients in the eigenbasis: inputs (n, G, T, k) and output gradients (n, R, G, T, o)."""
-        inputs, deltas = _sides(rows, self.scales)
-        return inputs @ self.inputs, deltas @ self.outputs
 
     def coordinates(self, matrices: Tensor) -> Tensor:
         """What matrices (m, G, K, O) are in the eigenbasis: (m, G * k * o); the scales are the caller's."""
@@ -84,43 +59,36 @@ def factored_plan(plan: GradientPlan) -> GradientPlan:
     return replace(plan, layers=[replace(layer, factored=True) for layer in layers], whole_model=[], resting=[])
 
 
-def blocks_of_rows(plan: GradientPlan, split: Split, quantity: Quantity) -> Iterator[list[FactoredRows]]:
-    """Every layer's rows of a factored plan, block after block of the examples."""
-    example_bytes = plan.example_bytes(split.inputs, split.labels, quantity)
-    size = examples_at_once(plan, split.inputs, example_bytes)
-    for rows in plan.streamed(split.inputs, split.labels, quantity, size):
-        yield rows.layers
-
-
 def kronecker_factors(
-    plans: Sequence[GradientPlan],
-    train: Split,
-    quantity: Quantity,
-    scales: Sequence[LayerScales] | None = None,
-    spans_losses: bool = True,
+    fitted: Sequence[FactoredBlocks], scales: Sequence[LayerScales] | None = None, spans_losses: bool = True
 ) -> list[LayerFactors]:
-    """Fit the factors of every layer of factored plans to the gradients of the quantity, in two passes over the examples.
+    """Fit the factors of every layer to gradients, those of one model at one or several checkpoints, in two passes over them.
 
-    With quantities.curvature_roots the curvature is the Fisher matrix with its expectation over labels taken exactly; with the
-    loss it is the empirical Fisher matrix. Both are means over examples and over the plans, which are those of one model at
-    several checkpoints. scales: a layer's gradients are multiplied by its own first; spans_losses: whether the training losses'
-    gradients are sums of the quantity's, so that directions in which these are 0 may be left out.
+    Where they are of quantities.curvature_roots the curvature is the Fisher matrix with its expectation over labels taken
+    exactly; where they are of the loss it is the empirical Fisher matrix. Both are means over examples and checkpoints.
+    scales: a layer's gradients are multiplied by its own first; spans_losses: whether the training losses' gradients are sums
+    of these, so that directions in which these are 0 may be left out.
     """
+    return factors_and_rotated(fitted, scales, spans_losses)[0]
 
-    def blocks() -> Iterator[list[FactoredRows]]:
-        return chain.from_iterable(blocks_of_rows(plan, train, quantity) for plan in plans)
 
-    count, scales = len(train) * len(plans), scales or [None] * len(plans[0].layers)
-    bases = _bases(blocks(), count, scales, spans_losses)
+def factors_and_rotated(
+    fitted: Sequence[FactoredBlocks], scales: Sequence[LayerScales] | None = None, spans_losses: bool = True
+) -> tuple[list[LayerFactors], list[RotatedBlocks]]:
+    """The same, and the gradients that were fitted to in the eigenbases, as far as they are kept; empties what was given."""
+    count = sum(len(blocks.split) for blocks in fitted)
+    scales = scales or [None] * len(fitted[0].plan.layers)
+    bases = _bases(chain.from_iterable(fitted), count, scales, spans_losses)
+    rotated = [RotatedBlocks(blocks, bases) for blocks in fitted]
     squares = [0.0] * len(bases)
-    for block in blocks():
-        layers = zip(squares, block, scales, bases, strict=True)
-        squares = [total + _sum_of_squares(*_sides(rows, scale), *basis) for total, rows, scale, basis in layers]
+    for block in chain.from_iterable(rotated):
+        squares = [total + _sum_of_squares(*sides) for total, sides in zip(squares, block, strict=True)]
     found = []
-    for total, scale, (inputs, outputs) in zip(squares, scales, bases, strict=True):
-        entries = inputs.shape[0] * inputs.shape[1] * outputs.shape[1]
-        found.append(LayerFactors(inputs, outputs, total / count, float(total.sum() / count / entries), scale))
-    return found
+    for total, basis in zip(squares, bases, strict=True):
+        entries = basis.inputs.shape[0] * basis.inputs.shape[1] * basis.outputs.shape[1]
+        mean = float(total.sum() / count / entries)
+        found.append(LayerFactors(basis.inputs, basis.outputs, basis.scales, total / count, mean))
+    return found, rotated
 
 
 def layer_matrices(layer: Layer, vectors: dict[str, Tensor]) -> Tensor:
@@ -147,11 +115,11 @@ def layer_vectors(layer: Layer, matrices: Tensor) -> dict[str, Tensor]:
 
 def _bases(
     blocks: Iterator[list[FactoredRows]], num_examples: int, scales: Sequence[LayerScales | None], spans_losses: bool
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[LayerBasis]:
     """Eigenvectors of the input and the output covariances of every layer."""
     covariances: list[tuple[_Covariance, _Covariance]] = []
     for block in blocks:
-        sides = [_sides(rows, scale) for rows, scale in zip(block, scales, strict=True)]
+        sides = [sides_of(rows, scale) for rows, scale in zip(block, scales, strict=True)]
         covariances = covariances or [
             (_Covariance(inputs, num_examples), _Covariance(deltas, num_examples, may_keep=spans_losses))
             for inputs, deltas in sides
@@ -163,7 +131,7 @@ def _bases(
     on_gpu = flat[0].device.type == "cuda"
     # LAPACK's solver gains little from threads of its own, so that two beside each other are faster than one after another.
     found = list(map(_Covariance.eigenvectors, flat) if on_gpu else in_order(lambda i: flat[i].eigenvectors(), len(flat)))
-    return list(zip(found[::2], found[1::2], strict=True))
+    return [LayerBasis(*of_layer) for of_layer in zip(found[::2], found[1::2], scales, strict=True)]
 
 
 class _Covariance:
@@ -190,19 +158,8 @@ class _Covariance:
         return torch.linalg.eigh(self.total)[1].to(self.dtype)
 
 
-def _sides(rows: FactoredRows, scales: LayerScales | None) -> tuple[Tensor, Tensor]:
-    """Inputs (n, G, T, K), with 1 appended where the layer's bias is selected, and output gradients, both scaled."""
-    inputs, deltas = rows.inputs, rows.deltas
-    if rows.bias is not None:
-        inputs = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=-1)
-    if scales is None:
-        return inputs, deltas
-    return inputs * scales.inputs[:, None], deltas * scales.outputs[:, None]
-
-
-def _sum_of_squares(inputs: Tensor, deltas: Tensor, input_vectors: Tensor, output_vectors: Tensor) -> Tensor:
-    """Sum over rows of squared gradients in the eigenbasis: (G * k * o,)."""
-    inputs, deltas = inputs @ input_vectors, deltas @ output_vectors
+def _sum_of_squares(inputs: Tensor, deltas: Tensor) -> Tensor:
+    """Sum over rows of the squared gradients of sides (n, G, T, k) and (n, R, G, T, o): (G * k * o,)."""
     if deltas.shape[3] == 1:
         # A gradient is then one outer product, and its square the product of squares.
         squares = deltas.square().sum(dim=1)

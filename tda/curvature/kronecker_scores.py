@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tda.curvature.kronecker_factors import LayerFactors, blocks_of_rows
-from tda.data.splits import Split
-from tda.gradients.factored_rows import FactoredRows, example_slices, formed_weight
-from tda.gradients.gradient_plan import GradientPlan
-from tda.gradients.quantities import Quantity
+from tda.curvature.factored_blocks import RotatedBlocks
+from tda.curvature.kronecker_factors import LayerFactors
+from tda.curvature.layer_bases import Sides
+from tda.gradients.factored_rows import example_slices, formed_weight
 
 HELD_NUMBERS = 2**28
 """Numbers of one side's gradients that are held at once."""
@@ -22,78 +21,47 @@ HELD_NUMBERS = 2**28
 _FORMED_NUMBERS = 2**26
 """Numbers of a layer's formed gradients that are held at once on either side."""
 
-Sides = tuple[Tensor, Tensor]
-"""A layer's inputs (n, G, T, k) and output gradients (n, 1, G, T, o) in the eigenbasis."""
-
 
 def inverse_scores(
-    plan: GradientPlan,
-    factors: Sequence[LayerFactors],
-    dampings: Sequence[float],
-    train: Split,
-    test: Split,
-    loss: Quantity,
+    factors: Sequence[LayerFactors], dampings: Sequence[float], train: RotatedBlocks, test: RotatedBlocks
 ) -> Tensor:
-    """Scores (n_train, n_test) of a factored plan's gradients of the loss; dampings: added to each layer's eigenvalues."""
+    """Scores (n_train, n_test) of the losses' gradients in the factors' bases; dampings: added to each layer's eigenvalues."""
     inverses = [1 / (layer.eigenvalues + added) for layer, added in zip(factors, dampings, strict=True)]
     size = sum(len(inverse) for inverse in inverses)
-    few, many = (train, test) if len(train) <= len(test) else (test, train)
-    if size * len(few) <= HELD_NUMBERS or size * 8 <= HELD_NUMBERS:
-        scores = _formed(plan, factors, inverses, few, many, loss, max(1, HELD_NUMBERS // size))
+    few, many = (train, test) if len(train.split) <= len(test.split) else (test, train)
+    if size * len(few.split) <= HELD_NUMBERS or size * 8 <= HELD_NUMBERS:
+        scores = _formed(inverses, few, many, max(1, HELD_NUMBERS // size))
     else:
-        scores = _layer_by_layer(plan, factors, inverses, few, many, loss)
+        scores = _layer_by_layer(inverses, few, many)
     return scores if few is train else scores.T
 
 
-def _formed(
-    plan: GradientPlan,
-    factors: Sequence[LayerFactors],
-    inverses: Sequence[Tensor],
-    few: Split,
-    many: Split,
-    loss: Quantity,
-    at_once: int,
-) -> Tensor:
+def _formed(inverses: Sequence[Tensor], few: RotatedBlocks, many: RotatedBlocks, at_once: int) -> Tensor:
     """Scores (n_few, n_many), the gradients of so many examples of the few held, formed."""
     scores = []
-    for positions in torch.arange(len(few)).split(at_once):
+    for positions in torch.arange(len(few.split)).split(at_once):
         blocks = [
-            [layer.rotated(rows) * inverse for layer, rows, inverse in zip(factors, block, inverses, strict=True)]
-            for block in blocks_of_rows(plan, few[positions], loss)
+            [formed_weight(*sides) * inverse for sides, inverse in zip(block, inverses, strict=True)]
+            for block in few.part(positions)
         ]
         held = [torch.cat(parts) for parts in zip(*blocks, strict=True)]
-        columns = [
-            sum(left @ layer.rotated(rows).T for left, layer, rows in zip(held, factors, block, strict=True))
-            for block in blocks_of_rows(plan, many, loss)
-        ]
+        columns = [sum(left @ formed_weight(*sides).T for left, sides in zip(held, block, strict=True)) for block in many]
         scores.append(torch.cat(columns, dim=1))
     return torch.cat(scores)
 
 
-def _layer_by_layer(
-    plan: GradientPlan,
-    factors: Sequence[LayerFactors],
-    inverses: Sequence[Tensor],
-    few: Split,
-    many: Split,
-    loss: Quantity,
-) -> Tensor:
+def _layer_by_layer(inverses: Sequence[Tensor], few: RotatedBlocks, many: RotatedBlocks) -> Tensor:
     """Scores (n_few, n_many), the few examples' sides held, as many as fit."""
-    first = next(blocks_of_rows(plan, few[:1], loss))
-    numbers = sum(tensor.numel() for rows in first for tensor in rows.tensors())
+    first = next(iter(few.part(slice(0, 1))))
+    numbers = sum(side.numel() for sides in first for side in sides)
     scores = []
-    for positions in torch.arange(len(few)).split(max(1, HELD_NUMBERS // numbers)):
-        held = [_rotated(factors, block) for block in blocks_of_rows(plan, few[positions], loss)]
+    for positions in torch.arange(len(few.split)).split(max(1, HELD_NUMBERS // numbers)):
+        held = list(few.part(positions))
         columns = []
-        for block in blocks_of_rows(plan, many, loss):
-            sides = _rotated(factors, block)
-            columns.append(torch.cat([_products(lot, sides, inverses) for lot in held]))
+        for block in many:
+            columns.append(torch.cat([_products(lot, block, inverses) for lot in held]))
         scores.append(torch.cat(columns, dim=1))
     return torch.cat(scores)
-
-
-def _rotated(factors: Sequence[LayerFactors], block: Sequence[FactoredRows]) -> list[Sides]:
-    return [layer.rotated_sides(rows) for layer, rows in zip(factors, block, strict=True)]
 
 
 def _products(left: Sequence[Sides], right: Sequence[Sides], inverses: Sequence[Tensor]) -> Tensor:

@@ -13,14 +13,15 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from tda.curvature.factored_blocks import KEPT_BYTES, FactoredBlocks
 from tda.curvature.kronecker_factors import (
     LayerFactors,
-    LayerScales,
     factored_plan,
     kronecker_factors,
     layer_matrices,
     layer_vectors,
 )
+from tda.curvature.layer_bases import LayerScales
 from tda.curvature.products import flatten, unflatten
 from tda.data.splits import Split
 from tda.gradients.gradient_plan import plan_gradients
@@ -144,7 +145,9 @@ def by_layers(
         for layer, found in zip(layers, scales, strict=True):
             named |= layer_vectors(layer, (found.inputs[..., None] * found.outputs[:, None])[None])
         root = flatten(named)[0].detach()
-    factors = kronecker_factors(plans, train, objective.curvature_roots, scales)
+    kept_bytes = KEPT_BYTES // len(plans)
+    blocks = [FactoredBlocks(plan, train, objective.curvature_roots, kept_bytes) for plan in plans]
+    factors = kronecker_factors(blocks, scales)
     return ByLayers(models[0], layers, factors, root, [name for name in parameters if name not in covered])
 
 

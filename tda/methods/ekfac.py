@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tda.curvature.kronecker_factors import factored_plan, kronecker_factors
+from tda.curvature.factored_blocks import FactoredBlocks, RotatedBlocks
+from tda.curvature.kronecker_factors import factored_plan, factors_and_rotated
 from tda.curvature.kronecker_scores import inverse_scores
 from tda.data.splits import Split
 from tda.gradients.gradient_plan import plan_gradients
@@ -85,9 +86,11 @@ def scores_by_ekfac(member: Member, train: Split, test: Split, matrix: str, damp
     fitted, is_drawn = train, matrix == "sampled_fisher"
     if is_drawn:
         fitted = replace(train, labels=_drawn_labels(member, train))
-    factors = kronecker_factors([plan], fitted, quantities[matrix], spans_losses=not is_drawn)
+    factors, (rotated,) = factors_and_rotated([FactoredBlocks(plan, fitted, quantities[matrix])], spans_losses=not is_drawn)
     dampings = [RELATIVE_DAMPING * layer.mean if damping is None else damping for layer in factors]
-    scores = inverse_scores(plan, factors, dampings, train, test, objective.loss)
+    if matrix != "empirical_fisher":
+        rotated = RotatedBlocks(FactoredBlocks(plan, train, objective.loss), factors)
+    scores = inverse_scores(factors, dampings, rotated, RotatedBlocks(FactoredBlocks(plan, test, objective.loss), factors))
     covered = {name for layer in plan.layers for name in layer.parameters.values()}
     left_out = [name for name in complete.shapes if name not in covered]
     return Attribution(scores, {"largest_damping": max(dampings), "parameters_left_out": left_out})

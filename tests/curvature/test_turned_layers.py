@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from tda.curvature.factored_blocks import FactoredBlocks, RotatedBlocks
 from tda.curvature.kronecker_coordinates import kronecker_coordinates
 from tda.curvature.kronecker_factors import factored_plan, kronecker_factors, layer_matrices, layer_vectors
 from tda.curvature.kronecker_scores import inverse_scores
@@ -45,9 +46,11 @@ def test_ekfac_is_that_of_linear_layers():
     train, test, objective, found = split(8, 0), split(5, 1), Classification(), []
     for model in both():
         plan = factored_plan(plan_gradients(model, train.inputs))
-        factors = kronecker_factors([plan], train, objective.curvature_roots)
+        factors = kronecker_factors([FactoredBlocks(plan, train, objective.curvature_roots)])
         dampings = [0.1 * layer.mean for layer in factors]
-        found.append(inverse_scores(plan, factors, dampings, train, test, objective.loss))
+        blocks = [FactoredBlocks(plan, split, objective.loss) for split in (train, test)]
+        rotated = [RotatedBlocks(part, factors) for part in blocks]
+        found.append(inverse_scores(factors, dampings, *rotated))
     torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
 
 

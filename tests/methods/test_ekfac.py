@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from tda.curvature import kronecker_factors as factors_module
 from tda.curvature import kronecker_scores
+from tda.curvature.factored_blocks import FactoredBlocks, RotatedBlocks
 from tda.curvature.kronecker_factors import factored_plan
 from tda.data.splits import Split
 from tda.gradients import gradient_kernel
@@ -180,11 +181,12 @@ def test_gradients_held_in_lots_and_sides_of_layers_give_the_same(tiny, swapped:
     train, test, members = tiny
     model, loss = members[0].model, members[0].objective.loss
     plan = factored_plan(plan_gradients(model, train.inputs))
-    factors = factors_module.kronecker_factors([plan], train, loss)
+    factors, (of_train,) = factors_module.factors_and_rotated([FactoredBlocks(plan, train, loss)])
+    of_test = RotatedBlocks(FactoredBlocks(plan, test, loss), factors)
     inverses = [1 / (layer.eigenvalues + 0.1 * layer.mean) for layer in factors]
-    few, many = (test, train) if swapped else (train, test)
-    found = [kronecker_scores._formed(plan, factors, inverses, few, many, loss, at_once) for at_once in (2, 100)]
-    found.append(kronecker_scores._layer_by_layer(plan, factors, inverses, few, many, loss))
+    few, many = (of_test, of_train) if swapped else (of_train, of_test)
+    found = [kronecker_scores._formed(inverses, few, many, at_once) for at_once in (2, 100)]
+    found.append(kronecker_scores._layer_by_layer(inverses, few, many))
     for scores in found[1:]:
         torch.testing.assert_close(scores, found[0], rtol=1e-9, atol=1e-12 * float(found[0].abs().max()))
     # Outputs of a layer that no training gradient reaches are left out where its vectors are fewer than it is wide.
