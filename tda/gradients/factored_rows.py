@@ -171,8 +171,8 @@ class FactoredRows:
         inputs, deltas = functional.pad(self.inputs, along), functional.pad(self.deltas, (0, 0, 0, positions))
         return replace(self, inputs=inputs, deltas=deltas)
 
-    def examples(self, examples: slice) -> "FactoredRows":
-        """The rows of some of the examples."""
+    def examples(self, examples: slice | Tensor) -> "FactoredRows":
+        """The rows of some of the examples, by a slice or their positions (k,) int64."""
         return replace(self, inputs=self.inputs[examples], deltas=self.deltas[examples])
 
     def _chunks(self, elements_per_example: int) -> "Iterator[FactoredRows]":

@@ -75,6 +75,11 @@ class FormedRows:
         """The rows at the given positions (k,) int64."""
         return replace(self, parts={name: part[positions] for name, part in self.parts.items()}, count=len(positions))
 
+    def examples(self, examples: Tensor, quantities: int) -> "FormedRows":
+        """All rows of the examples at the given positions (k,) int64, of as many quantities each."""
+        rows = (examples[:, None] * quantities + torch.arange(quantities, device=examples.device)).flatten()
+        return self.chosen(rows)
+
     def joined(self, quantities: int) -> "FormedRows":
         """One row an example: those of its quantities end to end."""
         count = self.count // quantities

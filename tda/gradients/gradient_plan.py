@@ -34,6 +34,7 @@ from tda.gradients.single_precision import Follower, in_single_precision, withou
 from tda.gradients.spot_check import EXAMPLES_A_GRADIENT, compare_gradient, compare_value
 from tda.gradients.whole_model import looped_gradients, reentrant_error, refuse_reentrant_checkpoints, vectorized_gradients
 from tda.system.inputs import Inputs, batches_of, call, chosen, count_of, device_of
+from tda.system.padding import in_groups
 
 BLOCK_SIZE = 128
 """Examples in a pass, where their gradients fit: enough for the processor's kernels, few enough for its cache."""
@@ -95,7 +96,7 @@ class GradientPlan:
         self.follower.refresh()
         inputs = in_single_precision(inputs)
         with without_autocast(device_of(inputs)):
-            found = self._block_rows(inputs, labels, quantity)
+            found = self._rows_in_groups(inputs, labels, quantity)
         self._check(found, inputs, labels, quantity)
         return found
 
@@ -105,7 +106,11 @@ class GradientPlan:
 
     def example_bytes(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> int:
         """Memory that the gradients of one of the examples hold, at most where examples may differ in that."""
-        rows = self.block_rows(chosen(inputs, slice(0, 1)), labels[:1], quantity)
+        self.follower.refresh()
+        one = in_single_precision(chosen(inputs, slice(0, 1)))
+        with without_autocast(device_of(one)):
+            # With its padding, for others may have none.
+            rows = self._block_rows(one, labels[:1], quantity)
         if not self.forward.data_dependent:
             return rows.size_in_bytes()
         held = {name for layer in rows.layers if isinstance(layer, FormedRows) for name in layer.parts}
@@ -116,6 +121,15 @@ class GradientPlan:
         """The same, a block after another."""
         pairs = zip(batches_of(inputs, block_size), labels.split(block_size), strict=True)
         return (self.block_rows(*pair, quantity) for pair in pairs)
+
+    def _rows_in_groups(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
+        """Texts of similar length together, without their padding, where the model ignores it; others all at once."""
+        groups = in_groups(self.model, inputs, labels)
+        if not groups:
+            return self._block_rows(inputs, labels, quantity)
+        blocks = [self._block_rows(*of_group, quantity) for _, *of_group in groups]
+        order = torch.cat([positions for positions, *_ in groups]).argsort()
+        return joined_rows(blocks).examples(order) if len(blocks) > 1 else blocks[0]
 
     def _block_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
         recording = record_calls(self.model, self._accounting, inputs, labels, quantity, self._watched, self._spread)

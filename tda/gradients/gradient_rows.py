@@ -79,6 +79,15 @@ class GradientRows:
         layers = [layer.chosen(positions) for layer in self.layers]
         return replace(self, layers=layers, values=self.values.flatten()[positions][:, None])
 
+    def examples(self, positions: Tensor) -> "GradientRows":
+        """All rows of the examples at the given positions (k,) int64."""
+        quantities = self.values[0].numel()
+        layers = [
+            layer.examples(positions, quantities) if isinstance(layer, FormedRows) else layer.examples(positions)
+            for layer in self.layers
+        ]
+        return replace(self, layers=layers, values=self.values[positions])
+
     def joined(self) -> "GradientRows":
         """One row an example, for inner products only: those of its R quantities' gradients, summed over quantities."""
         quantities = self.values[0].numel()

@@ -70,6 +70,10 @@ class TiedRows:
         """The rows at the given positions (k,) int64, each as a row of an example of its own."""
         return TiedRows(self.tokens.chosen(positions), self.linear.chosen(positions))
 
+    def examples(self, examples: Tensor) -> "TiedRows":
+        """All rows of the examples at the given positions (k,) int64."""
+        return TiedRows(self.tokens.examples(examples), self.linear.examples(examples))
+
     def joined(self, quantities: int) -> "TiedRows":
         """One row an example, for inner products only: those of its quantities end to end."""
         return TiedRows(self.tokens.joined(quantities), self.linear.joined(quantities))

@@ -40,4 +40,6 @@ def _loaded(name: str, changed: int) -> nn.Module:
         lacking = sorted(report["missing_keys"])[0]
         raise UserError(f"base {name} lacks the weights {lacking}; save it again by save_pretrained, or choose another base")
     model.config.use_cache = False
+    # No causal model reads what stands behind a text.
+    model.ignores_padding = True
     return with_places_of_examples(model).requires_grad_(True).eval()

@@ -46,7 +46,9 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
         attn_pdrop=0.0,
     )
     register_attention()
-    return with_places_of_examples(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)).eval()
+    model = with_places_of_examples(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION))
+    model.ignores_padding = True
+    return model.eval()
 
 
 def with_places_of_examples(model: nn.Module) -> nn.Module:
@@ -84,6 +86,7 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     # Its configuration ties the last layer to the words whatever one asks.
     model.lm_head = nn.Linear(sizes.width, vocabulary.size, bias=False)
     nn.init.normal_(model.lm_head.weight, std=sizes.width**-0.5)
+    model.ignores_padding = True
     return model.eval()
 
 

@@ -22,6 +22,8 @@ _PROJECTIONS = (("q_proj", "v_proj"), ("query", "value"))
 class AdaptedLanguageModel(SharesFrozenWeights):
     """A causal language model with adapters, from tokens to the logits of each next one; copies share the frozen weights."""
 
+    ignores_padding = True
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network

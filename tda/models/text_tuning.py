@@ -22,13 +22,12 @@ from tda.models.text_bases import TextBase, text_base
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs
+from tda.system.padding import of_similar_length
 
 _PROJECTIONS = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"))
 """Names of the query and value projections of BERT's relatives."""
 
 _TEXTS_AT_ONCE = 10
-_GROUPS = 4
-"""Into how many groups of similar length a batch is cut in training."""
 
 _RATES = {"all": 1e-4, "upper": 2e-4, "lora": 1e-3}
 
@@ -38,6 +37,8 @@ class TextClassifier(SharesFrozenWeights):
 
     Copies share the frozen weights' memory.
     """
+
+    ignores_padding = True
 
     def __init__(self, network: nn.Module, new: tuple[str, ...]) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class TextClassifier(SharesFrozenWeights):
         """Logits (b, classes) of ids (b, T), or of vectors (b, T, width), with a mask (b, T) of the tokens that count."""
         parts = {"input_ids": input_ids, "token_type_ids": token_type_ids, "inputs_embeds": inputs_embeds}
         given = {name: part for name, part in parts.items() if part is not None} | {"attention_mask": attention_mask}
-        groups = _of_similar_length(attention_mask) if self.training else []
+        groups = of_similar_length(attention_mask) if self.training else []
         if len(groups) < 2:
             return self.network(**given).logits
         logits = [
@@ -73,19 +74,6 @@ class TextClassifier(SharesFrozenWeights):
             nn.init.normal_(layer.weight, std=std)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-
-
-def _of_similar_length(mask: Tensor) -> list[tuple[Tensor, int]]:
-    """Positions of texts of similar length, and the longest length of each group; none on a GPU, which would wait for them.
-
-    Where the longest text of a batch decides, a third of it is padding, which costs as much as words.
-    """
-    if mask.device.type != "cpu" or len(mask) < 2 * _GROUPS:
-        return []
-    # Behind the last token that counts, wherever the padding is.
-    ends = [max((place + 1 for place, counts in enumerate(row) if counts), default=1) for row in mask.tolist()]
-    order = torch.tensor(ends).argsort(stable=True)
-    return [(positions, max(ends[position] for position in positions.tolist())) for positions in order.chunk(_GROUPS)]
 
 
 class LowerLayers(nn.Module):

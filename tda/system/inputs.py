@@ -41,31 +41,6 @@ def chosen(inputs: Inputs, positions: slice | Tensor | Sequence[int]) -> Inputs:
     return mapped(inputs, lambda part: part[positions])
 
 
-def without_padding(inputs: Inputs, labels: Tensor) -> tuple[Inputs, Tensor]:
-    """Texts of a batch with labels (n, T), both cut behind the last token that a mask counts, which changes nothing.
-
-    What a decoder reads and the labels are cut by its own mask. Other inputs, labels of another form, such as those of images
-    with texts, and texts without masks are returned as they are, and so is everything on a GPU, which would have to wait for
-    the length.
-    """
-    of_tokens = isinstance(inputs, dict) and labels.dim() == 2 and "attention_mask" in inputs
-    if not of_tokens or labels.device.type != "cpu" or any(part.dim() == 4 for part in inputs.values()):
-        return inputs, labels
-    kept = {"": _counted_length(inputs["attention_mask"])}
-    own = "decoder_" if "decoder_input_ids" in inputs else ""
-    if own and "decoder_attention_mask" not in inputs:
-        return inputs, labels
-    if own:
-        kept[own] = _counted_length(inputs[f"{own}attention_mask"])
-    cut = {name: part[:, : kept[own if own and name.startswith(own) else ""]] for name, part in inputs.items()}
-    return cut, labels[:, : kept[own]]
-
-
-def _counted_length(mask: Tensor) -> int:
-    """Places up to the last that a mask (n, T) counts, one at least."""
-    return max(1, int(mask.any(dim=0).nonzero().max()) + 1) if bool(mask.any()) else mask.shape[1]
-
-
 def batches_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
     """Batches of `size` examples in order; the last may be smaller."""
     return (chosen(inputs, slice(start, start + size)) for start in range(0, count_of(inputs), size))

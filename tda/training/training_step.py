@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.models.training_plan import TrainingPlan
-from tda.system.inputs import call, chosen, without_padding
+from tda.system.inputs import call, chosen
+from tda.system.padding import without_padding
 from tda.training.step_noise import StepNoise
 
 

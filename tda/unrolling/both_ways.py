@@ -22,7 +22,8 @@ from tda.curvature.inverses import times_vectors
 from tda.data.splits import Split
 from tda.gradients.quantities import Quantity
 from tda.models.model_state import trained_parameters
-from tda.system.inputs import call, chosen, without_padding
+from tda.system.inputs import call, chosen
+from tda.system.padding import without_padding
 from tda.training.step_derivatives import Movement, Values, still
 from tda.training.taken_steps import TakenStep, Training
 from tda.unrolling.reversed_training import ReversedTraining

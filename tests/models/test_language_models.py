@@ -42,6 +42,22 @@ def test_padding_length_and_batch_change_nothing(name: str):
     torch.testing.assert_close(other, first, rtol=1e-5, atol=1e-5 * float(first.abs().max()))
 
 
+@pytest.mark.parametrize("name", ["gpt", "t5", "llama"])
+def test_gradients_of_texts_of_similar_length_are_those_of_the_padded_batch(name: str):
+    task, encoded = (ANSWERS, encode_answers) if name == "t5" else (TOKENS, encode)
+    model = getattr(tiny_texts, f"small_{name}")(task).double().eval()
+    assert model.ignores_padding
+    inputs = padded(encoded([*TEXTS, *reversed(TEXTS), *TEXTS]), 4)
+    if name == "gpt":
+        inputs = encoded([*TEXTS, *reversed(TEXTS), *TEXTS])
+    labels, loss = NextToken().labels(inputs, torch.zeros(12)), NextToken().loss
+    grouped = gradient_kernel(model, (inputs, labels), (inputs, labels), loss)
+    model.ignores_padding = False
+    whole = gradient_kernel(model, (inputs, labels), (inputs, labels), loss)
+    torch.testing.assert_close(grouped.cross, whole.cross, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(grouped.left_norms, whole.left_norms, rtol=1e-10, atol=1e-12)
+
+
 def test_the_numbers_are_those_of_transformers_own_models():
     """T5 with its own norms and positions, and GPT-2 with its own layers, from the same weights."""
     from transformers import GPT2LMHeadModel, T5ForConditionalGeneration

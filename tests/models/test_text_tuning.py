@@ -11,6 +11,7 @@ from tiny_texts import CLASSES, LAYERS, LENGTH, WIDTH, encode
 from tda.data.packaged_encoder import packaged_folder
 from tda.data.tasks import task_named
 from tda.experiments.folders import root as root_folder
+from tda.gradients.gradient_kernel import gradient_kernel
 from tda.models import frozen_outputs
 from tda.models.families import ModelFamily, family_named, new_model
 from tda.models.fine_tuning import TextTuning
@@ -112,6 +113,18 @@ def test_training_computes_texts_of_similar_length_together(root: Path, text_bas
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("trained", ["upper", "all", "lora"])
+def test_gradients_of_texts_of_similar_length_are_those_of_the_padded_batch(root: Path, text_base_folder: Path, trained: str):
+    family = family_of(text_base_folder, trained=trained)
+    tokens = family.inputs(CLASSES, encode([*TEXTS, *reversed(TEXTS), *TEXTS]), CPU)
+    labels, model, found = torch.arange(len(tokens["attention_mask"])) % 3, new_model(family, CLASSES, 5).eval(), []
+    for ignores in (True, False):
+        model.ignores_padding = ignores
+        found.append(gradient_kernel(model, (tokens, labels), (tokens, labels)).cross)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5 * float(found[0].abs().max()))
+    assert type(model).ignores_padding
 
 
 def test_what_frozen_layers_make_is_kept(root: Path, text_base_folder: Path, monkeypatch: pytest.MonkeyPatch):

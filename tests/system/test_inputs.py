@@ -19,7 +19,6 @@ from tda.system.inputs import (
     logits_of,
     mapped,
     parts_of,
-    without_padding,
 )
 
 PICTURES = torch.arange(20.0).view(5, 4)
@@ -163,24 +162,3 @@ def test_other_weights_take_the_place_of_shared_ones_and_leave_them_alone():
         torch.testing.assert_close(found, 2 * other[tokens] @ other.T)
         assert model.words.weight is weight is model.head.weight and call(model, tokens).requires_grad
         torch.testing.assert_close(call(model, tokens), 2 * weight[tokens] @ weight.T)
-
-
-def test_what_no_text_of_a_batch_counts_is_cut_off():
-    ids, mask = torch.arange(10).view(2, 5), torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 0, 0]])
-    inputs, labels = {"input_ids": ids, "attention_mask": mask}, ids.masked_fill(mask == 0, -100)
-    cut, cut_labels = without_padding(inputs, labels)
-    assert_equal(cut, {"input_ids": ids[:, :3], "attention_mask": mask[:, :3]})
-    assert torch.equal(cut_labels, labels[:, :3])
-    answer = {"decoder_input_ids": ids[:, :4] + 1, "decoder_attention_mask": torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0]])}
-    both, cut_labels = without_padding(inputs | answer, labels[:, :4])
-    assert_equal(both, cut | {name: part[:, :2] for name, part in answer.items()})
-    assert torch.equal(cut_labels, labels[:, :2])
-
-
-@pytest.mark.parametrize("labels", [torch.zeros(2), torch.zeros(2, 5)])
-def test_what_has_no_masks_or_no_tokens_for_labels_is_left_whole(labels: Tensor):
-    ids = torch.arange(10).view(2, 5)
-    for inputs in (ids, {"input_ids": ids}):
-        assert without_padding(inputs, labels) == (inputs, labels)
-    masked = {"input_ids": ids, "attention_mask": torch.zeros(2, 5)}
-    assert without_padding(masked, labels)[1].shape == labels.shape
