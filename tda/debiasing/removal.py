@@ -23,11 +23,15 @@ def random_ranking(num_train: int, num_test: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Outputs:
-    """margins and losses (removals, retrainings, n_test) float64, predictions (removals, retrainings, n_test, ...) int64."""
+    """margins and losses (removals, retrainings, n_test) float64, predictions (removals, retrainings, n_test, ...) int64.
+
+    counted: (n_test, ...) bool, which of an example's predictions count, where it has several: not those of padding.
+    """
 
     margins: np.ndarray
     losses: np.ndarray
     predictions: np.ndarray
+    counted: np.ndarray
 
 
 def seeds_of_retrainings(num_retrainings: int) -> list[int]:
@@ -54,11 +58,16 @@ def outputs_without(
     found: Evaluation = store.load(retrainings, "run_removal_evaluation.py again")
     shape = (len(of_seeds[0]), len(seeds))
     margins, losses = (values.double().unflatten(0, shape).numpy() for values in (found.margins, found.losses))
-    return Outputs(margins, losses, found.predictions.unflatten(0, shape).numpy())
+    predictions, labels = found.predictions.unflatten(0, shape).numpy(), study.test.labels.cpu().numpy()
+    # Nothing is foretold of a text's first token.
+    counted = predictions[0, 0] >= 0
+    if labels.shape == counted.shape:
+        counted &= labels >= 0
+    return Outputs(margins, losses, predictions, counted)
 
 
 def removal_effect(base: Outputs, after: Outputs) -> dict[str, float]:
-    """What removal does, on average: margin_fall, flips (the share of predictions that change) and loss_rise in nats.
+    """What removal does, on average: margin_fall, flips (the share of an example's predictions that change), loss_rise in nats.
 
     low, high: the fall's 95 % bootstrap interval over test examples; loss_rise_low, loss_rise_high: the jackknife's over seeds
     and test examples. base: outputs of one removal, of nothing; after: of a removal for each of the first test examples.
@@ -70,9 +79,11 @@ def removal_effect(base: Outputs, after: Outputs) -> dict[str, float]:
         return before[0][:, tests].swapaxes(0, 1), changed[tests, :, tests]
 
     falls = np.subtract(*changes(base.margins, after.margins)).mean(axis=1)
-    flips = np.not_equal(*changes(base.predictions, after.predictions))
+    counted = base.counted[tests].reshape(len(tests), -1)
+    flips = np.not_equal(*changes(base.predictions, after.predictions)).reshape(len(tests), -1, counted.shape[1])
+    shares = (flips & counted[:, None]).sum(axis=2) / np.maximum(counted.sum(axis=1), 1)[:, None]
     rises = -np.subtract(*changes(base.losses, after.losses))
     fall = bootstrap_mean(falls)
     rise = jackknifed(rises.mean(), *(means_without_each(rises.mean(axis=axis)) for axis in (0, 1)))
-    effect = {"margin_fall": fall.value, "low": fall.low, "high": fall.high, "flips": flips.mean()}
+    effect = {"margin_fall": fall.value, "low": fall.low, "high": fall.high, "flips": shares.mean()}
     return effect | rise.columns("loss_rise", "loss_rise_low", "loss_rise_high")

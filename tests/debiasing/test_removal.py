@@ -42,9 +42,9 @@ def test_each_member_s_run_is_repeated_without_its_own_removals(ensemble: Ensemb
 
 
 def test_the_effect_is_that_on_the_test_example_whose_helpers_are_gone():
-    generator = np.random.default_rng(0)
+    generator, whole = np.random.default_rng(0), np.ones(7, dtype=bool)
     base, after = (
-        Outputs(*(generator.normal(size=(removals, 3, 7)) for _ in range(2)), generator.integers(0, 2, (removals, 3, 7)))
+        Outputs(*(generator.normal(size=(removals, 3, 7)) for _ in range(2)), generator.integers(0, 2, (removals, 3, 7)), whole)
         for removals in (1, 4)
     )
     falls = [[base.margins[0, seed, test] - after.margins[test, seed, test] for seed in range(3)] for test in range(4)]
@@ -64,11 +64,13 @@ def test_the_effect_is_that_on_the_test_example_whose_helpers_are_gone():
 
 def test_removing_nothing_changes_nothing():
     outputs = (*np.random.default_rng(0).normal(size=(2, 1, 2, 5)), np.ones((1, 2, 5), dtype=int))
-    found = removal_effect(Outputs(*outputs), Outputs(*(np.repeat(part, 5, axis=0) for part in outputs)))
+    counted = np.ones(5, dtype=bool)
+    found = removal_effect(Outputs(*outputs, counted), Outputs(*(np.repeat(part, 5, axis=0) for part in outputs), counted))
     assert set(found.values()) == {0}
 
 
-def test_each_token_that_is_foretold_otherwise_counts_as_a_flip():
-    base = Outputs(*np.zeros((2, 1, 1, 2)), np.array([[[[-1, 3, 4, 5], [-1, 1, 1, 1]]]]))
-    after = Outputs(*np.zeros((2, 2, 1, 2)), np.array([[[[-1, 3, 4, 6], [-1, 0, 0, 0]]], [[[-1, 0, 0, 0], [-1, 1, 2, 2]]]]))
-    assert removal_effect(base, after)["flips"] == 3 / 8
+def test_each_token_that_is_foretold_otherwise_counts_as_a_flip_and_padding_does_not():
+    counted = np.array([[False, True, True, True], [False, True, True, False]])
+    base = Outputs(*np.zeros((2, 1, 1, 2)), np.array([[[[-1, 3, 4, 5], [-1, 1, 1, 1]]]]), counted)
+    after = np.array([[[[-1, 3, 4, 6], [-1, 0, 0, 0]]], [[[-1, 0, 0, 0], [-1, 1, 2, 2]]]])
+    assert removal_effect(base, Outputs(*np.zeros((2, 2, 1, 2)), after, counted))["flips"] == (1 / 3 + 1 / 2) / 2
