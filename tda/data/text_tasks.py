@@ -25,17 +25,21 @@ def texts_from_library(
     hub: str | None = None,
     tokenizer: str | int = PACKAGED,
     length: int = 64,
+    answer_length: int | None = None,
     **entry,
 ) -> Task:
     """A task whose texts, or pairs of texts, come from files below data/ or from the hub (see TextSource).
 
     tokenizer: of a pre-trained model, by the name of a folder or by hub name, or PACKAGED; a number trains one of so many
-    tokens on the task's own training texts. length: in tokens, to which texts are cut and padded. entry: the other fields of
-    Task; class_names are the data set's own, one name where there is no label_column.
+    tokens on the task's own training texts. length: in tokens, to which texts are cut and padded. answer_length: the same of
+    the second of two columns, with a token that begins it, where a model is to write that one having read the first, as T5
+    does. entry: the other fields of Task; class_names are the data set's own, one name where there is no label_column.
     """
     names = (columns,) if isinstance(columns, str) else columns
     source = TextSource(path, names, label_column, entry["class_names"], facts_column, test_part, hub)
     tokens = tokens_of(entry["name"], tokenizer, source.pool, length)
+    if answer_length is not None:
+        tokens = AnsweredTokens(tokens.load, length, answer_length)
     return Task(classes=tuple(range(len(source.class_names))), load=source.pool, kind=text_kind(tokens), **entry)
 
 

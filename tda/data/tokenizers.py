@@ -6,12 +6,13 @@ here once and kept in data/tokenizers/.
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tda.data.packaged_encoder import PACKAGED, packaged_folder
 from tda.data.packaged_language_model import SMOLLM2, gguf_tokenizer, smollm2_file
@@ -32,13 +33,17 @@ Text = str | tuple[str, str]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model must know of the tokens that it reads: their number, the length of a text, and special ids."""
+    """What a model must know of the tokens that it reads: their number, the length of a text, and special ids.
+
+    answers: whether a text comes with an answer, which a decoder writes.
+    """
 
     size: int
     length: int
     padding: int
     end: int | None
     sha256: str
+    answers: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,12 +115,13 @@ class AnsweredTokens:
         What the decoder reads begins with a padding token, of which it foretells the answer's first.
         """
         read, written = zip(*texts, strict=True)
-        source = TextTokens(self.load, self.length).encode(read)
-        answer = TextTokens(self.load, self.answer_length).encode(written)
-        padding = _padding_of(self.load())[0]
-        # The special token that begins every text is the padding here; the one that ends it stays.
-        answer["input_ids"][:, 0] = padding
-        return source | {f"decoder_{name}": part for name, part in answer.items()}
+        source, tokenizer = TextTokens(self.load, self.length).encode(read), self.load()
+        # That token takes the place of the one that begins every text, where the tokenizer has such a one, as T5's has not.
+        begins = tokenizer.encode("a").special_tokens_mask[0] == 1
+        answer = TextTokens(self.load, self.answer_length - (not begins)).encode(written)
+        start = {"input_ids": _padding_of(tokenizer)[0], "attention_mask": 1}
+        rest = {name: part[:, int(begins) :] for name, part in answer.items()}
+        return source | {f"decoder_{name}": functional.pad(rest[name], (1, 0), value=start[name]) for name in start}
 
     def decode(self, tokens: dict[str, Tensor]) -> str:
         """The text and the answer, on lines of their own."""
@@ -124,7 +130,7 @@ class AnsweredTokens:
 
     def vocabulary(self) -> Vocabulary:
         """What models must know of it."""
-        return TextTokens(self.load, self.length).vocabulary()
+        return replace(TextTokens(self.load, self.length).vocabulary(), answers=True)
 
 
 @functools.cache

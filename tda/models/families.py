@@ -139,15 +139,15 @@ def _text_tuned(name: str, title: str, choices: TextTuning) -> ModelFamily:
     )
 
 
-def _language_tuned(name: str, title: str, choices: LanguageTuning) -> ModelFamily:
+def _language_tuned(name: str, title: str, answers: bool, choices: LanguageTuning) -> ModelFamily:
     return ModelFamily(
         name,
         title,
-        partial(language_tuning.build, choices),
+        partial(language_tuning.build, answers, choices),
         partial(language_tuning.plan, choices),
         "run_language_training.py",
-        origin=partial(language_tuning.origin, choices),
-        fine_tuned=partial(_language_tuned, name, title),
+        origin=partial(language_tuning.origin, answers, choices),
+        fine_tuned=partial(_language_tuned, name, title, answers),
         kind_of_choices=LanguageTuning,
     )
 
@@ -206,7 +206,8 @@ _ENTRIES = (
     _language("gpt", "small GPT-2", causal, Sizes()),
     _language("gpt_mini", "GPT-2 of two narrow layers", causal, Sizes(width=64, layers=2, heads=2, hidden=256)),
     _language("t5", "small T5", encoder_decoder, Sizes()),
-    _language_tuned("smollm2", "SmolLM2-135M with LoRA", LanguageTuning()),
+    _language_tuned("smollm2", "SmolLM2-135M with LoRA", False, LanguageTuning()),
+    _language_tuned("t5_lora", "T5 with LoRA", True, LanguageTuning()),
     _pair_tuned("clip", "CLIP of two towers", PairTuning()),
 )
 FAMILIES = {family.name: family for family in _ENTRIES}

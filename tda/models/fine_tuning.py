@@ -103,7 +103,7 @@ class TextTuning(FineTuning):
 
 @dataclass(frozen=True)
 class LanguageTuning(FineTuning):
-    """Low-rank adapters (Hu et al., ICLR 2022) in all layers of a pre-trained causal language model.
+    """Low-rank adapters (Hu et al., ICLR 2022) in all layers of a pre-trained language model.
 
     base: PACKAGED_LANGUAGE_BASE, a folder or a hub name. rank, alpha: of the adapters, whose output is scaled by alpha / rank.
     Raises UserError for a rank below 1.

@@ -1,4 +1,4 @@
-"""Pre-trained causal language models as fine-tuning takes them: by hub name, from a folder, or the one of a package."""
+"""Pre-trained language models as fine-tuning takes them: by hub name, from a folder, or the one of a package."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ from tda.data.packaged_language_model import SMOLLM2, smollm2_file
 from tda.data.task_entry import Task
 from tda.data.tokenizers import tokenizer_named, vocabulary_hash
 from tda.models.attention import ATTENTION, register_attention
-from tda.models.language_models import replace_modules, vocabulary_of
+from tda.models.language_models import exact_norms, vocabulary_of
 from tda.models.vit_base import silence_transformers
 from tda.system.errors import UserError
 
@@ -26,34 +26,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LanguageBase:
-    """A frozen causal language model of transformers, in float32 and evaluation mode; sha256: of its weights."""
+    """A frozen language model of transformers, in float32 and evaluation mode; sha256: of its weights."""
 
     name: str
     network: "PreTrainedModel"
     sha256: str
 
 
-def language_base(name: str, task: Task) -> LanguageBase:
+def language_base(name: str, task: Task, answers: bool = False) -> LanguageBase:
     """The base of this name for a task's texts, loaded once per process.
 
-    name: SMOLLM2, a folder written by save_pretrained, or a hub name. Raises UserError if it cannot be had, or reads other
-    tokens than the task's.
+    name: SMOLLM2, a folder written by save_pretrained, or a hub name. answers: whether it is to read a text and write an
+    answer, as T5 does, instead of going on with a text. Raises UserError if it cannot be had, or reads other tokens than the
+    task's.
     """
+    if answers and name == SMOLLM2:
+        raise UserError(f"base {name} does not answer texts; give --base a T5 or mT5, by the name of a folder or by hub name")
     folder = Path(name)
     changed = max((path.stat().st_mtime_ns for path in folder.iterdir()), default=0) if folder.is_dir() else 0
-    base = _loaded(name, changed)
-    _check_tokens(base, task)
+    base = _loaded(name, changed, answers)
+    _check_tokens(base, task, answers)
     return base
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, changed: int) -> LanguageBase:
-    from transformers import AutoModelForCausalLM
+def _loaded(name: str, changed: int, answers: bool = False) -> LanguageBase:
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
     silence_transformers()
     register_attention()
     local, options = Path(name).is_dir(), {}
-    place = name
+    place, kind = name, AutoModelForSeq2SeqLM if answers else AutoModelForCausalLM
     if name == SMOLLM2:
         path = smollm2_file()
         place, local, options = str(path.parent), True, {"gguf_file": path.name}
@@ -62,28 +65,19 @@ def _loaded(name: str, changed: int) -> LanguageBase:
         try:
             # The bar of a GGUF file is the package's own, which no setting of transformers turns off.
             with contextlib.redirect_stderr(io.StringIO()):
-                network = AutoModelForCausalLM.from_pretrained(
+                network = kind.from_pretrained(
                     place, local_files_only=local, attn_implementation=ATTENTION, dtype=torch.float32, **options
                 )
         except Exception as error:  # transformers and the hub's client raise OSError, ValueError, KeyError and their own
             reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__
-            mend = "give a folder that save_pretrained wrote" if local else f"run once with a network, or give --base {SMOLLM2}"
-            raise UserError(f"base {name} cannot be loaded as a language model: {reason}; {mend}") from error
+            other = "a folder that save_pretrained wrote" if answers else SMOLLM2
+            mend = "give a folder that save_pretrained wrote" if local else f"run once with a network, or give --base {other}"
+            what = "a model that answers texts" if answers else "a language model"
+            raise UserError(f"base {name} cannot be loaded as {what}: {reason}; {mend}") from error
     exact_norms(network)
     network.config.use_cache = False
     network.eval().requires_grad_(False)
     return LanguageBase(name, network, _hash(network))
-
-
-def exact_norms(network: nn.Module) -> None:
-    """Put torch's own norms in the place of transformers', which compute in float32 whatever the model's precision."""
-
-    def own(old: nn.Module) -> nn.Module:
-        norm = nn.RMSNorm(len(old.weight), eps=old.variance_epsilon)
-        norm.weight = old.weight
-        return norm
-
-    replace_modules(network, "LlamaRMSNorm", own)
 
 
 def _hash(network: nn.Module) -> str:
@@ -94,9 +88,9 @@ def _hash(network: nn.Module) -> str:
 
 
 @lru_cache(maxsize=8)
-def _check_tokens(base: LanguageBase, task: Task) -> None:
+def _check_tokens(base: LanguageBase, task: Task, answers: bool) -> None:
     """Raise UserError unless the base reads the tokens, and as many of them, as the task's kind writes."""
-    vocabulary, config = vocabulary_of(task), base.network.config
+    vocabulary, config = vocabulary_of(task, answers), base.network.config
     mend = f"give the task's entry tokenizer={base.name!r}, or choose another --base or --task"
     has_tokenizer = base.name == SMOLLM2 or not Path(base.name).is_dir() or Path(base.name, "tokenizer.json").is_file()
     if has_tokenizer and vocabulary_hash(tokenizer_named(base.name)) != vocabulary.sha256:

@@ -18,6 +18,9 @@ from tda.models.attention import ATTENTION, register_attention
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 
+_NORMS = ("LlamaRMSNorm", "T5LayerNorm", "MT5LayerNorm")
+"""Classes of transformers that are torch's own root mean square norm, but for their precision."""
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -33,7 +36,7 @@ def causal(sizes: Sizes, task: Task) -> nn.Module:
     """GPT-2 on the task's tokens: ids and mask (b, T) to the logits (b, T, V) of each next token."""
     from transformers import AutoModelForCausalLM, GPT2Config
 
-    vocabulary = vocabulary_of(task)
+    vocabulary = vocabulary_of(task, answers=False)
     config = GPT2Config(
         **_shared(vocabulary),
         n_positions=vocabulary.length,
@@ -65,7 +68,7 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     """T5 on the task's tokens: ids and masks of a text and of an answer (b, T) to the logits (b, T, V) of the answer's next."""
     from transformers import T5Config, T5ForConditionalGeneration
 
-    vocabulary = vocabulary_of(task)
+    vocabulary = vocabulary_of(task, answers=True)
     config = T5Config(
         **_shared(vocabulary),
         d_model=sizes.width,
@@ -78,7 +81,7 @@ def encoder_decoder(sizes: Sizes, task: Task) -> nn.Module:
     )
     register_attention()
     model = T5ForConditionalGeneration._from_config(config, attn_implementation=ATTENTION)
-    replace_modules(model, "T5LayerNorm", lambda old: nn.RMSNorm(sizes.width, eps=old.variance_epsilon))
+    exact_norms(model)
     for stack in (model.encoder, model.decoder):
         _change_class(stack.block[0].layer[0].SelfAttention, _PositionsOfExamples)
     # One module that is called twice, in place of two that share a weight.
@@ -104,11 +107,18 @@ def plan(task: Task) -> TrainingPlan:
     )
 
 
-def vocabulary_of(task: Task) -> Vocabulary:
-    """What the task's kind says of its tokens; raises UserError for a task whose inputs are no texts, or that says nothing."""
+def vocabulary_of(task: Task, answers: bool) -> Vocabulary:
+    """What the task's kind says of its tokens; answers: whether the model writes an answer to a text, or goes on with it.
+
+    Raises UserError for a task whose inputs are no texts, that says nothing, or whose texts have no answers, or have some.
+    """
     if not isinstance(task.kind, TextKind) or task.kind.vocabulary is None:
         raise UserError(f"task {task.name} has no texts whose vocabulary is known; choose one made by texts_from_library")
-    return task.kind.vocabulary()
+    vocabulary = task.kind.vocabulary()
+    if vocabulary.answers != answers:
+        own, other = ("no answers", "such as t5 writes") if answers else ("answers", "such as gpt has no use for")
+        raise UserError(f"the texts of task {task.name} have {own}, {other}; choose another --task or --model")
+    return vocabulary
 
 
 def _shared(vocabulary: Vocabulary) -> dict[str, object]:
@@ -148,6 +158,18 @@ class _PositionsOfExamples:
             max_distance=self.relative_attention_max_distance,
         )
         return self.relative_attention_bias(buckets.expand(self.num_examples, -1, -1)).permute(0, 3, 1, 2)
+
+
+def exact_norms(network: nn.Module) -> None:
+    """Put torch's own norms in the place of transformers', which compute in float32 whatever the model's precision."""
+
+    def own(old: nn.Module) -> nn.Module:
+        norm = nn.RMSNorm(len(old.weight), eps=old.variance_epsilon)
+        norm.weight = old.weight
+        return norm
+
+    for kind in _NORMS:
+        replace_modules(network, kind, own)
 
 
 def _change_class(module: nn.Module, first: type) -> None:

@@ -1,4 +1,4 @@
-"""Causal language models that are fine-tuned from a pre-trained one by low-rank adapters (Hu et al., ICLR 2022)."""
+"""Language models that are fine-tuned from a pre-trained one by low-rank adapters (Hu et al., ICLR 2022)."""
 
 import copy
 from dataclasses import replace
@@ -15,12 +15,12 @@ from tda.models.shared_weights import SharesFrozenWeights
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
 
-_PROJECTIONS = (("q_proj", "v_proj"), ("query", "value"))
-"""Names of the query and value projections."""
+_PROJECTIONS = (("q_proj", "v_proj"), ("query", "value"), ("q", "v"))
+"""Names of the query and value projections, the last of T5."""
 
 
 class AdaptedLanguageModel(SharesFrozenWeights):
-    """A causal language model with adapters, from tokens to the logits of each next one; copies share the frozen weights."""
+    """A language model with adapters, from tokens to the logits of each next one; copies share the frozen weights."""
 
     ignores_padding = True
 
@@ -28,9 +28,17 @@ class AdaptedLanguageModel(SharesFrozenWeights):
         super().__init__()
         self.network = network
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (b, T, V) of ids (b, T) with a mask (b, T) of the tokens that count."""
-        return self.network(input_ids=input_ids, attention_mask=attention_mask).logits
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Logits (b, T, V) of ids (b, T) with a mask (b, T) of the tokens that count; where there is a decoder, of its ids."""
+        answer = {"decoder_input_ids": decoder_input_ids, "decoder_attention_mask": decoder_attention_mask}
+        given = {name: part for name, part in answer.items() if part is not None}
+        return self.network(input_ids=input_ids, attention_mask=attention_mask, **given).logits
 
     def initialise(self) -> None:
         """Draw new adapters, which change nothing at first, from torch's global generator."""
@@ -39,9 +47,12 @@ class AdaptedLanguageModel(SharesFrozenWeights):
                 module.reset_lora_parameters("default", init_lora_weights=True)
 
 
-def build(choices: LanguageTuning, task: Task) -> AdaptedLanguageModel:
-    """The base with new adapters; the frozen weights are shared with every other model of it."""
-    model = copy.deepcopy(_template(language_base(choices.base, task), choices.rank, choices.alpha))
+def build(answers: bool, choices: LanguageTuning, task: Task) -> AdaptedLanguageModel:
+    """The base with new adapters; the frozen weights are shared with every other model of it.
+
+    answers: whether it reads a text and writes an answer, as T5 does.
+    """
+    model = copy.deepcopy(_template(language_base(choices.base, task, answers), choices.rank, choices.alpha))
     model.initialise()
     return model
 
@@ -51,9 +62,9 @@ def plan(choices: LanguageTuning, task: Task) -> TrainingPlan:
     return replace(language_plan(task), warm_up=0.1, num_kept_epochs=1)
 
 
-def origin(choices: LanguageTuning, task: Task) -> dict:
+def origin(answers: bool, choices: LanguageTuning, task: Task) -> dict:
     """The choices of fine-tuning and the hash of the base's weights."""
-    return choices.as_dict() | {"base_sha256": language_base(choices.base, task).sha256}
+    return choices.as_dict() | {"base_sha256": language_base(choices.base, task, answers).sha256}
 
 
 @lru_cache(maxsize=2)

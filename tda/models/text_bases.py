@@ -131,7 +131,7 @@ def _hash(network: nn.Module, new: set[str]) -> str:
 @lru_cache(maxsize=8)
 def _check_tokens(base: TextBase, task: Task) -> None:
     """Raise UserError unless the base reads the tokens, and as many of them, as the task's kind writes."""
-    vocabulary, config = vocabulary_of(task), base.network.config
+    vocabulary, config = vocabulary_of(task, answers=False), base.network.config
     mend = f"give the task's entry tokenizer={base.name!r}, or choose another --base"
     if base.name == PACKAGED or Path(base.name, "tokenizer.json").is_file() or not Path(base.name).is_dir():
         if vocabulary_hash(tokenizer_named(base.name)) != vocabulary.sha256:

@@ -47,12 +47,14 @@ class LayerTuning(Training):
 
 @dataclass(kw_only=True)
 class LanguageTraining(Training):
-    """The same for language models: small ones from scratch, gpt and t5, or smollm2 by low-rank adapters."""
+    """The same for language models: small ones from scratch, gpt and t5, or smollm2 and t5_lora by low-rank adapters."""
 
     base: str
-    """Base of smollm2: smollm2 (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name; others have none."""
+    """Base of smollm2: smollm2 (req-pretrained.txt), a folder that save_pretrained wrote, or a hub name; of t5_lora one of the
+    latter two; others have none.
+    """
     rank: int
-    """Rank of smollm2's adapters on the attention's query and value projections; others have none."""
+    """Rank of adapters on the attention's query and value projections; models trained from scratch have none."""
     alpha: int
     """The adapters' output is scaled by this over the rank."""
 

@@ -45,6 +45,20 @@ def test_pairs_with_classes_and_facts(notes: Path):
         TextSource("notes", ("body",), "label", ("no",)).pool("train")
 
 
+def test_the_second_of_two_columns_can_be_an_answer(notes: Path):
+    columns = ("question", "sentence")
+    shared = {"name": "asked", "title": "asked", "class_names": ("text",), "epochs": 1, "test_per_class": 2}
+    task = texts_from_library("notes", columns, tokenizer=300, length=16, answer_length=24, objective=NextToken(), **shared)
+    inputs = task.kind.inputs(task.load("train").examples_at([0, 1]))
+    assert {name: part.shape[1] for name, part in inputs.items()} == {
+        "input_ids": 16,
+        "attention_mask": 16,
+        "decoder_input_ids": 24,
+        "decoder_attention_mask": 24,
+    }
+    assert shown_inputs(task.kind, inputs, 1)[1] == f"{QUESTIONS[1]}\n{SENTENCES[1]}"
+
+
 def test_texts_without_labels_are_of_one_class(notes: Path):
     pool = TextSource("notes", ("sentence",), None, ("text",)).pool("train")
     assert pool.labels.tolist() == [0] * 12 and pool.examples.tolist() == SENTENCES and pool.facts is None

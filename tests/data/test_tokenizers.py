@@ -50,6 +50,22 @@ def test_answers_begin_with_padding_and_end_with_their_token(tokens: TextTokens)
     assert answered.decode({name: part[1] for name, part in found.items()}) == "a bird\nsings"
 
 
+def test_answers_of_a_tokenizer_that_marks_no_beginning_lose_no_token(tokens: TextTokens):
+    """T5's has a token at a text's end alone."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tokens.load()
+    with_both = AnsweredTokens(lambda: tokenizer, 12, 8).encode([("the cat", "sleeps here")])
+    tokenizer.post_processor = TemplateProcessing(single=f"$A {END}", special_tokens=[(END, tokenizer.token_to_id(END))])
+    answered = AnsweredTokens(lambda: tokenizer, 12, 8)
+    found = answered.encode([("the cat", "sleeps here")])
+    for name in ("decoder_input_ids", "decoder_attention_mask"):
+        assert torch.equal(found[name], with_both[name])
+    short = AnsweredTokens(lambda: tokenizer, 12, 3).encode([("the cat", "sleeps here now")])
+    assert short["decoder_input_ids"].shape == (1, 3) and short["decoder_input_ids"][0, 2] == tokenizer.token_to_id(END)
+    assert answered.vocabulary().answers and not tokens.vocabulary().answers
+
+
 def test_a_trained_tokenizer_is_kept_and_belongs_to_its_texts(root: Path):
     trained_tokenizer("animals", texts, 300)
     (path,) = (root / "data" / "tokenizers").glob("animals_300_*.json")

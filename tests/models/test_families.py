@@ -58,11 +58,11 @@ def test_choices_of_fine_tuning_make_another_family_of_the_same_name():
     for name, script in (("resnet18", "image"), ("efficientnet_lite0", "image"), ("bert", "text")):
         with pytest.raises(UserError, match=f"model {name} is fine-tuned in another way; train it with run_{script}_fine"):
             family_named(name).with_choices(choices)
-    for name, script in (("smollm2", "language"), ("clip", "clip")):
+    for name, script in (("smollm2", "language"), ("t5_lora", "language"), ("clip", "clip")):
         with pytest.raises(
             UserError, match=f"model {name} is fine-tuned in another way; train it with run_{script}_training.py"
         ):
             family_named(name).with_choices(choices)
-    for name in set(FAMILIES) - {"vit", "resnet18", "efficientnet_lite0", "bert", "smollm2", "clip"}:
+    for name in set(FAMILIES) - {"vit", "resnet18", "efficientnet_lite0", "bert", "smollm2", "t5_lora", "clip"}:
         with pytest.raises(UserError, match=f"model {name} is not fine-tuned from a base; train it with run_"):
             family_named(name).with_choices(choices)

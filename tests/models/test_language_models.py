@@ -26,8 +26,8 @@ def padded(inputs: dict[str, Tensor], count: int) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", ["gpt", "t5"])
 def test_padding_length_and_batch_change_nothing(name: str):
-    longer = tiny_texts.replace(tiny_texts.vocabulary(), length=tiny_texts.LENGTH + 4)
     task = TOKENS if name == "gpt" else ANSWERS
+    longer = tiny_texts.replace(task.kind.vocabulary(), length=tiny_texts.LENGTH + 4)
     task = tiny_texts.replace(task, kind=tiny_texts.replace(task.kind, vocabulary=lambda: longer))
     model = (tiny_texts.small_gpt if name == "gpt" else tiny_texts.small_t5)(task).eval()
     short = (encode if name == "gpt" else encode_answers)(TEXTS)

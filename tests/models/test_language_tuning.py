@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny_texts
 import torch
-from tiny_texts import TOKENS, encode
+from tiny_texts import ANSWERS, TOKENS, encode, encode_answers
 from torch import nn
 
 from tda.gradients.gradient_kernel import gradient_kernel
@@ -61,6 +61,46 @@ def test_padding_and_batch_change_nothing(folder: Path):
     first = gradient_kernel(model, (short, labels), (short, labels), objective.loss).cross
     other = gradient_kernel(model, (long, long_labels), (short, labels), objective.loss, block_size=3).cross
     torch.testing.assert_close(other, first, rtol=1e-5, atol=1e-5 * float(first.abs().max()))
+
+
+def test_adapters_of_t5_read_a_text_and_write_an_answer(tmp_path: Path):
+    from transformers import T5ForConditionalGeneration
+
+    tiny_texts.save_t5_base(tmp_path / "t5")
+    family, tokens = (
+        family_named("t5_lora").with_choices(LanguageTuning(base=str(tmp_path / "t5"), rank=2)),
+        encode_answers(TEXTS),
+    )
+    model = new_model(family, ANSWERS, 1)
+    trained = [name for name, part in model.named_parameters() if part.requires_grad]
+    # Two layers of the encoder, two of the decoder with two attentions each; queries and values; two matrices.
+    assert len(trained) == (2 + 2 * 2) * 2 * 2 and all("lora_" in name for name in trained)
+    plain = T5ForConditionalGeneration.from_pretrained(tmp_path / "t5", attn_implementation="eager").eval()
+    torch.testing.assert_close(call(model, tokens), plain(**tokens).logits, rtol=1e-5, atol=1e-5)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_(std=0.3)
+    exact, objective = model.double(), NextToken()
+    labels = objective.labels(tokens, torch.zeros(4))
+    found = gradient_kernel(exact, (tokens, labels), (tokens, labels), objective.loss).cross
+    parameters = [part for part in exact.parameters() if part.requires_grad]
+    rows = [torch.autograd.grad(loss, parameters, retain_graph=True) for loss in objective.loss(call(exact, tokens), labels)]
+    gradients = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+    torch.testing.assert_close(found, gradients @ gradients.T, rtol=1e-9, atol=1e-12)
+
+
+def test_models_and_tasks_without_answers_do_not_go_with_those_that_have_some(folder: Path, tmp_path: Path):
+    tiny_texts.save_t5_base(tmp_path / "t5")
+    of_t5 = family_named("t5_lora").with_choices(LanguageTuning(base=str(tmp_path / "t5")))
+    with pytest.raises(UserError, match="have no answers, such as t5 writes; choose another --task or --model"):
+        new_model(of_t5, TOKENS, 1)
+    for family in (family_of(folder), family_named("gpt")):
+        with pytest.raises(UserError, match="have answers, such as gpt has no use for"):
+            new_model(family, ANSWERS, 1)
+    with pytest.raises(UserError, match="base smollm2 does not answer texts; give --base a T5 or mT5"):
+        new_model(family_named("t5_lora"), ANSWERS, 1)
+    with pytest.raises(UserError, match="llama cannot be loaded as a model that answers texts"):
+        new_model(family_named("t5_lora").with_choices(LanguageTuning(base=str(folder))), ANSWERS, 1)
 
 
 def test_the_plan_and_the_origin_name_what_a_member_is_made_from(folder: Path):
