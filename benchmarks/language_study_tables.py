@@ -1,6 +1,5 @@
 """The documents' table of which attribution predicts retraining of a language model, from the CSVs under results/reference/."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,18 +11,17 @@ _REFERENCES = {"random": "random scores", "retraining": "noise ceiling"}
 
 
 def lds_table(reference: Path) -> pd.DataFrame:
-    """LDS of one member and of the largest ensemble, what it is of the ceiling's, reliability, and what a method costs."""
+    """LDS of one member, what it is of the noise ceiling's, LDS of the largest ensemble, and reliability."""
     rows = []
     for path in sorted(reference.glob(f"{FAMILY}*/lds.csv")):
         found = pd.read_csv(path)
         ceiling = found.loc[found["method"] == "retraining", "lds"]
-        summary, costs = _summary(path.with_name("summary.csv")), _costs(path.with_name("steps.json"))
+        summary = _summary(path.with_name("summary.csv"))
         sizes = {method: of_method.set_index("members") for method, of_method in found.groupby("method", sort=False)}
         best_first = sorted(sizes, key=lambda method: -sizes[method]["lds"].iloc[0])
         for method in [*(m for m in best_first if m not in _REFERENCES), *(m for m in _REFERENCES if m in sizes)]:
             of_method = sizes[method]
             first, last = of_method.iloc[0], of_method.iloc[-1]
-            seconds, peak = costs.get(method, ("", ""))
             rows.append(
                 {
                     "experiment": path.parent.name,
@@ -33,8 +31,6 @@ def lds_table(reference: Path) -> pd.DataFrame:
                     "LDS, all runs": f"{_cell(last)} ({of_method.index[-1]})" if len(of_method) > 1 else "",
                     "mean p": summary["mean_p_value"].get(method, ""),
                     "q < 0.05": summary["share_q_below_level"].get(method, ""),
-                    "seconds a run": seconds,
-                    "peak MiB": peak,
                 }
             )
     return pd.DataFrame(rows)
@@ -52,13 +48,3 @@ def _summary(path: Path) -> dict[str, dict[str, str]]:
     table = table[table["checkpoints"] == table["checkpoints"].max()].set_index("method")
     shares = table["share_q_below_level"].map("{:.1%}".format).to_dict()
     return {"mean_p_value": table["mean_p_value"].map("{:.3f}".format).to_dict(), "share_q_below_level": shares}
-
-
-def _costs(path: Path) -> dict[str, tuple[str, str]]:
-    """Seconds of a seed and peak memory of the steps that scored one method alone."""
-    found = {}
-    for step, entry in json.loads(path.read_text()).items():
-        kind, _, seed = step.partition(", seed")
-        if kind.startswith("scoring ") and " and " not in kind and "," not in kind and seed:
-            found[kind.removeprefix("scoring ")] = (f"{entry['wall_seconds']:.0f}", f"{entry['peak_memory_mib']:.0f}")
-    return found

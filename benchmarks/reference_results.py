@@ -17,6 +17,7 @@ from pathlib import Path
 import agreement_tables
 import debiasing_tables
 import fact_tables
+import language_study_tables
 import map_tables
 import metric_tables
 import pair_removal_tables
@@ -206,6 +207,7 @@ TABLES |= {
         "pairs left out": pair_removal_tables.removal_table,
         "facts found": fact_tables.finding_table,
         "facts driven": fact_tables.falling_table,
+        "language lds": language_study_tables.lds_table,
         "removal": yardstick_tables.removal_table,
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,
