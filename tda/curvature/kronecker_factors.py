@@ -78,7 +78,8 @@ def factors_and_rotated(
     """The same, and the gradients that were fitted to in the eigenbases, as far as they are kept; empties what was given."""
     count = sum(len(blocks.split) for blocks in fitted)
     scales = scales or [None] * len(fitted[0].plan.layers)
-    bases = _bases(chain.from_iterable(fitted), count, scales, spans_losses)
+    padded = getattr(fitted[0].plan.model, "ignores_padding", False)
+    bases = _bases(chain.from_iterable(fitted), count, scales, spans_losses, padded)
     rotated = [RotatedBlocks(blocks, bases) for blocks in fitted]
     squares = [0.0] * len(bases)
     for block in chain.from_iterable(rotated):
@@ -114,12 +115,22 @@ def layer_vectors(layer: Layer, matrices: Tensor) -> dict[str, Tensor]:
 
 
 def _bases(
-    blocks: Iterator[list[FactoredRows]], num_examples: int, scales: Sequence[LayerScales | None], spans_losses: bool
+    blocks: Iterator[list[FactoredRows]],
+    num_examples: int,
+    scales: Sequence[LayerScales | None],
+    spans_losses: bool,
+    padded: bool,
 ) -> list[LayerBasis]:
-    """Eigenvectors of the input and the output covariances of every layer."""
+    """Eigenvectors of the input and the output covariances of every layer.
+
+    padded: whether a text's padding may be among the positions; then those count whose output gradients are not all 0, so that
+    neither what padding holds nor how long it is matters.
+    """
     covariances: list[tuple[_Covariance, _Covariance]] = []
     for block in blocks:
         sides = [sides_of(rows, scale) for rows, scale in zip(block, scales, strict=True)]
+        if padded:
+            sides = [(inputs * (deltas != 0).any(dim=4).any(dim=1)[..., None], deltas) for inputs, deltas in sides]
         covariances = covariances or [
             (_Covariance(inputs, num_examples), _Covariance(deltas, num_examples, may_keep=spans_losses))
             for inputs, deltas in sides

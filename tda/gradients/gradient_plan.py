@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.gradients.accounts import Accounts, Probe, accounting, find_accounts
+from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.example_by_example import rows_example_by_example
 from tda.gradients.fallbacks import report_fallback
 from tda.gradients.formed_rows import FormedRows
@@ -45,10 +46,15 @@ _PROBE_EXAMPLES = 8
 
 @dataclass
 class Supervision:
-    """How many examples a plan has seen, and how many at the last comparison of a gradient with that of an example alone."""
+    """What a plan remembers from block to block.
+
+    seen: how many examples it has seen; compared: how many at the last comparison of a gradient with that of an example alone;
+    of_any_length: whether a quantity gives as many values for a text however long its padding is.
+    """
 
     seen: int = 0
     compared: int = -EXAMPLES_A_GRADIENT
+    of_any_length: dict[Quantity, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,11 +131,25 @@ class GradientPlan:
     def _rows_in_groups(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
         """Texts of similar length together, without their padding, where the model ignores it; others all at once."""
         groups = in_groups(self.model, inputs, labels)
-        if not groups:
+        if not groups or not self._is_of_any_length(inputs, labels, quantity):
             return self._block_rows(inputs, labels, quantity)
         blocks = [self._block_rows(*of_group, quantity) for _, *of_group in groups]
         order = torch.cat([positions for positions, *_ in groups]).argsort()
         return joined_rows(blocks).examples(order) if len(blocks) > 1 else blocks[0]
+
+    def _is_of_any_length(self, inputs: dict[str, Tensor], labels: Tensor, quantity: Quantity) -> bool:
+        """Whether the quantity has as many values for shorter texts: a root of the curvature for each token has not."""
+        known = self.supervision.of_any_length
+        if quantity not in known:
+            one = {name: part[:1] for name, part in inputs.items()}
+            if any(part.shape[1] < 2 for part in one.values()):
+                return False
+            shorter = {name: part[:, :-1] for name, part in one.items()}
+            with evaluation(self.model, ()), torch.no_grad():
+                whole = quantity(call(self.model, one), labels[:1])
+                cut = quantity(call(self.model, shorter), labels[:1, :-1] if labels.dim() == 2 else labels[:1])
+            known[quantity] = whole.shape == cut.shape
+        return known[quantity]
 
     def _block_rows(self, inputs: Inputs, labels: Tensor, quantity: Quantity) -> GradientRows:
         recording = record_calls(self.model, self._accounting, inputs, labels, quantity, self._watched, self._spread)

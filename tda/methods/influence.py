@@ -92,6 +92,8 @@ def dual_influence(model: nn.Module, objective: Objective, train: Split, test: S
     logits = logits_of_split(curvature.model, curvature.train)
     weights = torch.block_diag(*objective.root_weights(logits, train.labels)[:, :, None])
     solved, residual = curvature.solve(weights)
+    if curvature.rows is None:
+        return (solved.T @ curvature.cross(test.cast(torch.float64), objective.loss)).float(), residual
     at_once = max(1, _VECTOR_BYTES // (8 * sum(shape.numel() for shape in curvature.rows.shapes.values())))
     dtype = next(iter(trained_parameters(model).values())).dtype
     scores = []

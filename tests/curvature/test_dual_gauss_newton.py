@@ -4,8 +4,10 @@ import pytest
 import torch
 from tiny_model import explicit_gauss_newton, flat_parameters, naive_gradients
 
+from tda.curvature import dual_gauss_newton as module
 from tda.curvature.dual_gauss_newton import dual_gauss_newton
 from tda.curvature.products import flatten
+from tda.methods.influence import dual_influence
 from tda.system.errors import UserError
 from tda.system.inputs import call
 
@@ -44,6 +46,26 @@ def test_rows_give_the_matrix_and_the_system_its_kernel(tiny):
     assert residual == pytest.approx(
         float(((curvature.system @ solved - right_sides).norm(dim=0) / right_sides.norm(dim=0)).max())
     )
+
+
+@pytest.mark.parametrize("examples", [1, 3])
+def test_rows_that_do_not_fit_give_the_same(tiny, monkeypatch: pytest.MonkeyPatch, examples: int):
+    train, test, members = tiny
+    model, objective = members[0].model, members[0].objective
+    held = dual_gauss_newton(model, objective, train, 0.05)
+    vectors = torch.randn(2, len(flat_parameters(model)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores = dual_influence(model, objective, train, test, 0.05)[0]
+    monkeypatch.setattr(module, "HELD_BYTES", examples * held.rows.size_in_bytes() // len(train))
+    streamed = dual_gauss_newton(model, objective, train, 0.05)
+    assert streamed.rows is None
+    torch.testing.assert_close(streamed.system, held.system, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(streamed.inverse(vectors)[0], held.inverse(vectors)[0], rtol=1e-8, atol=1e-10)
+    exact = test.cast(torch.float64)
+    cross = held.rows.inner(held.plan.rows(exact.inputs, exact.labels, objective.loss))
+    torch.testing.assert_close(streamed.cross(exact, objective.loss), cross, rtol=1e-9, atol=1e-12)
+    found, residual = dual_influence(model, objective, train, test, 0.05)
+    torch.testing.assert_close(found, scores, rtol=1e-5, atol=1e-6 * float(scores.abs().max()))
+    assert residual < 1e-10
 
 
 def test_longest_rows_alone_are_kept(tiny):

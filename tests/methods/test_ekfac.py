@@ -67,13 +67,14 @@ class Collected:
     outputs: Tensor | float = 0.0
     gradients: list[tuple[float, Tensor]] = field(default_factory=list)
 
-    def add_inputs(self, layer: nn.Module, inputs: Tensor) -> None:
-        """The inputs of one example."""
+    def add_inputs(self, layer: nn.Module, inputs: Tensor, counted: Tensor | None) -> None:
+        """The inputs of one example, or of some of its positions alone."""
         if isinstance(layer, nn.Conv2d):
             inputs = functional.unfold(inputs, layer.kernel_size, stride=layer.stride)[0].T
         inputs = inputs.reshape(-1, inputs.shape[-1])
         if layer.bias is not None:
             inputs = torch.cat([inputs, torch.ones_like(inputs[:, :1])], dim=1)
+        inputs = inputs if counted is None else inputs[counted]
         self.inputs = self.inputs + inputs.T @ inputs
 
     def add_loss(self, weight: float, layer: nn.Module, delta: Tensor, gradients: list[Tensor]) -> None:
@@ -94,12 +95,16 @@ def collected(model: nn.Module, split: Split, matrix: str) -> list[Collected]:
     for example, label in examples_of(split):
         logits = call(model, example)
         wanted = [tensor for layer in layers for tensor in (kept[layer][1], *layer.parameters())]
-        for of_layer, layer in zip(found, layers, strict=True):
-            of_layer.add_inputs(layer, kept[layer][0])
+        reached = {layer: torch.zeros(()) for layer in layers}
         for weight, loss in weighted_losses(logits, label, matrix):
             pieces = iter(torch.autograd.grad(loss, wanted, retain_graph=True))
             for of_layer, layer in zip(found, layers, strict=True):
-                of_layer.add_loss(weight, layer, next(pieces), [next(pieces) for _ in layer.parameters()])
+                delta = next(pieces)
+                of_layer.add_loss(weight, layer, delta, [next(pieces) for _ in layer.parameters()])
+                reached[layer] = reached[layer] + delta.abs().flatten(0, -2).sum(dim=1)
+        for of_layer, layer in zip(found, layers, strict=True):
+            # Of a text with padding those positions count on which a loss depends.
+            of_layer.add_inputs(layer, kept[layer][0], reached[layer] > 0 if hasattr(model, "ignores_padding") else None)
     for handle in handles:
         handle.remove()
     return found

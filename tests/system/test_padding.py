@@ -62,14 +62,15 @@ def texts(lengths: list[int], width: int) -> tuple[dict[str, Tensor], Tensor]:
 @pytest.mark.parametrize("count", [3, 20])
 def test_gradients_of_groups_are_those_of_the_whole_batch_in_its_order(tied: bool, count: int):
     lengths = [2 + (5 * number) % 9 for number in range(count)]
-    inputs, labels = texts(lengths, 12)
+    (inputs, labels), loss = texts(lengths, 12), NextToken().loss
     found, computed = [], []
     for ignores in (False, True):
         model = NextTokens(tied).double().eval()
         model.ignores_padding = ignores
         plan = plan_gradients(model, inputs, None, count, count)
+        plan.block_rows(inputs, labels, loss)
         before = model.computed
-        rows = plan.block_rows(inputs, labels, NextToken().loss)
+        rows = plan.block_rows(inputs, labels, loss)
         computed.append(model.computed - before)
         found.append((rows.dense(), rows.values, rows.squared_norms(), rows.inner(rows)))
     for whole, grouped in zip(*found, strict=True):
@@ -84,6 +85,17 @@ def test_several_quantities_of_an_example_stay_together():
     whole = plan.block_rows(inputs, labels, several).dense()
     model.ignores_padding = True
     torch.testing.assert_close(plan.block_rows(inputs, labels, several).dense(), whole, rtol=1e-12, atol=1e-14)
+
+
+def test_a_quantity_for_each_token_sees_the_whole_batch():
+    """A root of the curvature for each place and token: shorter texts would have fewer, and rows are told by their number."""
+    inputs, labels = texts([2 + (5 * number) % 9 for number in range(12)], 12)
+    plan, roots = plan_gradients(model := NextTokens(False).double().eval(), inputs), NextToken().curvature_roots
+    whole = plan.block_rows(inputs, labels, roots)
+    model.ignores_padding = True
+    found = plan.block_rows(inputs, labels, roots)
+    assert found.values.shape == whole.values.shape == (12, 11 * 7)
+    torch.testing.assert_close(found.dense(), whole.dense(), rtol=1e-12, atol=1e-14)
 
 
 def test_groups_are_only_made_of_texts_of_models_that_ignore_padding():
