@@ -33,7 +33,7 @@ results results-vit: $(VENV)/installed
 SUBSETS := 30
 results-qnli: TASK := qnli
 results-qnli: NUM_PER_CLASS := 200
-results-qnli: METHODS := grad_dot,grad_cos,trak,if,ekfac,repsim,bm25,embedding_similarity
+results-qnli: METHODS := grad_dot,grad_cos,tracin,gas,trak,ekfac,repsim,repdot,bm25,embedding_similarity
 results-qnli: CHOSEN = --model bert --task $(TASK) --num_per_class $(NUM_PER_CLASS) $(VARIANT:%=--variant %)
 results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)

@@ -135,7 +135,7 @@ class GradientPlan:
             return self._block_rows(inputs, labels, quantity)
         blocks = [self._block_rows(*of_group, quantity) for _, *of_group in groups]
         order = torch.cat([positions for positions, *_ in groups]).argsort()
-        return joined_rows(blocks).examples(order) if len(blocks) > 1 else blocks[0]
+        return joined_rows(blocks, order) if len(blocks) > 1 else blocks[0]
 
     def _is_of_any_length(self, inputs: dict[str, Tensor], labels: Tensor, quantity: Quantity) -> bool:
         """Whether the quantity has as many values for shorter texts: a root of the curvature for each token has not."""

@@ -79,15 +79,6 @@ class GradientRows:
         layers = [layer.chosen(positions) for layer in self.layers]
         return replace(self, layers=layers, values=self.values.flatten()[positions][:, None])
 
-    def examples(self, positions: Tensor) -> "GradientRows":
-        """All rows of the examples at the given positions (k,) int64."""
-        quantities = self.values[0].numel()
-        layers = [
-            layer.examples(positions, quantities) if isinstance(layer, FormedRows) else layer.examples(positions)
-            for layer in self.layers
-        ]
-        return replace(self, layers=layers, values=self.values[positions])
-
     def joined(self) -> "GradientRows":
         """One row an example, for inner products only: those of its R quantities' gradients, summed over quantities."""
         quantities = self.values[0].numel()
@@ -99,15 +90,23 @@ class GradientRows:
         return sum(tensor.numel() * tensor.element_size() for layer in self.layers for tensor in layer.tensors())
 
 
-def joined_rows(blocks: list[GradientRows]) -> GradientRows:
+def joined_rows(blocks: list[GradientRows], examples: Tensor | None = None) -> GradientRows:
     """One GradientRows from blocks of the same plan, rows in the order of the blocks; a single block is returned as it is.
 
-    Empties the blocks of several layer by layer, so that the rows are never held twice: at most one layer more.
+    examples: positions (n,) int64 among those of all blocks, in another order that they are to have. Empties the blocks of
+    several layer by layer, so that the rows are never held twice: at most one layer more.
     """
-    if len(blocks) == 1:
+    if len(blocks) == 1 and examples is None:
         return blocks[0]
-    layers = []
+    layers, values = [], torch.cat([block.values for block in blocks])
     for _ in range(len(blocks[0].layers)):
         first, *others = (block.layers.pop(0) for block in blocks)
-        layers.append(first.concatenated(others))
-    return replace(blocks[0], layers=layers, values=torch.cat([block.values for block in blocks]))
+        joined = first.concatenated(others)
+        layers.append(joined if examples is None else _in_order(joined, examples, values.shape[1:].numel()))
+        del first, others, joined
+    return replace(blocks[0], layers=layers, values=values if examples is None else values[examples])
+
+
+def _in_order(rows: LayerRows, examples: Tensor, quantities: int) -> LayerRows:
+    """All rows of the examples at the given positions."""
+    return rows.examples(examples, quantities) if isinstance(rows, FormedRows) else rows.examples(examples)
