@@ -4,7 +4,8 @@ A score is a random variable over the training randomness (Nguyen, Seo and Oh, N
 is the mean over its last checkpoints, which depend on each other; the sample is the seeds, which do not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 from scipy import special
@@ -14,6 +15,8 @@ from tda.system.errors import UserError
 
 SIGNIFICANCE_LEVEL = 0.05
 FEWEST_SEEDS = 3
+_BLOCK_PAIRS = 2**22
+"""Pairs whose sample over seeds is held in float64 at once."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +45,28 @@ def pair_statistics(scores: Scores, num_checkpoints: int) -> PairStatistics:
     Raises UserError if the method has fewer than three seeds or fewer than `num_checkpoints` epochs.
     """
     require_enough_seeds(scores)
-    num_seeds = len(scores.seed_ids)
-    mean, std = mean_and_std(seed_scores(scores, num_checkpoints))
+    num_seeds, shape = len(scores.seed_ids), scores.values.shape[2:]
+    mean, std = np.empty(shape), np.empty(shape)
+    step = max(1, _BLOCK_PAIRS // shape[1])
+    for rows in (slice(start, start + step) for start in range(0, shape[0], step)):
+        mean[rows], std[rows] = mean_and_std(seed_scores(scores, num_checkpoints, rows))
     ratio = signal_to_noise(mean, std)
     p_value = t_test(ratio, num_seeds)
     return PairStatistics(
         scores.method, num_seeds, num_checkpoints, mean, std, ratio, p_value, benjamini_hochberg(p_value), single_draw(ratio)
     )
+
+
+def kept_on_disk(statistics: PairStatistics, folder: Path) -> PairStatistics:
+    """The same with every array as a float32 file of the folder, read where it is looked at."""
+    arrays = {each.name: getattr(statistics, each.name) for each in fields(statistics)}
+    mapped = {}
+    for name, array in arrays.items():
+        if isinstance(array, np.ndarray):
+            path = folder / f"{statistics.method}_{name}.npy"
+            np.save(path, array.astype(np.float32))
+            mapped[name] = np.load(path, mmap_mode="r")
+    return replace(statistics, **mapped)
 
 
 def require_enough_seeds(scores: Scores) -> None:
@@ -60,9 +78,10 @@ def require_enough_seeds(scores: Scores) -> None:
         )
 
 
-def seed_scores(scores: Scores, num_checkpoints: int) -> np.ndarray:
+def seed_scores(scores: Scores, num_checkpoints: int, rows: slice = slice(None)) -> np.ndarray:
     """The sample (seeds, n_train, n_test) float64: each seed's mean over its last `num_checkpoints` epochs.
 
+    rows: of which training examples, by default of all.
     Raises UserError if there are fewer epochs, or if the number is below 1.
     """
     if not 1 <= num_checkpoints <= len(scores.epochs):
@@ -70,7 +89,7 @@ def seed_scores(scores: Scores, num_checkpoints: int) -> np.ndarray:
             f"cannot average {num_checkpoints} checkpoints: method {scores.method} has scores of {len(scores.epochs)}; "
             f"choose a number from 1 to {len(scores.epochs)}"
         )
-    return scores.values[:, -num_checkpoints:].mean(axis=1, dtype=np.float64)
+    return scores.values[:, -num_checkpoints:, rows].mean(axis=1, dtype=np.float64)
 
 
 def mean_and_std(sample: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

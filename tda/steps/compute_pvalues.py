@@ -1,8 +1,11 @@
 """Step 4: p-values of every (train, test) pair as CSV files, their summary, and the figures that show them."""
 
+import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -15,18 +18,28 @@ from tda.figures.histograms import draw_histograms
 from tda.figures.saving import save_figure
 from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.parquet_columns import Matrix, write_matrix
 from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.six_digits import csv_text
 from tda.scores.tables import write_table
 from tda.settings import ComputePvalues
 from tda.statistics.extremes import choose_examples, majority
-from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, PairStatistics, pair_statistics, require_enough_seeds
+from tda.statistics.pair_statistics import (
+    SIGNIFICANCE_LEVEL,
+    PairStatistics,
+    kept_on_disk,
+    pair_statistics,
+    require_enough_seeds,
+)
 from tda.system.files import write_bytes
 from tda.system.threads import in_threads
 from tda.training.ensembles import predicted_labels
 from tda.training.study import open_study
 
 MOST_CHECKPOINTS = 5
+_SPILL = "pairs_"
+MOST_CSV_PAIRS = 10_000_000
+"""Pairs beyond which tables of all of them are parquet files, and methods are looked at one after another."""
 
 
 def main(settings: ComputePvalues) -> str:
@@ -37,8 +50,13 @@ def main(settings: ComputePvalues) -> str:
     study = open_study(chosen_experiment(settings), settings.device)
     folder = study.results
     checkpoints = read_checkpoints(study.experiment)
-    with study.step("p-values", vars(settings)) as record:
-        names, seed_ids = methods_on_disk(folder), set()
+    many = len(study.train) * len(study.test) > MOST_CSV_PAIRS
+    with study.step("p-values", vars(settings)) as record, ExitStack() as stack:
+        names, seed_ids, spill = methods_on_disk(folder), set(), None
+        if many:
+            for left in folder.path.glob(f"{_SPILL}*"):
+                shutil.rmtree(left, ignore_errors=True)
+            spill = Path(stack.enter_context(TemporaryDirectory(prefix=_SPILL, dir=folder.path)))
 
         def load(name: str) -> Scores:
             scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
@@ -49,7 +67,8 @@ def main(settings: ComputePvalues) -> str:
 
         checked = check_all(names, load)
         gallery = Gallery(study.task, study.train, study.test, majority(predicted_labels(study, sorted(seed_ids))))
-        written = in_threads(partial(_write_pair_tables, folder), checked)
+        write = partial(_write_pair_tables, folder, spill)
+        written = map(write, checked) if many else in_threads(write, checked)
         statistics = list(tqdm(written, total=len(names), desc="writing p-values", delay=2))
         _write_summaries(folder, [row for rows, _ in statistics for row in rows])
         most_averaged = [last for _, last in statistics]
@@ -64,7 +83,7 @@ def main(settings: ComputePvalues) -> str:
 
 def _tables(folder: ResultsFolder, methods: Sequence[PairStatistics]) -> list[Path]:
     """Every table of the step, and the histograms."""
-    patterns = [f"*values*_{method.method}_across_*_ckpts.csv" for method in methods]
+    patterns = [f"*values*_{method.method}_across_*_ckpts.*" for method in methods]
     patterns += ["summary.csv", "mean_*p_values.csv", "pvalue_histograms.*"]
     return sorted({path for pattern in patterns for path in folder.path.glob(pattern)})
 
@@ -75,8 +94,11 @@ def statistics_by_checkpoints(scores: Scores) -> Iterator[PairStatistics]:
         yield pair_statistics(scores, num_checkpoints)
 
 
-def _write_pair_tables(folder: ResultsFolder, scores: Scores) -> tuple[list[dict], PairStatistics]:
-    """Write a method's tables; returns its lines of summary.csv, and its statistics over the most checkpoints."""
+def _write_pair_tables(folder: ResultsFolder, spill: Path | None, scores: Scores) -> tuple[list[dict], PairStatistics]:
+    """Write a method's tables; returns its lines of summary.csv, and its statistics over the most checkpoints.
+
+    spill: where there are many pairs, a folder for these statistics, whose tables are parquet files then.
+    """
     rows = []
     for statistics in statistics_by_checkpoints(scores):
         tables = {
@@ -86,9 +108,14 @@ def _write_pair_tables(folder: ResultsFolder, scores: Scores) -> tuple[list[dict
         }
         for kind, values in tables.items():
             path = folder.path / f"{kind}_{scores.method}_across_{statistics.num_checkpoints}_ckpts.csv"
-            write_bytes(path, csv_text(values, scores.train_indices.tolist(), scores.test_indices.tolist(), "train_idx"))
+            columns, other = scores.test_indices.tolist(), path.with_suffix(".parquet")
+            if spill is None:
+                write_bytes(path, csv_text(values, scores.train_indices.tolist(), columns, "train_idx"))
+            else:
+                write_matrix(other, "train_idx", Matrix(values, scores.train_indices, list(map(str, columns)), {}))
+            (path if spill else other).unlink(missing_ok=True)
         rows.append(summary_row(statistics))
-    return rows, statistics
+    return rows, statistics if spill is None else kept_on_disk(statistics, spill)
 
 
 def summary_row(statistics: PairStatistics) -> dict[str, str | int | float]:

@@ -211,3 +211,12 @@ def test_rendered_tables_are_those_of_the_reference_results(monkeypatch: pytest.
 
     texts = {path: path.read_text() for path in RENDERED}
     assert rendered(texts) == texts
+
+
+def test_tables_of_benchmarks_are_those_of_their_results(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
+    from tables import PAGES as FILLED
+    from tables import filled
+
+    for path in FILLED:
+        assert filled(path.read_text()) == path.read_text(), path

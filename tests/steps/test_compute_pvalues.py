@@ -17,6 +17,7 @@ from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import read_manifest, step
 from tda.scores.score_files import load_scores, save_scores
 from tda.scores.six_digits import csv_text
+from tda.statistics import pair_statistics as pair_statistics_module
 from tda.statistics.pair_statistics import PairStatistics, pair_statistics
 from tda.steps import compute_pvalues as step_module
 from tda.steps.compute_pvalues import summary_row
@@ -94,6 +95,23 @@ def test_tables_hold_what_the_statistics_say(computed: Path):
                 assert table.columns.astype(int).tolist() == scores.test_indices.tolist()
                 np.testing.assert_allclose(table.to_numpy(), getattr(expected, field), rtol=5e-6)
         assert not (computed / f"pvalues_{method}_across_{checkpoints + 1}_ckpts.csv").exists()
+
+
+def test_tables_of_many_pairs_are_parquet_files(computed: Path, monkeypatch: pytest.MonkeyPatch):
+    before, summary = read(computed / "qvalues_grad_dot_across_2_ckpts.csv"), (computed / "summary.csv").read_bytes()
+    (computed / "pairs_of_a_killed_run").mkdir()
+    monkeypatch.setattr(step_module, "MOST_CSV_PAIRS", 6 * 150 - 1)
+    monkeypatch.setattr(pair_statistics_module, "_BLOCK_PAIRS", 300)
+    compute(EXPERIMENT.name)
+    assert (computed / "summary.csv").read_bytes() == summary
+    assert not list(computed.glob("*values_*_ckpts.csv")) and not list(computed.glob("pairs_*"))
+    table = pd.read_parquet(computed / "qvalues_grad_dot_across_2_ckpts.parquet").set_index("train_idx")
+    assert table.columns.tolist() == before.columns.tolist() and table.index.tolist() == before.index.tolist()
+    np.testing.assert_allclose(table.to_numpy(), before.to_numpy(), rtol=5e-6)
+    monkeypatch.undo()
+    monkeypatch.setenv("TDA_ROOT", str(computed.parents[1]))
+    compute(EXPERIMENT.name)
+    assert not list(computed.glob("*.parquet")) and read(computed / "qvalues_grad_dot_across_2_ckpts.csv").equals(before)
 
 
 def test_summaries_agree_with_the_tables(computed: Path):
