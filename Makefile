@@ -28,16 +28,16 @@ results results-vit: $(VENV)/installed
 	$(RUN) run_report.py $(CHOSEN)
 	$(RUN) run_show_summary.py $(CHOSEN)
 
-# BERT on QNLI: a pre-trained encoder's upper layers, ten seeds, and which attribution predicts retraining on random halves.
+# BERT on QNLI: adapters in all layers of a pre-trained encoder, ten seeds, and which attribution predicts retraining on halves.
 # The data are data/qnli/{train,validation}.parquet, or the hub's; more rows by `make results-qnli NUM_PER_CLASS=1000`.
-SUBSETS := 30
+SUBSETS := 20
 results-qnli: TASK := qnli
-results-qnli: NUM_PER_CLASS := 200
-results-qnli: METHODS := grad_dot,grad_cos,tracin,gas,trak,ekfac,repsim,repdot,bm25,embedding_similarity
+results-qnli: NUM_PER_CLASS := 400
+results-qnli: METHODS := grad_dot,grad_cos,tracin,gas,trak,bm25,embedding_similarity
 results-qnli: CHOSEN = --model bert --task $(TASK) --num_per_class $(NUM_PER_CLASS) $(VARIANT:%=--variant %)
 results-qnli: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_subset_generation.py --task $(TASK) --num_per_class $(NUM_PER_CLASS)
-	$(RUN) run_text_finetuning.py $(CHOSEN)
+	$(RUN) run_text_finetuning.py $(CHOSEN) --trained lora --upper_layers 0
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
 	$(RUN) run_subset_retraining.py $(CHOSEN) --num_subsets $(SUBSETS) --num_retrainings 1
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
