@@ -6,9 +6,7 @@ cd "$(dirname "$0")/../../.."
 
 python run_subset_generation.py --task qnli --num_per_class 1250
 python run_text_finetuning.py --task qnli --num_per_class 1250 --trained lora --upper_layers 0
-for seed in 0 1 2 3; do
-python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id "$seed" --methods trak,grad_cos,grad_dot,tracin,gas,repsim,repdot,bm25,embedding_similarity
-done
+python run_tda.py --model bert --task qnli --num_per_class 1250 --num_seeds 4 --methods trak,grad_cos,grad_dot,tracin,gas,repsim,repdot,bm25,embedding_similarity
 python run_compute_pvalues.py --model bert --task qnli --num_per_class 1250 --num_seeds 4
 python run_correlation_analysis.py --model bert --task qnli --num_per_class 1250 --num_seeds 4
 python run_subset_retraining.py --model bert --task qnli --num_per_class 1250 --num_subsets 20 --num_retrainings 2
