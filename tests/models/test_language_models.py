@@ -1,16 +1,20 @@
 """Small GPT-2 and T5: numbers of parameters, and that padding, length and batch change nothing."""
 
+from types import SimpleNamespace
+
 import pytest
 import tiny_texts
 import torch
 from tiny_texts import ANSWERS, TOKENS, encode, encode_answers
 from torch import Tensor, nn
 
+from tda.data.splits import Split
 from tda.data.tasks import task_named
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.gradient_plan import plan_gradients
 from tda.gradients.layer_rows import has_formula
 from tda.gradients.objectives import NextToken
+from tda.methods.ekfac import scores_by_ekfac
 from tda.models.families import family_named, new_model
 from tda.models.language_models import Sizes, causal, encoder_decoder
 from tda.system.errors import UserError
@@ -56,6 +60,17 @@ def test_gradients_of_texts_of_similar_length_are_those_of_the_padded_batch(name
     whole = gradient_kernel(model, (inputs, labels), (inputs, labels), loss)
     torch.testing.assert_close(grouped.cross, whole.cross, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(grouped.left_norms, whole.left_norms, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("matrix", ["fisher", "empirical_fisher"])
+def test_ekfac_sees_no_padding(matrix: str):
+    model, objective, short = tiny_texts.small_llama(TOKENS).double().eval(), NextToken(), encode(TEXTS)
+    member, found = SimpleNamespace(model=model, objective=objective, seed=0, epoch=1), []
+    filled = short | {"input_ids": short["input_ids"].where(short["attention_mask"] > 0, 5)}
+    for inputs in (short, padded(filled, 4)):
+        split = Split(inputs, objective.labels(inputs, torch.zeros(4)), torch.arange(4))
+        found.append(scores_by_ekfac(member, split, split, matrix, 0.1).scores)
+    torch.testing.assert_close(found[1], found[0], rtol=1e-6, atol=1e-8 * float(found[0].abs().max()))
 
 
 def test_the_numbers_are_those_of_transformers_own_models():
