@@ -1,4 +1,4 @@
-"""What may follow a task's name: _flipped20 plants wrong labels, _patched50 a shortcut in images, _whole trains on all examples."""
+"""What may follow a task's name: _flipped20 plants wrong labels, _patched50 a shortcut; _whole trains on all examples."""
 
 import functools
 import re
@@ -40,8 +40,9 @@ def taken_apart(name: str) -> tuple[str, str, int] | None:
 def modified(task: "Task", name: str, kind: str, per_cent: int) -> "Task":
     """The task under a new name with planted faults; raises UserError where it cannot have them.
 
-    whole: models learn from every training example, of which the drawn ones are scored. flipped: so many per cent of each class's training labels are another class's; the test part is untouched. patched: so many
-    per cent of the training images of the first class carry a patch, and half of the test images of every class.
+    flipped: so many per cent of each class's training labels are another class's; the test part is untouched. patched: so many
+    per cent of the training images of the first class carry a patch, and half of the test images of every class. whole: models
+    learn from every training example, of which the drawn ones are scored.
     """
     if kind == "whole":
         return replace(task, name=name, title=f"{task.title}, trained on all examples", learns_all=True)

@@ -145,8 +145,8 @@ def open_study(
     family, task = family_named(experiment.model), task_named(experiment.task)
     if task.learns_all and not may_learn_more:
         raise UserError(
-            f"models of task {task.name} learn from all examples, of which only the drawn ones are scored; this script takes tasks "
-            "whose models learn from the drawn examples alone"
+            f"models of task {task.name} learn from all examples, of which only the drawn ones are scored; this script takes "
+            "tasks whose models learn from the drawn examples alone"
         )
     family = family_of_variant(family, task, experiment.variant)
     if fine_tuning is None and family.fine_tuned is not None:

@@ -18,7 +18,7 @@ from tda.training.members import load_member
 from tda.training.study import open_study
 
 # Digits 0 to 2 of which the classes have 5, 9 and 7 training examples.
-TASK = '''
+TASK = """
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +34,7 @@ def load(part):
 
 
 TASK = replace(TASKS["digits3"], name="unequal", test_per_class=2, load=load)
-'''
+"""
 METHODS = ("grad_dot", "grad_cos", "tracin", "ats", "loo", "ekfac", "if", "trak", "trak_projected", "unrolled")
 VARIANT = "batch4_epochs2_keep1"
 FEW, ALL = (Experiment("cnn", "unequal_whole", size, VARIANT) for size in (2, 50))
