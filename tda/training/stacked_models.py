@@ -270,9 +270,21 @@ def _padded_batches(runs: Sequence[Run], device: torch.device) -> tuple[Tensor, 
     steps, largest = len(runs[0].batches), _largest_batch(runs)
     index = torch.zeros(steps, len(runs), largest, dtype=torch.int64)
     weight = torch.zeros(steps, len(runs), largest)
+    # Retrainings share the very list of batches, of which a long training has thousands.
+    padded: dict[int, tuple[Tensor, Tensor]] = {}
     for number, run in enumerate(runs):
-        counted = None if run.weights is None else run.weights.cpu()
-        for step, batch in enumerate(run.batches):
-            index[step, number, : len(batch)] = batch
-            weight[step, number, : len(batch)] = (1.0 if counted is None else counted[batch]) / len(batch)
+        if id(run.batches) not in padded:
+            padded[id(run.batches)] = _padded(run.batches, largest)
+        index[:, number], weight[:, number] = padded[id(run.batches)]
+        if run.weights is not None:
+            weight[:, number] *= run.weights.cpu()[index[:, number]]
     return index.to(device), weight.to(device)
+
+
+def _padded(batches: Sequence[Tensor], largest: int) -> tuple[Tensor, Tensor]:
+    """Indices (steps, largest), and 1 / batch size, or 0 where an index stands for no example."""
+    sizes = torch.tensor([len(batch) for batch in batches])
+    index = torch.zeros(len(batches), largest, dtype=torch.int64)
+    real = torch.arange(largest) < sizes[:, None]
+    index[real] = torch.cat(list(batches))
+    return index, real / sizes[:, None]
