@@ -15,7 +15,9 @@ from torch.overrides import TorchFunctionMode
 class ConvolutionsAsProducts(TorchFunctionMode):
     """Within this context conv2d without groups and dilation is a product of patches and weights; others stay what they are."""
 
-    def __torch_function__(self, function: Callable, types: tuple, arguments: tuple = (), keywords: dict | None = None) -> object:
+    def __torch_function__(
+        self, function: Callable, types: tuple, arguments: tuple = (), keywords: dict | None = None
+    ) -> object:
         """What the function returns, convolutions computed as products."""
         keywords = keywords or {}
         if function is torch.conv2d:
