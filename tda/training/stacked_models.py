@@ -160,16 +160,21 @@ class _Stack:
             )
 
     def _capture(self) -> None:
-        """Warm up on a side stream, then record one step; both leave parameters changed, so that `load` comes after."""
+        """Warm up on a side stream, then record one step; both leave parameters changed, so that `load` comes after.
+
+        A step that waits for the GPU in its middle cannot be recorded; it is then computed anew each time.
+        """
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP_STEPS):
                 self._compute()
         torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self._compute()
+        graph = torch.cuda.CUDAGraph()
+        with contextlib.suppress(RuntimeError):
+            with torch.cuda.graph(graph):
+                self._compute()
+            self.graph = graph
 
     def load(self, runs: Sequence[Run]) -> None:
         """Take up the runs: every start is copied into the stack in place, as a captured graph requires."""
