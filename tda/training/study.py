@@ -67,6 +67,10 @@ class Study:
             return torch.arange(len(self.train))
         return torch.searchsorted(self.whole.indices, self.train.indices)
 
+    def scored_of(self, learned: Split) -> Split:
+        """The scored ones of the examples that models learn from, as the family's models take them."""
+        return learned if self.whole is None else learned[self.scored]
+
     @property
     def results(self) -> ResultsFolder:
         """Folder of its results."""

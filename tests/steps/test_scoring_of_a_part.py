@@ -35,7 +35,9 @@ def load(part):
 
 TASK = replace(TASKS["digits3"], name="unequal", test_per_class=2, load=load)
 """
-METHODS = ("grad_dot", "grad_cos", "tracin", "ats", "loo", "ekfac", "if", "trak", "trak_projected", "unrolled")
+EXACT = ("ats", "loo", "ekfac", "if", "trak", "trak_projected", "unrolled")
+TO_ROUNDING = ("grad_dot", "grad_cos", "tracin", "gas")
+METHODS = (*EXACT, *TO_ROUNDING)
 VARIANT = "batch4_epochs2_keep1"
 FEW, ALL = (Experiment("cnn", "unequal_whole", size, VARIANT) for size in (2, 50))
 
@@ -65,7 +67,10 @@ def test_rows_of_the_drawn_examples_are_those_of_all_scores(scored: tuple[dict[s
     for name in METHODS:
         values = few[name].values
         assert values.shape == (3, 1, 6, 6) and np.ptp(values) > 0
-        assert np.array_equal(values, every[name].values[:, :, rows]), name
+        if name in EXACT:
+            assert np.array_equal(values, every[name].values[:, :, rows]), name
+        else:
+            np.testing.assert_allclose(values, every[name].values[:, :, rows], rtol=1e-4, atol=1e-6 * np.abs(values).max())
     for member, report in few["trak"].reports.items():
         factors = np.array(every["trak"].reports[member]["train_factor"])
         assert report["train_factor"] == factors[rows].tolist() and len(factors) == 21
