@@ -1,4 +1,4 @@
-"""The documents' table of which attribution predicts retraining of a language model, from the CSVs under results/reference/."""
+"""The documents' tables of which attribution predicts retraining of texts' models, and of pairs', from results/reference/."""
 
 from pathlib import Path
 
@@ -6,14 +6,16 @@ import pandas as pd
 
 from tda.methods.catalogue import method_title
 
-FAMILY = "bert_"
+FAMILY, PAIRS = "bert_", "clip_"
+"""How the experiments of a page of their own are called: texts', and images with texts."""
+
 _REFERENCES = {"random": "random scores", "retraining": "noise ceiling"}
 
 
-def lds_table(reference: Path) -> pd.DataFrame:
+def lds_table(reference: Path, family: str = FAMILY) -> pd.DataFrame:
     """LDS of one member, what it is of the noise ceiling's, LDS of the largest ensemble, and reliability."""
     rows = []
-    for path in sorted(reference.glob(f"{FAMILY}*/lds.csv")):
+    for path in sorted(reference.glob(f"{family}*/lds.csv")):
         found, single = pd.read_csv(path), path.with_name("lds_one_run.csv")
         if single.exists():
             # Methods that only one member was scored by.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from language_study_tables import FAMILY
+from language_study_tables import FAMILY, PAIRS
 
 from tda.methods.catalogue import method_title
 
@@ -19,7 +19,7 @@ PAIR_CHOICES = {
 def lds_table(reference: Path) -> pd.DataFrame:
     """LDS of one member and of the largest ensemble, against one retraining / the mean; the best method of the MLP first."""
     columns, order = {}, []
-    for name in (name for name in _with(reference, "lds.csv") if not name.startswith(FAMILY)):
+    for name in (name for name in _with(reference, "lds.csv") if not name.startswith((FAMILY, PAIRS))):
         table = pd.read_csv(reference / name / "lds.csv")
         for size in (1, 10):
             rows = table[table["members"] == size].set_index("method")
