@@ -55,7 +55,9 @@ def pairs_table(reference: Path) -> pd.DataFrame:
             found |= {"of means": f"{row.spearman_mean:.2f}", "of p-values": f"{row.spearman_p_value:.2f}"}
             rows.append(found | {"LOO of another run": other})
         found = {"experiment": name, "method": _CEILING, "LOO of the same run": ""}
-        found |= {"of means": f"{ceiling.mean_of_halves:.2f}", "of p-values": f"{ceiling.p_value_of_halves:.2f}"}
+        # Fewer than six seeds have no halves to compare.
+        halves = {"of means": ceiling.mean_of_halves, "of p-values": ceiling.p_value_of_halves}
+        found |= {title: "" if pd.isna(value) else f"{value:.2f}" for title, value in halves.items()}
         rows.append(found | {"LOO of another run": _interval(ceiling.to_dict(), "spearman_other_run")})
     return pd.DataFrame(rows) if rows else _NOTHING
 

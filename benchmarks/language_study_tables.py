@@ -1,4 +1,4 @@
-"""The documents' tables of which attribution predicts retraining of texts' models, and of pairs', from results/reference/."""
+"""The documents' table of which attribution predicts retraining of a language model, from the CSVs under results/reference/."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import pandas as pd
 
 from tda.methods.catalogue import method_title
 
-FAMILY, PAIRS = "bert_", "clip_"
-"""How the experiments of a page of their own are called: texts', and images with texts."""
-
+FAMILY = "bert_"
+PAIRS = "clip_"
+"""How images with texts are called, whose tables are on a page of their own (pair_removal_tables.py)."""
 _REFERENCES = {"random": "random scores", "retraining": "noise ceiling"}
 
 
-def lds_table(reference: Path, family: str = FAMILY) -> pd.DataFrame:
+def lds_table(reference: Path) -> pd.DataFrame:
     """LDS of one member, what it is of the noise ceiling's, LDS of the largest ensemble, and reliability."""
     rows = []
-    for path in sorted(reference.glob(f"{family}*/lds.csv")):
+    for path in sorted(reference.glob(f"{FAMILY}*/lds.csv")):
         found, single = pd.read_csv(path), path.with_name("lds_one_run.csv")
         if single.exists():
             # Methods that only one member was scored by.

@@ -205,7 +205,7 @@ TABLES |= {
         "debiasing": debiasing_tables.debiasing_table,
         "pairs found": pair_removal_tables.retrieval_table,
         "pairs left out": pair_removal_tables.removal_table,
-        "pairs lds": partial(language_study_tables.lds_table, family=language_study_tables.PAIRS),
+        "pairs lds": pair_removal_tables.lds_table,
         "pairs agreement": agreement_tables.pairs_table,
         "facts found": fact_tables.finding_table,
         "facts driven": fact_tables.falling_table,

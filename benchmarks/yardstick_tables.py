@@ -19,7 +19,7 @@ PAIR_CHOICES = {
 def lds_table(reference: Path) -> pd.DataFrame:
     """LDS of one member and of the largest ensemble, against one retraining / the mean; the best method of the MLP first."""
     columns, order = {}, []
-    for name in (name for name in _with(reference, "lds.csv") if not name.startswith((FAMILY, PAIRS))):
+    for name in (name for name in _with(reference, "lds.csv") if not name.startswith(FAMILY)):
         table = pd.read_csv(reference / name / "lds.csv")
         for size in (1, 10):
             rows = table[table["members"] == size].set_index("method")
@@ -117,8 +117,8 @@ def damping_table(reference: Path) -> pd.DataFrame:
 
 
 def _with(reference: Path, file: str) -> list[str]:
-    """Experiments that have a file, in the order of the tables."""
-    found = {path.parent.name for path in reference.glob(f"*/{file}")}
+    """Experiments that have a file, in the order of the tables; not images with texts, which have a page of their own."""
+    found = {path.parent.name for path in reference.glob(f"*/{file}") if not path.parent.name.startswith(PAIRS)}
     return [name for name in LDS_ORDER if name in found] + sorted(found - set(LDS_ORDER))
 
 
