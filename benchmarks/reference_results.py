@@ -81,8 +81,11 @@ def keep(name: str) -> None:
 
 
 def experiments() -> list[str]:
-    """Experiments under results/reference/ whose scores were compared with leave-one-out, the study's own first."""
-    tables = REFERENCE.glob("*/summary.csv")
+    """Experiments under results/reference/ whose scores were compared with leave-one-out, the study's own first.
+
+    Images with texts have tables of their own.
+    """
+    tables = [path for path in REFERENCE.glob("*/summary.csv") if not path.parent.name.startswith(language_study_tables.PAIRS)]
     found = {path.parent.name for path in tables if "loo" in set(pd.read_csv(path)["method"])}
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
