@@ -75,6 +75,8 @@ results-pairs: $(VENV)/installed $(VENV)/installed-pretrained
 	$(RUN) run_clip_training.py $(CHOSEN)
 	$(RUN) run_tda.py $(CHOSEN) --methods $(METHODS)
 	$(RUN) run_pair_removal.py $(CHOSEN)
+	$(RUN) run_subset_retraining.py $(CHOSEN) --num_subsets 100 --num_retrainings 5
+	$(RUN) run_lds_evaluation.py $(CHOSEN) --num_subsets 100 --num_retrainings 5
 	$(RUN) run_compute_pvalues.py $(CHOSEN)
 	$(RUN) run_correlation_analysis.py $(CHOSEN)
 	$(RUN) run_report.py $(CHOSEN)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from language_study_tables import PAIRS
 
 from tda.methods.catalogue import method_title
 
@@ -47,6 +48,25 @@ def other_run_table(reference: Path) -> pd.DataFrame:
     return _by_method(columns)
 
 
+def pairs_table(reference: Path) -> pd.DataFrame:
+    """Of images with texts: rank correlation with LOO of the same run, of means over seeds, of p-values, and of another run."""
+    rows = []
+    for name, with_loo, between in _experiments(reference, of_pairs=True):
+        between, ceiling = between.set_index("method"), between.set_index("method").loc["loo"]
+        for row in with_loo.sort_values("spearman_seed", ascending=False).itertuples():
+            other = _interval(between.loc[row.method].to_dict(), "spearman_other_run")
+            found = {"experiment": name, "method": method_title(row.method)}
+            found |= {"LOO of the same run": _interval(row._asdict(), "spearman_seed")}
+            found |= {"of means": f"{row.spearman_mean:.2f}", "of p-values": f"{row.spearman_p_value:.2f}"}
+            rows.append(found | {"LOO of another run": other})
+        found = {"experiment": name, "method": _CEILING, "LOO of the same run": ""}
+        # Fewer than six seeds have no halves to compare.
+        halves = {"of means": ceiling.mean_of_halves, "of p-values": ceiling.p_value_of_halves}
+        found |= {title: "" if pd.isna(value) else f"{value:.2f}" for title, value in halves.items()}
+        rows.append(found | {"LOO of another run": _interval(ceiling.to_dict(), "spearman_other_run")})
+    return pd.DataFrame(rows) if rows else _NOTHING
+
+
 def left_out_table(reference: Path) -> pd.DataFrame:
     """LDS of one run with its interval / of means: a row an experiment, kind and number left out, a column a method."""
     rows = []
@@ -66,10 +86,15 @@ def left_out_table(reference: Path) -> pd.DataFrame:
     return table[[name for name in table if name not in last] + last]
 
 
-def _experiments(reference: Path) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
-    """Name, agreement with LOO and agreement between runs of every experiment that has both, at the last checkpoint."""
+def _experiments(reference: Path, of_pairs: bool = False) -> list[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Name, agreement with LOO and agreement between runs of every experiment that has both, at the last checkpoint.
+
+    Images with texts have a table of their own.
+    """
     found = []
     for path in sorted(reference.glob("*/agreement_with_loo.csv")):
+        if path.parent.name.startswith(PAIRS) != of_pairs:
+            continue
         tables = [pd.read_csv(path.with_name(f"agreement_{name}.csv")) for name in ("with_loo", "between_runs")]
         found.append((path.parent.name, *(table[table["checkpoints"] == CHECKPOINTS] for table in tables)))
     return found

@@ -7,6 +7,8 @@ import pandas as pd
 from tda.methods.catalogue import method_title
 
 FAMILY = "bert_"
+PAIRS = "clip_"
+"""How images with texts are called, whose tables are on a page of their own (pair_removal_tables.py)."""
 _REFERENCES = {"random": "random scores", "retraining": "noise ceiling"}
 
 

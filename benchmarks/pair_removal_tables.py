@@ -1,9 +1,10 @@
-"""The documents' tables of images with texts, from the CSVs under results/reference/: retrieval, and pairs left out."""
+"""The documents' tables of images with texts, from the CSVs under results/reference/: retrieval, LDS, and pairs left out."""
 
 from pathlib import Path
 
 import pandas as pd
 from fact_tables import interval
+from language_study_tables import PAIRS
 
 from tda.methods.catalogue import method_title
 
@@ -46,6 +47,37 @@ def removal_table(reference: Path) -> pd.DataFrame:
                     "fall of 1 / rank": interval(row, "reciprocal_rank_fall"),
                     "median rank before, after": f"{row['median_rank_before']:.1f}, {row['median_rank_after']:.1f}",
                     "fall of other pairs": f"{row['cosine_fall_of_others']:.4f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def lds_table(reference: Path) -> pd.DataFrame:
+    """LDS of one member and of the largest ensemble against the mean of a subset's retrainings, and against a single one.
+
+    The last row is what retrainings say of each other: half of a subset's against the other half, and one against another.
+    """
+    rows = []
+    for path in sorted(reference.glob(f"{PAIRS}*/lds.csv")):
+        found, summary = pd.read_csv(path), pd.read_csv(path.with_name("summary.csv"))
+        reliable = summary.drop_duplicates("method", keep="last").set_index("method")["share_q_below_level"]
+        last = found.drop_duplicates("method", keep="last").set_index("method")
+        methods = last[last["members"] > 0].sort_values("lds", ascending=False).index
+        titles = {method: method_title(method) for method in methods} | {"random": "random scores", "retraining": "retraining"}
+        for method, title in titles.items():
+            first = found[found["method"] == method].iloc[0]
+            whole, is_method = last.loc[method], method in methods
+            rows.append(
+                {
+                    "experiment": path.parent.name,
+                    "method": title,
+                    "LDS, one run": _fine(first.to_dict() | {"lds_low": first["low"], "lds_high": first["high"]}, "lds")
+                    if is_method
+                    else "",
+                    "LDS, mean of (runs)": _fine(whole.to_dict() | {"lds_low": whole["low"], "lds_high": whole["high"]}, "lds")
+                    + (f" ({int(whole['members'])})" if is_method else ""),
+                    "against one retraining": f"{whole['lds_single_retraining']:.3f}",
+                    "q < 0.05": f"{reliable[method]:.1%}" if method in reliable else "",
                 }
             )
     return pd.DataFrame(rows)

@@ -81,8 +81,11 @@ def keep(name: str) -> None:
 
 
 def experiments() -> list[str]:
-    """Experiments under results/reference/ whose scores were compared with leave-one-out, the study's own first."""
-    tables = REFERENCE.glob("*/summary.csv")
+    """Experiments under results/reference/ whose scores were compared with leave-one-out, the study's own first.
+
+    Images with texts have tables of their own.
+    """
+    tables = [path for path in REFERENCE.glob("*/summary.csv") if not path.parent.name.startswith(language_study_tables.PAIRS)]
     found = {path.parent.name for path in tables if "loo" in set(pd.read_csv(path)["method"])}
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
@@ -208,6 +211,8 @@ TABLES |= {
         "debiasing": debiasing_tables.debiasing_table,
         "pairs found": pair_removal_tables.retrieval_table,
         "pairs left out": pair_removal_tables.removal_table,
+        "pairs lds": pair_removal_tables.lds_table,
+        "pairs agreement": agreement_tables.pairs_table,
         "facts found": fact_tables.finding_table,
         "facts driven": fact_tables.falling_table,
         "language lds": language_study_tables.lds_table,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from language_study_tables import FAMILY
+from language_study_tables import FAMILY, PAIRS
 
 from tda.methods.catalogue import method_title
 
@@ -117,8 +117,8 @@ def damping_table(reference: Path) -> pd.DataFrame:
 
 
 def _with(reference: Path, file: str) -> list[str]:
-    """Experiments that have a file, in the order of the tables."""
-    found = {path.parent.name for path in reference.glob(f"*/{file}")}
+    """Experiments that have a file, in the order of the tables; not images with texts, which have a page of their own."""
+    found = {path.parent.name for path in reference.glob(f"*/{file}") if not path.parent.name.startswith(PAIRS)}
     return [name for name in LDS_ORDER if name in found] + sorted(found - set(LDS_ORDER))
 
 

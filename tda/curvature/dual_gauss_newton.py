@@ -33,7 +33,7 @@ class DualGaussNewton:
 
     model: a copy in float64; train: the examples in float64; plan: of its gradients; roots: of the objective; rows: B, or the
     part of it that was asked for, None where it is not held; system: B B^T / n + damping; factor: its Cholesky factor; kept:
-    share of the trace of B B^T that the rows hold.
+    share of the trace of B B^T that the rows hold; held_bytes: of rows of B that are held at once.
     """
 
     model: nn.Module
@@ -45,6 +45,7 @@ class DualGaussNewton:
     factor: Tensor
     damping: float
     kept: float
+    held_bytes: int
 
     def solve(self, right_sides: Tensor) -> tuple[Tensor, float]:
         """(B B^T / n + damping)^-1 times columns (rows, k) float64, and the largest relative residual."""
@@ -62,13 +63,15 @@ class DualGaussNewton:
 
     def cross(self, split: Split, quantity: Quantity) -> Tensor:
         """B times the gradients of a quantity of other examples in float64: (rows, other rows); rows are not held."""
-        right, parts = (split.inputs, split.labels), _parts(self.plan, self.train, self.roots)
-        return torch.cat([_kernel(self.plan, part, right, self.roots, quantity) for part in parts])
+        right = (split.inputs, split.labels)
+        parts = _parts(self.plan, self.train, self.roots, self.held_bytes)
+        return torch.cat([_kernel(self.plan, part, right, self.roots, quantity, self.held_bytes) for part in parts])
 
     def _blocks(self) -> Iterator[GradientRows]:
         if self.rows is not None:
             return iter([self.rows])
-        size = examples_at_once(self.plan, self.train.inputs, _example_bytes(self.plan, self.train, self.roots))
+        example_bytes = _example_bytes(self.plan, self.train, self.roots)
+        size = examples_at_once(self.plan, self.train.inputs, example_bytes, min(self.held_bytes, 2**30))
         return self.plan.streamed(self.train.inputs, self.train.labels, self.roots, size)
 
     def inverse(self, vectors: Tensor) -> tuple[Tensor, float]:
@@ -85,26 +88,47 @@ class DualGaussNewton:
 
 
 def dual_gauss_newton(
-    model: nn.Module, objective: Objective, train: Split, damping: float, most_rows: int | None = None
+    model: nn.Module,
+    objective: Objective,
+    train: Split,
+    damping: float,
+    most_rows: int | None = None,
+    held_bytes: int | None = None,
 ) -> DualGaussNewton:
     """The damped Gauss-Newton matrix of the mean training loss; raises UserError unless damping is positive.
 
     most_rows: keep only so many rows of B, the longest, whatever their size. A converged network's curvature is that of the few
-    examples of which it is not yet sure.
+    examples of which it is not yet sure. held_bytes: of B's rows up to which all are held at once, by default HELD_BYTES.
     """
     require_positive(damping)
-    model, train = copy.deepcopy(model).double(), train.cast(torch.float64)
-    plan = plan_gradients(model, train.inputs, None, len(train), len(train))
+    held_bytes = held_bytes or HELD_BYTES
+    model, train, plan = in_double_precision(model, train)
     roots, kept = objective.curvature_roots, 1.0
-    if most_rows is None and len(train) * _example_bytes(plan, train, roots) > HELD_BYTES:
-        gram, rows = _kernel_in_parts(plan, train, roots), None
-        return DualGaussNewton(model, train, plan, roots, rows, *_factored(gram, len(train), damping), damping, kept)
+    if most_rows is None and len(train) * _example_bytes(plan, train, roots) > held_bytes:
+        gram, rows = _kernel_in_parts(plan, train, roots, held_bytes), None
+        factored = _factored(gram, len(train), damping)
+        return DualGaussNewton(model, train, plan, roots, rows, *factored, damping, kept, held_bytes)
     rows = plan.rows(train.inputs, train.labels, roots)
     if most_rows is not None and most_rows < rows.count:
         sizes = rows.squared_norms()
         longest = sizes.argsort(descending=True, stable=True)[:most_rows]
         rows, kept = rows.chosen(longest), float(sizes[longest].sum() / sizes.sum())
-    return DualGaussNewton(model, train, plan, roots, rows, *_factored(rows.gram(), len(train), damping), damping, kept)
+    factored = _factored(rows.gram(), len(train), damping)
+    return DualGaussNewton(model, train, plan, roots, rows, *factored, damping, kept, held_bytes)
+
+
+def dual_fits(num_rows: int, num_train: int, budget: int | None) -> bool:
+    """Whether a budget of bytes has room for B B^T, its symmetric form, the system and its factor, and for n_train solutions.
+
+    A quarter is for rows of B.
+    """
+    return budget is None or 48 * num_rows**2 + 24 * num_rows * num_train <= 3 * budget // 4
+
+
+def in_double_precision(model: nn.Module, train: Split) -> tuple[nn.Module, Split, GradientPlan]:
+    """A copy of the model in float64, the training examples in it, and a plan for the kernel of their gradients."""
+    model, train = copy.deepcopy(model).double(), train.cast(torch.float64)
+    return model, train, plan_gradients(model, train.inputs, None, len(train), len(train))
 
 
 def require_positive(damping: float) -> None:
@@ -123,18 +147,18 @@ def _example_bytes(plan: GradientPlan, train: Split, roots: Quantity) -> int:
     return plan.example_bytes(train.inputs, train.labels, roots)
 
 
-def _parts(plan: GradientPlan, train: Split, roots: Quantity) -> list[Split]:
-    """The examples in parts whose rows fit HELD_BYTES."""
-    at_once = max(1, HELD_BYTES // _example_bytes(plan, train, roots))
+def _parts(plan: GradientPlan, train: Split, roots: Quantity, held_bytes: int) -> list[Split]:
+    """The examples in parts whose rows fit held_bytes."""
+    at_once = max(1, held_bytes // _example_bytes(plan, train, roots))
     return [train[start : start + at_once] for start in range(0, len(train), at_once)]
 
 
-def _kernel_in_parts(plan: GradientPlan, train: Split, roots: Quantity) -> Tensor:
+def _kernel_in_parts(plan: GradientPlan, train: Split, roots: Quantity, held_bytes: int) -> Tensor:
     """B B^T, each part's rows with those of the same and of later examples."""
     strips, start = [], 0
-    for part in _parts(plan, train, roots):
+    for part in _parts(plan, train, roots, held_bytes):
         rest = train[start:]
-        strips.append(_kernel(plan, part, (rest.inputs, rest.labels), roots, roots))
+        strips.append(_kernel(plan, part, (rest.inputs, rest.labels), roots, roots, held_bytes))
         start += len(part)
     count = strips[0].shape[1]
     gram = strips[0].new_zeros(count, count)
@@ -145,7 +169,7 @@ def _kernel_in_parts(plan: GradientPlan, train: Split, roots: Quantity) -> Tenso
     return gram
 
 
-def _kernel(plan: GradientPlan, part: Split, right: Examples, roots: Quantity, quantity: Quantity) -> Tensor:
+def _kernel(plan: GradientPlan, part: Split, right: Examples, roots: Quantity, quantity: Quantity, held_bytes: int) -> Tensor:
     """Inner products of a part's rows, all held, with the gradients of a quantity of examples that stream by."""
-    options = {"left_quantity": roots, "memory_budget": HELD_BYTES, "plan": plan}
+    options = {"left_quantity": roots, "memory_budget": held_bytes, "plan": plan}
     return gradient_kernel(plan.model, (part.inputs, part.labels), right, quantity, **options).cross

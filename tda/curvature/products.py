@@ -38,15 +38,19 @@ def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:
     return {name: piece.reshape(len(piece), *shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)}
 
 
-def hessian_products(model: nn.Module, objective: Objective, split: Split) -> Products:
-    """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean loss over the examples."""
+def hessian_products(model: nn.Module, objective: Objective, split: Split, activation_budget: int | None = None) -> Products:
+    """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean loss over the examples.
+
+    activation_budget: bytes that the passes of the vectors at once keep, by default those of all passes; more only where one
+    vector's does.
+    """
     model, split = _precise(model, split)
     parameters = _detached(model)
     differentiate = Differentiator(model)
     if differentiate.layered and isinstance(split.inputs, Tensor):
-        factors = torch.full((len(split),), 1 / len(split)).to(next(iter(parameters.values())))
+        factors = torch.full((len(split),), 1 / len(split), dtype=torch.float64).to(next(iter(parameters.values())))
         batch = WeightedBatch(objective, split.inputs, split.labels, factors, parameters, gradient={})
-        return partial(_layered_products, differentiate, batch, model)
+        return partial(_layered_products, differentiate, batch, model, activation_budget)
 
     def mean_loss(values: dict[str, Tensor]) -> Tensor:
         return _mean_loss(model, objective, split, values)
@@ -54,7 +58,7 @@ def hessian_products(model: nn.Module, objective: Objective, split: Split) -> Pr
     def product(vector: dict[str, Tensor]) -> dict[str, Tensor]:
         return jvp(grad(mean_loss), (parameters,), (vector,))[1]
 
-    return _over_rows(model, split, product)
+    return _over_rows(model, split, product, activation_budget)
 
 
 def hessian_product(model: nn.Module, objective: Objective, split: Split) -> Products:
@@ -79,10 +83,13 @@ def hessian_product(model: nn.Module, objective: Objective, split: Split) -> Pro
     return product
 
 
-def gauss_newton_products(model: nn.Module, objective: Objective, split: Split) -> Products:
+def gauss_newton_products(
+    model: nn.Module, objective: Objective, split: Split, activation_budget: int | None = None
+) -> Products:
     """The map from vectors (k, p) to G v (k, p), G = mean of J^T C J, J the Jacobian of the logits, C the loss's curvature.
 
     It is the Hessian without the curvature of the network itself, positive semi-definite (Schraudolph 2002; Martens 2020).
+    activation_budget: as of hessian_products.
     """
     model, split = _precise(model, split)
     parameters = _detached(model)
@@ -98,13 +105,32 @@ def gauss_newton_products(model: nn.Module, objective: Objective, split: Split) 
         change = jvp(logits_of, (parameters,), (vector,))[1]
         return pull_back(objective.curved(logits, split.labels, change) / len(split))[0]
 
-    return _over_rows(model, split, product)
+    return _over_rows(model, split, product, activation_budget)
 
 
-def _layered_products(differentiate: Differentiator, batch: WeightedBatch, model: nn.Module, vectors: Tensor) -> Tensor:
+def products_in_parts(
+    products: Callable[..., Products], model: nn.Module, objective: Objective, split: Split, budget: int
+) -> Products:
+    """hessian_products or gauss_newton_products, as sums over parts of the examples whose passes fit a budget of bytes."""
+    # A pass keeps activations, and as much again for its derivatives and for each vector's tangents.
+    at_once = max(1, budget // (4 * max(1, activation_bytes(model, split.inputs))))
+
+    def apply(vectors: Tensor) -> Tensor:
+        total = torch.zeros_like(vectors)
+        for start in range(0, len(split), at_once):
+            part = split[start : start + at_once]
+            total += products(model, objective, part, budget // 4)(vectors) * (len(part) / len(split))
+        return total
+
+    return apply
+
+
+def _layered_products(
+    differentiate: Differentiator, batch: WeightedBatch, model: nn.Module, activation_budget: int | None, vectors: Tensor
+) -> Tensor:
     # The pass is taken again for each call: what it keeps of every one of many batches would not fit the memory.
     derivatives = differentiate(batch)
-    at_once = fitting(activation_bytes(model, batch.inputs) * len(batch.labels), derivatives.at_once)
+    at_once = fitting(activation_bytes(model, batch.inputs) * len(batch.labels), derivatives.at_once, activation_budget)
     products = (derivatives.products(unflatten(rows, model))[0] for rows in vectors.split(at_once))
     return torch.cat([flatten({name: each[name] for name in batch.values}) for each in products])
 
@@ -122,9 +148,11 @@ def _detached(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in trained_parameters(model).items()}
 
 
-def _over_rows(model: nn.Module, split: Split, product: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> Products:
+def _over_rows(
+    model: nn.Module, split: Split, product: Callable[[dict[str, Tensor]], dict[str, Tensor]], activation_budget: int | None
+) -> Products:
     mapped = vmap(product)
-    at_once = fitting(activation_bytes(model, split.inputs) * len(split), _VECTORS_AT_ONCE)
+    at_once = fitting(activation_bytes(model, split.inputs) * len(split), _VECTORS_AT_ONCE, activation_budget)
 
     def apply(vectors: Tensor) -> Tensor:
         return torch.cat([flatten(mapped(unflatten(rows, model))).detach() for rows in vectors.split(at_once)])

@@ -31,6 +31,6 @@ def activation_bytes(model: nn.Module, inputs: Inputs) -> int:
     return sum(kept.values())
 
 
-def fitting(per_item: int, most: int) -> int:
-    """How many items of so many bytes fit the budget: at least 1, and `most` at most."""
-    return max(1, min(most, ACTIVATION_BUDGET // max(1, per_item)))
+def fitting(per_item: int, most: int, budget: int | None = None) -> int:
+    """How many items of so many bytes fit the budget, ACTIVATION_BUDGET by default: at least 1, and `most` at most."""
+    return max(1, min(most, (budget or ACTIVATION_BUDGET) // max(1, per_item)))

@@ -38,7 +38,7 @@ def trak(member: Member, train: Split, test: Split, ridge: float | None) -> Attr
     """
     if not kernel_fits(len(train), len(test), member.study.memory_budget):
         plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
-        blocked = BlockedKernel(member, "trak", plan, train, test, member.objective.margin)
+        blocked = BlockedKernel(member, "trak_margins", plan, train, test, member.objective.margin)
         rest, chosen, residual = blocked.solve(lambda diagonal: checked_ridge(ridge, diagonal))
         return regression_scores(member, train, rest, {"ridge": chosen, "largest_relative_residual": residual})
     left, right = (train.inputs, train.labels), (test.inputs, test.labels)

@@ -106,11 +106,14 @@ def _in_blocks(
 ) -> tuple[Regression, Regression]:
     """The same where a kernel is too large for the memory budget."""
     plan = plan_gradients(member.model, train.inputs, None, len(train), len(train))
-    shared = {"member": member, "method": "trak_kernels", "plan": plan, "train": train, "test": test}
+    shared = {"member": member, "plan": plan, "train": train, "test": test}
     found = []
     for kernel, weight in (
-        (BlockedKernel(quantity=member.objective.margin, **shared), of_margins),
-        (BlockedKernel(quantity=all_logits, joined=True, scale=1 / num_logits, **shared), of_logits),
+        (BlockedKernel(name="trak_kernels_margins", quantity=member.objective.margin, **shared), of_margins),
+        (
+            BlockedKernel(name="trak_kernels_logits", quantity=all_logits, joined=True, scale=1 / num_logits, **shared),
+            of_logits,
+        ),
     ):
         roots = weight.sqrt()
         rest, ridge, residual = kernel.solve(lambda diagonal: ridge_factor * float(diagonal.mean()), roots)

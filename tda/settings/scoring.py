@@ -15,7 +15,7 @@ class Scoring(OfSeeds):
     """Methods to score by, with commas, or all of those that can be; their settings are the arguments --<method>.<setting>."""
 
     memory_budget: float | None = None
-    """GiB that a method of kernels or projected gradients may hold of each member; more goes to disk. Without it: all."""
+    """GiB that kernels, curvature and projected gradients may take of each member; more goes to disk. Without it: all."""
 
     def choices(self, names: Sequence[str]) -> dict[str, Choice]:
         """The methods that are named, with their settings; `all` stands for those that it may bring.

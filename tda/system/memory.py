@@ -1,5 +1,6 @@
 """How much memory this process has used, and how it lets go of what it read of a file."""
 
+import math
 import mmap
 import resource
 import sys
@@ -12,6 +13,12 @@ def peak_memory_bytes() -> int:
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux counts in KiB, macOS in bytes.
     return largest if sys.platform == "darwin" else largest * 1024
+
+
+def gibibytes(number: int) -> str:
+    """Bytes in GiB for a message that asks for so much, two digits, rounded up."""
+    exponent = math.floor(math.log10(number / 2**30)) - 1
+    return f"{math.ceil(number / 2**30 / 10**exponent) * 10**exponent:.3g}"
 
 
 def release(array: np.ndarray) -> None:

@@ -29,7 +29,7 @@ class Study:
     family: with its choices of fine-tuning; seeds: of the whole ensemble; train, test: the drawn subsets, on the CPU; device:
     where models are trained and scored. order_seed: the seed of every run's batches and of what its steps draw, whatever seed
     its start is of; None, as in every study but a crossed one: the run's own. memory_budget: bytes that a method may hold of
-    kernels and projected gradients of one member, what is more going to disk; None for all in memory. whole: what models learn
+    kernels, curvature and projected gradients of one member, more going to disk; None for all. whole: what models learn
     from where that is more than `train`, in order of its indices; None as in most studies.
     """
 

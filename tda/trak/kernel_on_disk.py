@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tda.system.errors import UserError
 from tda.system.files import make_folder
-from tda.system.memory import release
+from tda.system.memory import gibibytes, release
 
 Rows = Callable[[slice], Tensor]
 """Gives rows (b, n) of the kernel for a slice of positions."""
@@ -26,16 +26,18 @@ Rows = Callable[[slice], Tensor]
 _FEWEST_COLUMNS = 16
 
 
-def panel_width(count: int, memory_budget: int) -> int:
-    """Columns of a panel, of which four (n, b) float64 are held.
+def panel_width(count: int, memory_budget: int, rows_of_example: int = 1) -> int:
+    """Columns of a panel, of which four (count, b) float64 are held: of whole examples, each of which has so many rows.
 
-    Raises UserError where a budget of bytes has no room for 16.
+    Raises UserError where a budget of bytes has no room for 16, or for one example.
     """
-    width = memory_budget // (32 * count)
-    if width < min(_FEWEST_COLUMNS, count):
+    width = memory_budget // (32 * count) // rows_of_example * rows_of_example
+    fewest = min(max(_FEWEST_COLUMNS, rows_of_example), count)
+    if width < fewest:
+        least = -(-fewest // rows_of_example) * rows_of_example * 32 * count
         raise UserError(
-            f"a memory budget of {memory_budget / 2**30:.3g} GiB is too small for the kernel of {count:,} training examples; "
-            f"give {32 * count * _FEWEST_COLUMNS / 2**30:.2g} or more, or project the gradients (trak_projected)"
+            f"a memory budget of {memory_budget / 2**30:.3g} GiB is too small for the kernel of {count:,} gradients; "
+            f"give {gibibytes(least)} or more, or take a method without a kernel (trak_projected, ekfac)"
         )
     return min(width, count)
 
@@ -140,4 +142,7 @@ class KernelOnDisk:
 
 
 def _singular(ridge: float) -> UserError:
-    return UserError(f"TRAK's regression cannot be solved with a ridge of {ridge:.3g}; raise it, or leave it to the default")
+    return UserError(
+        f"a system of the gradients' kernel cannot be solved with a ridge of {ridge:.3g}, or, of an influence function, its "
+        f"damping times the number of training examples; raise it, or leave it to the default"
+    )

@@ -19,6 +19,9 @@ from tda.trak.regression import checked_ridge
 _BLOCK_BYTES = 3 * 2**28
 """What the blocks of rows take at once where no budget is given."""
 
+_ENOUGH_ROWS = 2**12
+"""Rows of a block, at most: more of them take memory, and no less time."""
+
 _FEWEST_ROWS = 64
 """Rows of a block for which a budget must have room."""
 
@@ -129,7 +132,8 @@ def mean_products(
     # Solving takes three copies of a block in float64.
     targets_at_once = min(num_targets, max(1, budget // (2 * dimension * (len(models) * itemsize + 24))))
     # A block's rows, their copy in the precision of the product, the product, and it times Q in float64.
-    rows_at_once = max(1, budget // (2 * (2 * dimension * itemsize + targets_at_once * (2 * itemsize + 8))))
+    each_row = 2 * dimension * itemsize + targets_at_once * (2 * itemsize + 8)
+    rows_at_once = max(1, min(_ENOUGH_ROWS, budget // (2 * each_row)))
     for columns in _row_blocks(num_targets, targets_at_once):
         targets = [model.targets.block(columns, accuracy, device).T for model in models]
         for rows in _row_blocks(count, rows_at_once):
@@ -159,7 +163,7 @@ def mean_out_to_loss(models: list[ModelParts]) -> np.ndarray:
 def squared_norms(gradients: np.ndarray) -> Tensor:
     """Squared norm of each row (n,) float64: the diagonal of their kernel."""
     found = torch.empty(len(gradients), dtype=torch.float64)
-    for rows in _row_blocks(len(gradients), max(1, 2**24 // max(1, gradients.shape[1]))):
+    for rows in _row_blocks(len(gradients), max(1, 2**21 // max(1, gradients.shape[1]))):
         found[rows] = torch.from_numpy(np.square(gradients[rows], dtype=np.float64).sum(axis=1))
         release(gradients)
     return found
@@ -196,10 +200,10 @@ def require_room(dimension: int, memory_budget: int | None, needed: int | None =
 
 
 def _rows_at_once(dimension: int, memory_budget: int | None) -> int:
-    """How many rows, of which three copies in float64 are held, fit beside three matrices (d, d)."""
+    """How many rows, of which three copies in float64 are held, fit beside three matrices (d, d), and are worth holding."""
     require_room(dimension, memory_budget)
     room = _BLOCK_BYTES if memory_budget is None else memory_budget - 24 * dimension**2
-    return max(1, room // (24 * dimension))
+    return max(1, min(_ENOUGH_ROWS, room // (24 * dimension)))
 
 
 def _row_blocks(count: int, step: int) -> Iterator[slice]:

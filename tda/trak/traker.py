@@ -80,7 +80,8 @@ class TRAKer:
         model's precision; grad_wrt: names of parameters, by default all that require gradients; lambda_reg: lambda, by
         default the mean squared norm of the model's projected training gradients; keep_features: whether finalize_features
         writes features (train_set_size, proj_dim), or scores are made of the gradients and a factor (proj_dim, proj_dim);
-        memory_budget: bytes that finalizing may hold at once, by default 768 MiB and three matrices (proj_dim, proj_dim).
+        memory_budget: bytes that finalizing may hold at once, by default three matrices (proj_dim, proj_dim) and what 4,096
+        rows take, or 768 MiB if that is less.
 
         load_from_save_dir and proj_max_batch_size have no effect: processes may share a folder, and nothing here has such a
         batch. saver must be None. Raises UserError for bad arguments, or a save_dir that was begun with others.

@@ -4,7 +4,15 @@ import pytest
 import torch
 from tiny_model import explicit_gauss_newton, explicit_hessian, flat_parameters, naive_gradients
 
-from tda.curvature.products import flatten, gauss_newton_products, hessian_product, hessian_products, unflatten
+from tda.curvature.products import (
+    flatten,
+    gauss_newton_products,
+    hessian_product,
+    hessian_products,
+    products_in_parts,
+    unflatten,
+)
+from tda.gradients.activation_memory import activation_bytes
 from tda.models.model_state import trained_parameters
 
 EVERY_FAMILY = True
@@ -24,6 +32,18 @@ def test_products_are_those_of_the_explicit_matrix(tiny, products, explicit):
     apply = products(model, members[0].objective, train)
     torch.testing.assert_close(apply(vectors), expected, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(apply(vectors[:1]), expected[:1], rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("products", [hessian_products, gauss_newton_products])
+def test_sums_over_parts_are_the_products(tiny, products):
+    train, _, members = tiny
+    model, objective = members[0].model, members[0].objective
+    vectors = torch.randn(5, len(flat_parameters(model)), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = products(model, objective, train)(vectors)
+    for examples in (1, 4):
+        budget = 4 * examples * activation_bytes(model, train.inputs)
+        found = products_in_parts(products, model, objective, train, budget)(vectors)
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_product_by_reverse_mode_is_that_of_the_explicit_matrix(tiny):

@@ -1,9 +1,11 @@
 """Influence functions against the closed form with explicit matrices, in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import Ensemble
-from tiny_model import explicit_gauss_newton, explicit_hessian, naive_gradients, score
+from tiny_model import explicit_gauss_newton, explicit_hessian, flat_parameters, naive_gradients, score
 
 from tda.data.splits import Split
 from tda.gradients import gradient_plan
@@ -11,6 +13,8 @@ from tda.gradients.gradient_plan import GradientPlan
 from tda.methods import influence as module
 from tda.methods.registry import load_method
 from tda.system.errors import UserError
+from tda.system.inputs import call
+from tda.training.members import Member
 
 EVERY_FAMILY = True
 
@@ -78,6 +82,57 @@ def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypat
     torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     share = rows[longest].square().sum() / rows.square().sum()
     assert attribution.report["kept_share_of_trace"] == pytest.approx(float(share))
+
+
+def within_budget(member: Member, budget: int) -> Member:
+    return replace(member, study=replace(member.study, memory_budget=budget), info={"sha256": "a checkpoint's"})
+
+
+@pytest.mark.parametrize("examples", [1, 8])
+def test_kernel_on_disk_is_the_closed_form(tiny, monkeypatch, examples: int):
+    train, test, members = tiny
+    model, objective = members[0].model, members[0].objective
+    num_roots = objective.curvature_roots(call(model, train[:1].inputs), train[:1].labels).shape[1]
+    rows = len(train) * num_roots
+    monkeypatch.setattr("tda.trak.kernel_on_disk._FEWEST_COLUMNS", 1)
+    # The scores themselves are rounded to float32; here they are taken before.
+    monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)
+    exact, _ = module.dual_influence(model, objective, train, test, 0.05)
+    member = within_budget(members[0], 32 * rows * num_roots * examples)
+    found, residual = module.dual_influence_on_disk(member, train, test, 0.05, num_roots)
+    expected = closed_form(model, train, test, "gauss_newton", 0.05)
+    for values in (exact, found):
+        torch.testing.assert_close(values, expected, rtol=1e-7, atol=1e-8 * float(expected.abs().max()))
+    assert 0 < residual < 1e-10
+    with pytest.raises(UserError, match=f"too small for the kernel of {rows} gradients; give"):
+        module.dual_influence_on_disk(within_budget(members[0], 31 * rows), train, test, 0.05, num_roots)
+
+
+@pytest.mark.cnn_alone
+@pytest.mark.parametrize(("matrix", "solver"), [("gauss_newton", "primal"), ("gauss_newton", "MINRES"), ("hessian", "MINRES")])
+def test_other_solvers_within_a_budget_are_the_closed_form(tiny, monkeypatch, matrix: str, solver: str):
+    train, test, members = tiny
+    monkeypatch.setattr(module, "DUAL_LIMIT", 0)
+    monkeypatch.setattr(module, "PRIMAL_LIMIT", 8000 if solver == "primal" else 0)
+    settings = load_method("if").settings | {"matrix": matrix, "damping": 2.0, "tolerance": 1e-8, "max_iterations": 2000}
+    vectors = 2 * 8 * module._VECTORS_OF_MINRES * len(flat_parameters(members[0].model))
+    formed = 2 * 32 * len(flat_parameters(members[0].model)) ** 2 if solver == "primal" else 0
+    member = within_budget(members[0], formed + 3 * vectors)
+    assert module.gradients_at_once(member.model, matrix, member.study.memory_budget) == 3
+    (attribution,) = load_method("if").score([member], train, test[:3], settings)
+    expected = closed_form(member.model, train, test[:3], matrix, 2.0)
+    torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
+    assert attribution.report["solver"] == solver
+    with pytest.raises(UserError, match="too small for this influence function; give .* or more"):
+        list(load_method("if").score([within_budget(member, formed + vectors - 2)], train, test, settings))
+
+
+@pytest.mark.cnn_alone
+def test_heaviest_rows_without_room_are_refused(tiny):
+    train, test, members = tiny
+    settings = load_method("if").settings | {"matrix": "heaviest_rows"}
+    with pytest.raises(UserError, match="too small for this influence function; give 2.9 or more"):
+        list(load_method("if").score([within_budget(members[0], 2**30)], train, test, settings))
 
 
 def test_hessian_of_the_tiny_model_is_indefinite(tiny):

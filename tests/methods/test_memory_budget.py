@@ -16,6 +16,8 @@ EVERY_FAMILY = True
 DIMENSION = 4
 KERNEL_BUDGET = 32 * 6 * 4
 """Panels of four columns of the kernel of six training examples."""
+CURVATURE_BUDGET = 32 * 60 * 20
+"""Panels of two examples' rows of the kernel of six training examples and ten classes."""
 ROWS_BUDGET = 24 * DIMENSION**2 + 24 * DIMENSION * 2
 """Blocks of two rows of projected gradients."""
 
@@ -39,10 +41,10 @@ def scored(name: str, member: Member, ensemble: Ensemble, **changed: object) -> 
 
 
 def budget_of(name: str) -> int:
-    return ROWS_BUDGET if name == "trak_projected" else KERNEL_BUDGET
+    return {"trak_projected": ROWS_BUDGET, "if": CURVATURE_BUDGET}.get(name, KERNEL_BUDGET)
 
 
-@pytest.mark.parametrize("name", ["trak", "trak_kernels", "trak_projected"])
+@pytest.mark.parametrize("name", ["trak", "trak_kernels", "trak_projected", "if"])
 def test_scores_within_a_budget_are_those_in_memory(ensemble: Ensemble, name: str):
     changed = {"dimension": DIMENSION} if name == "trak_projected" else {}
     expected = scored(name, member_with(ensemble, None), ensemble, **changed)
@@ -50,21 +52,23 @@ def test_scores_within_a_budget_are_those_in_memory(ensemble: Ensemble, name: st
     torch.testing.assert_close(
         found.scores.double(), expected.scores.double(), rtol=2e-5, atol=1e-6 * float(expected.scores.abs().max())
     )
-    report = found.report.get("margins", found.report)
-    assert report["ridge"] == pytest.approx(expected.report.get("margins", expected.report)["ridge"], rel=1e-6)
+    report, before = (each.report.get("margins", each.report) for each in (found, expected))
+    assert report.get("ridge", 0.0) == pytest.approx(before.get("ridge", 0.0), rel=1e-6)
     assert report["largest_relative_residual"] < 1e-5
+    assert found.report.get("solver", "on disk").endswith("on disk")
     folder = ensemble.study.results.path
     assert not [path for path in folder.rglob("kernel_parts/**/*") if path.is_file()]
 
 
 @pytest.mark.cnn_alone
-@pytest.mark.parametrize("name", ["trak", "trak_projected"])
+@pytest.mark.parametrize("name", ["trak", "trak_projected", "if"])
 def test_what_a_killed_run_left_is_not_computed_again(ensemble: Ensemble, name: str, monkeypatch: pytest.MonkeyPatch):
     changed = {"dimension": DIMENSION} if name == "trak_projected" else {}
     expected = scored(name, member_with(ensemble, budget_of(name)), ensemble, **changed)
     with monkeypatch.context() as patched:
         # Killed once the kernel's or the gradients' rows are there.
-        target = "tda.training.kernel_in_blocks.KernelOnDisk" if name == "trak" else "tda.methods.trak_projected.squared_norms"
+        projected = name == "trak_projected"
+        target = "tda.methods.trak_projected.squared_norms" if projected else "tda.training.kernel_in_blocks.KernelOnDisk"
         patched.setattr(target, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             scored(name, member_with(ensemble, budget_of(name)), ensemble, **changed)
@@ -99,6 +103,10 @@ def test_rows_of_another_checkpoint_do_not_count(ensemble: Ensemble):
 
 @pytest.mark.cnn_alone
 def test_a_budget_without_room_is_refused(ensemble: Ensemble):
-    for name, word in (("trak", "kernel of 6 training examples"), ("trak_projected", "too small for proj_dim")):
+    for name, word in (
+        ("trak", r"kernel of 6 gradients; give 1\.8e-07 or more"),
+        ("if", r"kernel of 60 gradients; give 1\.8e-05 or more"),
+        ("trak_projected", "too small for proj_dim"),
+    ):
         with pytest.raises(UserError, match=word):
             scored(name, member_with(ensemble, 100), ensemble)

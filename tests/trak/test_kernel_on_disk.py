@@ -38,5 +38,12 @@ def test_a_singular_kernel_is_refused(tmp_path: Path):
 
 def test_a_budget_without_room_for_panels_is_refused():
     assert panel_width(100, 32 * 100 * 20) == 20 and panel_width(10, 2**30) == 10
-    with pytest.raises(UserError, match="too small for the kernel of 1,000,000 training examples; give 0.48 or more"):
+    with pytest.raises(UserError, match="too small for the kernel of 1,000,000 gradients; give 0.48 or more"):
         panel_width(1_000_000, 2**25)
+
+
+def test_a_panel_holds_whole_examples():
+    assert panel_width(100, 32 * 100 * 25, rows_of_example=10) == 20
+    assert panel_width(100, 32 * 100 * 50, rows_of_example=50) == 50
+    with pytest.raises(UserError, match="kernel of 100 gradients; give 0.00015 or more"):
+        panel_width(100, 32 * 100 * 49, rows_of_example=50)
