@@ -43,30 +43,6 @@ def lds_table(reference: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def removal_table(reference: Path) -> pd.DataFrame:
-    """Fall of the margin and rise of the loss without a method's most helpful texts, the method that costs most first."""
-    rows = []
-    for path in sorted(reference.glob(f"{FAMILY}*/removal.csv")):
-        for _, row in pd.read_csv(path).sort_values("margin_fall", ascending=False, kind="stable").iterrows():
-            rows.append(
-                {
-                    "experiment": path.parent.name,
-                    "method": "random removal" if row["method"] == "random" else method_title(row["method"]),
-                    "removed": f"{row['removed']:.0f} ({row['share']:.0%})",
-                    "fall of the margin": f"{row['margin_fall']:.2f} [{row['low']:.2f}, {row['high']:.2f}]",
-                    "rise of the loss": _rise(row),
-                    "predictions that change": f"{row['flips']:.0%}",
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _rise(row: pd.Series) -> str:
-    if pd.isna(row["loss_rise_low"]):
-        return f"{row['loss_rise']:.2f}"
-    return f"{row['loss_rise']:.2f} [{row['loss_rise_low']:.2f}, {row['loss_rise_high']:.2f}]"
-
-
 def mislabel_table(reference: Path) -> pd.DataFrame:
     """Area under the curve of self-influence as a detector of flipped labels: mean and range over seeds."""
     rows = []

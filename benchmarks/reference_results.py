@@ -208,7 +208,6 @@ TABLES |= {
         "facts found": fact_tables.finding_table,
         "facts driven": fact_tables.falling_table,
         "language lds": language_study_tables.lds_table,
-        "language removal": language_study_tables.removal_table,
         "language mislabels": language_study_tables.mislabel_table,
         "removal": yardstick_tables.removal_table,
         "mislabels": yardstick_tables.mislabel_table,

@@ -75,12 +75,12 @@ def test_reliability_table(reference: Path) -> pd.DataFrame:
 
 
 def removal_table(reference: Path) -> pd.DataFrame:
-    """Fall of the margin after removal, with its interval, and flipped predictions; language models have their own table.
+    """Fall of the margin after removal, with its interval, and flipped predictions.
 
     Times random, at least: the lower end of the fall's interval over the end of random removal's that is farther from 0.
     """
     rows = []
-    for name in _without_language(reference, "removal.csv"):
+    for name in _with(reference, "removal.csv"):
         table = pd.read_csv(reference / name / "removal.csv")
         random = table[table["method"] == "random"].set_index("removed")
         for _, row in table.iterrows():
