@@ -124,7 +124,7 @@ def costs(
 def fastest_product(device: str, processor_time: bool) -> Outcome:
     """Operations a second of the fastest of a few float32 matrix products."""
     best = 0.0
-    for size in (1024, 2048):
+    for size in (1024, 2048, 8192) if device.startswith("cuda") else (1024, 2048):
         left, right = torch.randn(2, size, size, device=device)
         seconds = _timed(lambda left=left, right=right: float((left @ right)[0, 0]), 5, processor_time)
         best = max(best, 2 * size**3 / min(seconds))
@@ -188,12 +188,14 @@ def projected(settings: Settings, rows: list[dict]) -> list[dict]:
 
 
 def main(settings: Settings) -> str:
-    """Measure and write the result."""
+    """Measure and write the result, after each size, so that a run that is cut off leaves what it has."""
     timing = {"device": settings.device, "processor_time": settings.processor_time}
     peak = in_child("fastest_product", **timing).facts["flops_per_second"]
-    rows = [measured(settings, size, peak) for size in settings.sizes]
-    content = {"flops_per_second": rounded(peak), "sizes": rows, "projection": projected(settings, rows)}
-    content |= {"length": settings.length, "texts": settings.texts, "gpu_flops": settings.gpu_flops}
+    rows, shared = [], {"length": settings.length, "texts": settings.texts, "gpu_flops": settings.gpu_flops}
+    for size in settings.sizes:
+        rows.append(measured(settings, size, peak))
+        content = {"flops_per_second": rounded(peak), "sizes": rows, "projection": projected(settings, rows)} | shared
+        common.write_result("token_costs", settings.device, content, ("transformers",))
     return f"wrote {common.write_result('token_costs', settings.device, content, ('transformers',))}"
 
 

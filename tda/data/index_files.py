@@ -25,11 +25,11 @@ def draw_subset(task: Task, pool: Pool, num_per_class: int, draw_seed: int, part
     """Draw `num_per_class` examples of each class without replacement: indices (classes * num_per_class,) int64.
 
     The classes take turns. A larger subset drawn with the same seed contains a smaller one. Raises UserError if a class has
-    fewer examples.
+    fewer examples, unless models learn from all of them anyway: then it gives those that it has.
     """
     sizes = {name: int(count) for name, count in zip(task.class_names, _counts(task, pool.labels), strict=True)}
     for name, size in sizes.items():
-        if num_per_class > size:
+        if num_per_class > size and not _gives_what_it_has(task, part):
             counts = ", ".join(f"{other} {count}" for other, count in sizes.items())
             mend = "--num_per_class" if part == "train" else "test_per_class of the task"
             raise UserError(
@@ -37,12 +37,15 @@ def draw_subset(task: Task, pool: Pool, num_per_class: int, draw_seed: int, part
                 f"({counts}); subsets hold the same number of each class: lower {mend} to at most {min(sizes.values())}, "
                 f"or add examples"
             )
-    columns = []
-    for label in task.classes:
-        candidates = np.flatnonzero(pool.labels == label)
-        order = np.random.default_rng([draw_seed, label]).permutation(len(candidates))
-        columns.append(candidates[order[:num_per_class]])
-    return np.stack(columns, axis=1).reshape(-1)
+    columns = [drawing_order(pool, label, draw_seed)[:num_per_class] for label in task.classes]
+    turns = np.concatenate([np.arange(len(column)) for column in columns])
+    return np.concatenate(columns)[np.argsort(turns, kind="stable")]
+
+
+def drawing_order(pool: Pool, label: int, draw_seed: int = 0) -> np.ndarray:
+    """All examples of a class in the order in which subsets take them: indices (n,) int64."""
+    candidates = np.flatnonzero(pool.labels == label)
+    return candidates[np.random.default_rng([draw_seed, label]).permutation(len(candidates))]
 
 
 def write_subset(task: Task, split: str, num_per_class: int, draw_seed: int, force: bool) -> bool:
@@ -76,11 +79,10 @@ def read_subset(task: Task, split: str, num_per_class: int, pool: Pool) -> np.nd
             f"{path} is missing; draw it with run_subset_generation.py --task {task.name} --num_per_class {num_per_class}"
         )
     indices = read_indices(path, task, split, pool)
-    for count, name in zip(_counts(task, pool.labels[indices]), task.class_names, strict=True):
-        if count != num_per_class:
-            raise UserError(
-                f"{path} has {count} examples of class {name} instead of {num_per_class}; {_what_fits(task, indices)}"
-            )
+    sizes = _counts(task, pool.labels) if _gives_what_it_has(task, split) else [num_per_class] * len(task.classes)
+    for count, size, name in zip(_counts(task, pool.labels[indices]), sizes, task.class_names, strict=True):
+        if count != (wanted := min(num_per_class, size)):
+            raise UserError(f"{path} has {count} examples of class {name} instead of {wanted}; {_what_fits(task, indices)}")
     return indices
 
 
@@ -131,6 +133,11 @@ def _parsed(path: Path) -> tuple[np.ndarray, dict[int, str]]:
         raise UserError(f"{path} cannot be read as text with one index a line; mend or delete it") from error
     named = zip(indices, lines, strict=True)
     return found, {words[0]: line[2].strip() for words, line in named if len(words) == 1 and line[2].strip()}
+
+
+def _gives_what_it_has(task: Task, part: str) -> bool:
+    """Whether a class with fewer examples than were asked for gives all of them."""
+    return task.learns_all and part == "train"
 
 
 def _is_there(path: Path) -> bool:

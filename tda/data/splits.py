@@ -92,6 +92,12 @@ def load_split(task: Task, part: str, num_per_class: int | None = None) -> Split
     return _as_split(task, part, pool, indices)
 
 
+def load_whole(task: Task, part: str) -> Split:
+    """Every example of the task's classes in its "train" or "test" part, in the part's order; raises as load_split does."""
+    pool = task.load(part)
+    return _as_split(task, part, pool, np.flatnonzero(np.isin(pool.labels, task.classes)))
+
+
 def split_of_indices(task: Task, part: str, path: Path) -> Split:
     """The examples that an index file of any size and balance names; raises UserError as read_indices does."""
     pool = task.load(part)

@@ -34,6 +34,7 @@ OPTIONS = {
         Option("clip", float, "a step's gradient is scaled down to at most this Euclidean norm"),
         Option("batch", int, "examples in a batch"),
         Option("epochs", int, "epochs of training, of which the last are kept"),
+        Option("keep", int, "epochs whose checkpoints are kept and scored, the last ones"),
         Option("gelu", None, "smooth activations (GELU) in place of rectified units"),
         Option("pool", None, "average pooling in place of maximum pooling"),
         Option("logits", float, "factor that the logits are multiplied with"),

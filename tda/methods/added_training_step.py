@@ -27,16 +27,17 @@ def _refuse(optimizer_state: str) -> None:
 )
 @per_member
 def added_training_step(member: Member, train: Split, test: Split, optimizer_state: str) -> Attribution:
-    """L(test, checkpoint) - L(test, after one step of the plan's optimizer on the example alone).
+    """L(test, checkpoint) - L(test, after one step of the plan's optimizer on the example alone), of the scored examples.
 
     optimizer_state: "checkpoint" continues with the moments that the checkpoint holds; "fresh" starts a new Adam, as
     the published code does. Raises UserError if it is neither.
     """
     _refuse(optimizer_state)
     start = member.state if optimizer_state == "checkpoint" else ModelState(member.state.parameters, member.state.buffers)
-    runs = [Run(start, [torch.tensor([example])], [1]) for example in range(len(train))]
+    scored = member.study.scored
+    runs = [Run(start, [example], [1]) for example in scored[:, None]]
     base = evaluate(member.model, member.objective, test).losses
-    scores = torch.empty(len(train), len(test))
+    scores = torch.empty(len(scored), len(test))
     for number, (snapshot,) in train_many(member.model, member.plan, member.objective, runs, train, evaluate_on=test):
         scores[number] = base - snapshot.evaluation.losses
-    return Attribution(scores)
+    return Attribution(scores, positions=scored)

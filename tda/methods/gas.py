@@ -5,7 +5,7 @@ large. Score files relate to the sum as in tracin.py; under a constant learning 
 """
 
 from tda.data.splits import Split
-from tda.methods.gradient_similarity import cosines, loss_kernel
+from tda.methods.gradient_similarity import cosines, scored_kernel
 from tda.methods.registry import Attribution, per_member, register
 from tda.methods.tracin import checkpoint_weight
 from tda.training.members import Member
@@ -15,4 +15,5 @@ from tda.training.members import Member
 @per_member
 def gas(member: Member, train: Split, test: Split) -> Attribution:
     """Kept checkpoints * learning rate * cosine of the two loss gradients; 0 where a gradient is exactly 0."""
-    return Attribution(checkpoint_weight(member, len(train)) * cosines(loss_kernel(member, train, test)))
+    similar = cosines(scored_kernel(member, train, test))
+    return Attribution(checkpoint_weight(member, len(train)) * similar, positions=member.study.scored)

@@ -16,6 +16,11 @@ def loss_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
     return member.remember("loss kernel", (train, test), lambda: gradient_kernel(member.model, left, right, quantity))
 
 
+def scored_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
+    """The same of the scored training examples alone: no other has a part in their scores."""
+    return loss_kernel(member, member.study.scored_of(train), test)
+
+
 def cosines(kernel: GradientKernel) -> Tensor:
     """Cosines (n_train, n_test) between the gradients of a kernel; 0 where a gradient is exactly 0."""
     smallest = torch.finfo(torch.float32).tiny
@@ -27,11 +32,11 @@ def cosines(kernel: GradientKernel) -> Tensor:
 @per_member
 def grad_dot(member: Member, train: Split, test: Split) -> Attribution:
     """g_train . g_test, unscaled."""
-    return Attribution(loss_kernel(member, train, test).cross)
+    return Attribution(scored_kernel(member, train, test).cross, positions=member.study.scored)
 
 
 @register("grad_cos", "Grad-Cos", "Charpiat et al. 2019")
 @per_member
 def grad_cos(member: Member, train: Split, test: Split) -> Attribution:
     """g_train . g_test / (|g_train| |g_test|); 0 where a gradient is exactly 0."""
-    return Attribution(cosines(loss_kernel(member, train, test)))
+    return Attribution(cosines(scored_kernel(member, train, test)), positions=member.study.scored)

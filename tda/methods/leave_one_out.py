@@ -6,6 +6,7 @@ gives the scores of all kept checkpoints.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -26,15 +27,16 @@ PART_SIZE = 100
 
 @register("loo", "LOO", "Cook 1977; Nguyen, Seo and Oh 2023, section 2")
 def leave_one_out(members: list[Member], train: Split, test: Split, settings: dict) -> Iterator[Attribution]:
-    """L(test, trained without the example) - L(test, trained with it), at each member's epoch."""
+    """L(test, trained without the example) - L(test, trained with it), at each member's epoch, of the scored examples alone."""
     member = members[0]
+    scored = member.study.scored
     seeds = (member.seed, member.study.order_seed)
-    made_of = (train.fingerprint, test.fingerprint, member.plan, seeds, member.info.get("origin"))
+    made_of = (train[scored].fingerprint, train.fingerprint, test.fingerprint, member.plan, seeds, member.info.get("origin"))
     files = ResumableParts(member.study.experiment.seed_folder(member.seed_id) / "loo_parts", repr(made_of))
-    parts = torch.arange(len(train)).split(PART_SIZE)
+    parts = torch.arange(len(scored)).split(PART_SIZE)
 
     def change(part: Tensor) -> dict[str, Tensor]:
-        return {"changes": loss_changes(member, train, test, part)}
+        return {"changes": loss_changes(member, train, test, scored[part])}
 
     found = (
         [files.result(part, partial(change, part))["changes"] for part in parts]
@@ -43,7 +45,7 @@ def leave_one_out(members: list[Member], train: Split, test: Split, settings: di
     )
     changes, epochs = torch.cat(found, dim=1), member.plan.kept_epochs
     for chosen in members:
-        yield Attribution(changes[epochs.index(chosen.epoch)])
+        yield Attribution(changes[epochs.index(chosen.epoch)], positions=scored)
     files.remove(parts)
 
 
@@ -51,7 +53,7 @@ def loss_changes(member: Member, train: Split, test: Split, removed: Sequence[in
     """Changes of the test losses (kept epochs, len(removed), n_test) when each example in turn is removed."""
     study = member.study
     baseline = seed_run(study, member.seed)
-    runs = [baseline] + [seed_run(study, member.seed, _without(int(example), len(train), train.device)) for example in removed]
+    runs = [baseline] + [replace(baseline, weights=_without(int(example), len(train), train.device)) for example in removed]
     model = on_device(study.new_model(member.seed), train.device)
     losses = torch.empty(len(runs), len(baseline.snapshots), len(test))
     trained = train_many(model, member.plan, member.objective, runs, train, evaluate_on=test)

@@ -24,10 +24,24 @@ _REGISTERED: dict[str, "Method"] = {}
 
 @dataclass
 class Attribution:
-    """One member's scores (n_train, n_test), signed as its method says, and what its solver reports (residuals)."""
+    """One member's scores (n_train, n_test), signed as its method says, and what its solver reports (residuals).
+
+    positions: of a method that computes no more than the study asks for, where its scores' rows stand among the training
+    examples, as Study.scored says; None of a method that gives them all.
+    """
 
     scores: torch.Tensor
     report: dict = field(default_factory=dict)
+    positions: torch.Tensor | None = None
+
+    def of(self, positions: torch.Tensor) -> "Attribution":
+        """The scores of some training examples, by their positions (k,); those that a method computed alone are all of them."""
+        if self.positions is not None:
+            return self
+        report = dict(self.report)
+        if "train_factor" in report:
+            report["train_factor"] = [report["train_factor"][position] for position in positions.tolist()]
+        return Attribution(self.scores[positions.to(self.scores.device)], report, positions)
 
 
 # Scores the members (checkpoints) of one seed, in their order, one after another.

@@ -10,7 +10,7 @@ checkpoints, which analysis takes of every method.
 from statistics import fmean
 
 from tda.data.splits import Split
-from tda.methods.gradient_similarity import loss_kernel
+from tda.methods.gradient_similarity import scored_kernel
 from tda.methods.registry import Attribution, per_member, register
 from tda.training.members import Member
 
@@ -28,4 +28,5 @@ def checkpoint_weight(member: Member, num_train: int) -> float:
 @per_member
 def tracin(member: Member, train: Split, test: Split) -> Attribution:
     """Kept checkpoints * learning rate * g_train . g_test, the loss change by steps on the example (first order)."""
-    return Attribution(checkpoint_weight(member, len(train)) * loss_kernel(member, train, test).cross)
+    products = scored_kernel(member, train, test).cross
+    return Attribution(checkpoint_weight(member, len(train)) * products, positions=member.study.scored)

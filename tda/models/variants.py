@@ -20,6 +20,7 @@ _FIELDS = {
     "clip": "gradient_clipping",
     "batch": "batch_size",
     "epochs": "epochs",
+    "keep": "num_kept_epochs",
 }
 
 

@@ -21,9 +21,11 @@ class OfExperiment:
     """Model family: cnn, cnn3, lr (logistic regression), mlp, resnet9; of texts: gpt, gpt_mini, t5, t5_mini; fine-tuned: vit,
     resnet18, efficientnet_lite0, of texts bert and smollm2, of images with texts clip."""
     task: str
-    """Task: digits3, mnist3, cifar10, cifar10n_worst, another of tda/data/tasks.py, or your own; it may end in _flipped20."""
+    """Task: digits3, mnist3, cifar10, cifar10n_worst, another of tda/data/tasks.py, or your own; it may end in _flipped20, or
+    in _whole for models that learn from all examples.
+    """
     num_per_class: int
-    """Training examples per class; the index file must have been drawn."""
+    """Training examples per class, of a task that ends in _whole those that are scored; the index file must have been drawn."""
     variant: str = ""
     """Options of training, which end the name, such as inside1e-8_rate3e-4 (docs/training-plans.md); plain: none of them."""
     device: str = "auto"

@@ -47,7 +47,7 @@ def main(settings: ComputePvalues) -> str:
 
     Raises UserError if the experiment or its scores are missing, damaged, of fewer than three seeds, or of other data.
     """
-    study = open_study(chosen_experiment(settings), settings.device)
+    study = open_study(chosen_experiment(settings), settings.device, may_learn_more=True)
     folder = study.results
     checkpoints = read_checkpoints(study.experiment)
     many = len(study.train) * len(study.test) > MOST_CSV_PAIRS

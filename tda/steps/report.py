@@ -30,7 +30,7 @@ def main(settings: Report) -> str:
     """
     if settings.compare is not None:
         return _compare(settings)
-    study = open_study(chosen_experiment(settings), settings.device)
+    study = open_study(chosen_experiment(settings), settings.device, may_learn_more=True)
     folder = study.results
     summary = read_summary(folder)
     require_current_summary(study.experiment)

@@ -43,7 +43,7 @@ def main(settings: Scoring) -> str:
     prepare_process()
     methods = _methods(settings)
     budget = budget_in_bytes(settings.memory_budget)
-    study = replace(open_study(chosen_experiment(settings), settings.device), memory_budget=budget)
+    study = replace(open_study(chosen_experiment(settings), settings.device, may_learn_more=True), memory_budget=budget)
     seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
     checkpoints = read_checkpoints(study.experiment)
     jobs = [Job(method, own, _missing(study, checkpoints, method, own, seed_ids, settings.force)) for method, own in methods]
@@ -104,7 +104,7 @@ def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> St
     """
     wanted = sorted({epoch for job in jobs for epoch in job.missing[seed_id]})
     members = load_members(study, seed_id, wanted) if wanted else []
-    train, test = (members[0].study.inputs(split) for split in (study.train, study.test)) if wanted else (None, None)
+    train, test = (members[0].study.inputs(split) for split in (study.learned, study.test)) if wanted else (None, None)
     for job in jobs:
         # Refreshed by the next update: the bar is not to be seen before its delay is over.
         bar.set_postfix_str(job.method.name, refresh=False)
@@ -112,6 +112,7 @@ def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> St
         if to_score:
             start = time.perf_counter()
             for member, found in zip(to_score, job.method.score(to_score, train, test, job.settings), strict=True):
+                found = found if study.whole is None else found.of(study.scored)
                 described = _describe(study, job.method, job.settings, seed_id, member.epoch)
                 described |= {"checkpoint": member.info["sha256"], "report": found.report}
                 path = study.results.score_file(job.method.name, seed_id, member.epoch)

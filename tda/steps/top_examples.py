@@ -38,7 +38,7 @@ def main(settings: TopExamples) -> str:
     budget = budget_in_bytes(settings.memory_budget)
     if settings.streamed and settings.methods:
         raise UserError("--streamed takes scores from gradients, and --methods names score files; give one of them")
-    study = open_study(chosen_experiment(settings), settings.device)
+    study = open_study(chosen_experiment(settings), settings.device, may_learn_more=not settings.streamed)
     checkpoints = read_checkpoints(study.experiment)
     path = study.results.path / "top_examples.csv"
     with study.step("top examples", vars(settings), share="streamed" if settings.streamed else "") as record:

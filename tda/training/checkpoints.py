@@ -29,7 +29,7 @@ def save_checkpoint(study: Study, seed_id: int, epoch: int, state: ModelState, i
                 f"training diverged: {name} of seed {seed_id} holds NaN or infinity after epoch {epoch}; nothing was written"
             )
     made_from = made_of(study, seed_id, epoch) | {
-        "data": study.hashes["train"],
+        "data": study.learned.fingerprint,
         "plan": study.plan.as_dict(),
         "origin": study.family.origin(study.task),
     }

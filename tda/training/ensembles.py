@@ -24,12 +24,12 @@ from tda.training.study import Study
 
 
 def seed_run(study: Study, seed: int, weights: torch.Tensor | None = None, epochs: Sequence[int] | None = None) -> Run:
-    """The whole training of one seed on the study's training split; `weights` leave examples out.
+    """The whole training of one seed on all that the study's models learn from; `weights` leave examples out.
 
     epochs: after which the model is looked at, by default the kept ones. The start is the seed's; the batches are too, unless
     the study holds them to those of another seed.
     """
-    num_train = len(study.train)
+    num_train = len(study.learned)
     order = seed if study.order_seed is None else study.order_seed
     snapshots = [epoch * study.plan.steps_per_epoch(num_train) for epoch in epochs or study.plan.kept_epochs]
     return Run(read_state(study.new_model(seed)), study.plan.batches(order, num_train), snapshots, weights, order)
@@ -49,7 +49,7 @@ def train_ensemble(study: Study, seed_ids: Sequence[int], force: bool, early_epo
     missing = [seed_id for seed_id in seed_ids if force or not _is_trained(study, seed_id, epochs)]
     runs = [seed_run(study, study.seed(seed_id), epochs=epochs) for seed_id in missing]
     model = on_device(study.new_model(), study.device)
-    train, test = study.inputs(study.train), study.inputs(study.test)
+    train, test = study.inputs(study.learned), study.inputs(study.test)
     trained = train_many(model, plan, study.task.objective, runs, train, keep_states=True) if runs else ()
     for number, snapshots in tqdm(trained, total=len(runs), desc="training seeds", delay=2):
         for epoch, snapshot in zip(epochs, snapshots, strict=True):
@@ -66,7 +66,7 @@ def members_in_memory(study: Study, seed_ids: Sequence[int], epochs: Sequence[in
     epochs = [study.plan.epochs] if epochs is None else list(epochs)
     runs = [seed_run(study, study.seed(seed_id), epochs=epochs) for seed_id in seed_ids]
     model = on_device(study.new_model(), study.device)
-    train, info = study.inputs(study.train), {"origin": study.family.origin(study.task)}
+    train, info = study.inputs(study.learned), {"origin": study.family.origin(study.task)}
     trained = dict(train_many(model, study.plan, study.task.objective, runs, train, keep_states=True))
     found = [
         Member(study, seed_id, epoch, snapshot.state, info)

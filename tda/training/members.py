@@ -80,7 +80,7 @@ def load_member(study: Study, seed_id: int, epoch: int) -> Member:
         if info.get(key) != value:
             raise UserError(f"{path} is foreign: its {key} is {info.get(key)}, not {value}; run {again} --force")
     study = _with_origin(study, info["origin"], path)
-    if info["data"] != study.hashes["train"]:
+    if info["data"] != study.learned.fingerprint:
         raise UserError(f"{path} was trained on other examples than the index file now names; run {again} --force")
     if info["plan"] != study.plan.as_dict():
         raise UserError(f"{path} was trained with another training plan than the code now has; run {again} --force")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tda.data.splits import Split, load_split
+from tda.data.splits import Split, load_split, load_whole
 from tda.data.tasks import Task, task_named
 from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import Record, step
@@ -29,7 +29,8 @@ class Study:
     family: with its choices of fine-tuning; seeds: of the whole ensemble; train, test: the drawn subsets, on the CPU; device:
     where models are trained and scored. order_seed: the seed of every run's batches and of what its steps draw, whatever seed
     its start is of; None, as in every study but a crossed one: the run's own. memory_budget: bytes that a method may hold of
-    kernels and projected gradients of one member, what is more going to disk; None for all in memory.
+    kernels and projected gradients of one member, what is more going to disk; None for all in memory. whole: what models learn
+    from where that is more than `train`, in order of its indices; None as in most studies.
     """
 
     experiment: Experiment
@@ -41,6 +42,7 @@ class Study:
     device: torch.device
     order_seed: int | None = None
     memory_budget: int | None = None
+    whole: Split | None = None
 
     @cached_property
     def plan(self) -> TrainingPlan:
@@ -49,8 +51,25 @@ class Study:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Fingerprints of the splits, "train" and "test"."""
-        return {"train": self.train.fingerprint, "test": self.test.fingerprint}
+        """Fingerprints of the splits, "train" and "test", and "learned" where models learn from more than "train"."""
+        whole = {} if self.whole is None else {"learned": self.whole.fingerprint}
+        return {"train": self.train.fingerprint, "test": self.test.fingerprint} | whole
+
+    @property
+    def learned(self) -> Split:
+        """What models learn from; `train`, of which scores have rows, is a part of it or the same."""
+        return self.train if self.whole is None else self.whole
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """Positions (n_train,) int64 of `train` among the examples that models learn from."""
+        if self.whole is None:
+            return torch.arange(len(self.train))
+        return torch.searchsorted(self.whole.indices, self.train.indices)
+
+    def scored_of(self, learned: Split) -> Split:
+        """The scored ones of the examples that models learn from, as the family's models take them."""
+        return learned if self.whole is None else learned[self.scored]
 
     @property
     def results(self) -> ResultsFolder:
@@ -97,7 +116,7 @@ class Study:
         """The untrained model on the CPU, initialised from the seed's own stream, with the company that it needs, if any."""
         model = new_model(self.family, self.task, seed)
         if self.family.company is not None:
-            self.family.company(model, self.inputs(self.train).inputs)
+            self.family.company(model, self.inputs(self.learned).inputs)
         return model
 
     def inputs(self, split: Split) -> Split:
@@ -126,22 +145,31 @@ class Study:
             yield record
 
 
-def open_study(experiment: Experiment, device: str = "auto", fine_tuning: FineTuning | None = None) -> Study:
+def open_study(
+    experiment: Experiment, device: str = "auto", fine_tuning: FineTuning | None = None, may_learn_more: bool = False
+) -> Study:
     """Look up everything that an experiment's name stands for.
 
     fine_tuning: choices for new members; without it those that the experiment's first checkpoint was made with, or the family's
-    default where there is none. Raises UserError for an unknown model, task or device, a variant that does not fit the model,
-    choices of a family that is not fine-tuned, or missing or damaged data, index files or seeds.
+    default where there is none. may_learn_more: whether the step can do with models that learn from more than is scored.
+    Raises UserError for an unknown model, task or device, a variant that does not fit the model, choices of a family that is
+    not fine-tuned, missing or damaged data, index files or seeds, or a step that cannot.
     """
     chosen = pick_device(device)
     family, task = family_named(experiment.model), task_named(experiment.task)
+    if task.learns_all and not may_learn_more:
+        raise UserError(
+            f"models of task {task.name} learn from all examples, of which only the drawn ones are scored; this script takes "
+            "tasks whose models learn from the drawn examples alone"
+        )
     family = family_of_variant(family, task, experiment.variant)
     if fine_tuning is None and family.fine_tuned is not None:
         fine_tuning = _choices_of_members(experiment, family.kind_of_choices)
     if fine_tuning is not None:
         family = family.with_choices(fine_tuning)
     train = load_split(task, "train", experiment.num_per_class)
-    return Study(experiment, task, family, tuple(load_seeds()), train, load_split(task, "test"), chosen)
+    whole = load_whole(task, "train") if task.learns_all else None
+    return Study(experiment, task, family, tuple(load_seeds()), train, load_split(task, "test"), chosen, whole=whole)
 
 
 def _choices_of_members(experiment: Experiment, kind: type[FineTuning]) -> FineTuning | None:

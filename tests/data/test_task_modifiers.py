@@ -27,13 +27,21 @@ def drawn(name: str, num_per_class: int, part: str = "train") -> Split:
 def test_names_are_taken_apart_from_the_end():
     assert taken_apart("mnist3_flipped20") == ("mnist3", "flipped", 20)
     assert taken_apart("mnist3_patched50_flipped7") == ("mnist3_patched50", "flipped", 7)
-    assert taken_apart("own_images") is taken_apart("flipped20") is None
+    assert taken_apart("mnist3_flipped7_whole") == ("mnist3_flipped7", "whole", 100)
+    assert taken_apart("own_images") is taken_apart("flipped20") is taken_apart("whole") is None
 
 
 @pytest.mark.parametrize("end", ["flipped", "flipped0", "flipped100", "patched101", "patched05"])
 def test_shares_out_of_range_are_refused(end: str):
     with pytest.raises(UserError, match=f"task digits3_{end} must end in {end[:7]} and a share in per cent"):
         task_named(f"digits3_{end}")
+
+
+def test_whole_takes_no_number_and_changes_no_example():
+    with pytest.raises(UserError, match="digits3_whole learns from all examples, and takes no number"):
+        task_named("digits3_whole5")
+    plain, whole = task_named("digits3_flipped20"), task_named("digits3_flipped20_whole")
+    assert whole == replace(plain, name="digits3_flipped20_whole", title=whole.title, learns_all=True)
 
 
 def test_the_same_training_example_is_wrong_in_every_subset(root: Path):
