@@ -15,6 +15,7 @@ SETTINGS = Report(
     task="digits3",
     num_per_class=10,
     variant="",
+    num_seeds=None,
     compare=None,
     device="auto",
     force=False,

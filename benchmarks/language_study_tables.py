@@ -1,4 +1,7 @@
-"""The documents' table of which attribution predicts retraining of a language model, from the CSVs under results/reference/."""
+"""The documents' tables of which attribution predicts retraining of a language model, and finds its wrong labels.
+
+From the CSVs under results/reference/.
+"""
 
 from pathlib import Path
 
@@ -39,6 +42,16 @@ def lds_table(reference: Path) -> pd.DataFrame:
                     "q < 0.05": summary["share_q_below_level"].get(method, ""),
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def mislabel_table(reference: Path) -> pd.DataFrame:
+    """Area under the curve of self-influence as a detector of flipped labels: mean and range over seeds."""
+    rows = []
+    for path in sorted(reference.glob(f"{FAMILY}*/mislabel_detection.csv")):
+        for method, areas in pd.read_csv(path).groupby("method")["area_under_curve"]:
+            found = {"experiment": path.parent.name, "method": method_title(method), "mean": f"{areas.mean():.3f}"}
+            rows.append(found | {"smallest": f"{areas.min():.3f}", "largest": f"{areas.max():.3f}", "seeds": len(areas)})
     return pd.DataFrame(rows)
 
 

@@ -216,6 +216,7 @@ TABLES |= {
         "facts found": fact_tables.finding_table,
         "facts driven": fact_tables.falling_table,
         "language lds": language_study_tables.lds_table,
+        "language mislabels": language_study_tables.mislabel_table,
         "removal": yardstick_tables.removal_table,
         "mislabels": yardstick_tables.mislabel_table,
         "damping": yardstick_tables.damping_table,

@@ -19,7 +19,7 @@ PAIR_CHOICES = {
 def lds_table(reference: Path) -> pd.DataFrame:
     """LDS of one member and of the largest ensemble, against one retraining / the mean; the best method of the MLP first."""
     columns, order = {}, []
-    for name in (name for name in _with(reference, "lds.csv") if not name.startswith(FAMILY)):
+    for name in _without_language(reference, "lds.csv"):
         table = pd.read_csv(reference / name / "lds.csv")
         for size in (1, 10):
             rows = table[table["members"] == size].set_index("method")
@@ -97,7 +97,7 @@ def removal_table(reference: Path) -> pd.DataFrame:
 def mislabel_table(reference: Path) -> pd.DataFrame:
     """Area under the curve of self-influence as a detector of flipped labels: mean and range over seeds."""
     rows = []
-    for name in _with(reference, "mislabel_detection.csv"):
+    for name in _without_language(reference, "mislabel_detection.csv"):
         areas = pd.read_csv(reference / name / "mislabel_detection.csv").groupby("method")["area_under_curve"]
         for method, values in areas:
             found = {"experiment": name, "method": method_title(method), "mean": f"{values.mean():.4f}"}
@@ -120,6 +120,10 @@ def _with(reference: Path, file: str) -> list[str]:
     """Experiments that have a file, in the order of the tables; not images with texts, which have a page of their own."""
     found = {path.parent.name for path in reference.glob(f"*/{file}") if not path.parent.name.startswith(PAIRS)}
     return [name for name in LDS_ORDER if name in found] + sorted(found - set(LDS_ORDER))
+
+
+def _without_language(reference: Path, file: str) -> list[str]:
+    return [name for name in _with(reference, file) if not name.startswith(FAMILY)]
 
 
 def _interval(row: pd.Series, value: str, low: str, high: str, digits: int = 3) -> str:

@@ -187,7 +187,7 @@ def run_here(script: str, **changed: object) -> str:
 def write_checkpoint(experiment: Experiment, seed_id: int, epoch: int) -> str:
     """A checkpoint that says nothing of itself, of which scores can be; returns the hash of its content."""
     path = experiment.checkpoint_file(seed_id, epoch)
-    write_tensors(path, {"number": torch.tensor([seed_id, epoch])}, {})
+    write_tensors(path, {"number": torch.tensor([seed_id, epoch])}, {"seed": seed_id})
     return read_tensors(path)[1]["sha256"]
 
 

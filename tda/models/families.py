@@ -206,6 +206,7 @@ _ENTRIES = (
     _language("gpt", "small GPT-2", causal, Sizes()),
     _language("gpt_mini", "GPT-2 of two narrow layers", causal, Sizes(width=64, layers=2, heads=2, hidden=256)),
     _language("t5", "small T5", encoder_decoder, Sizes()),
+    _language("t5_mini", "T5 of two narrow layers", encoder_decoder, Sizes(width=64, layers=2, heads=2, hidden=256)),
     _language_tuned("smollm2", "SmolLM2-135M with LoRA", False, LanguageTuning()),
     _language_tuned("t5_lora", "T5 with LoRA", True, LanguageTuning()),
     _pair_tuned("clip", "CLIP of two towers", PairTuning()),

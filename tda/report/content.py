@@ -14,6 +14,7 @@ from tda.report.members import MembersSay, Opinions, members_say
 from tda.report.overview import COLUMNS, NEEDS_SEEDS, REFERENCE, Overview, chart_data, histogram, plain_or_text, read_overview
 from tda.report.packed import as_text, extreme_positions, lists_of, pair_bytes, transposed
 from tda.report.pictures import MOST_SHOWN, Sheet, Shown, shown_examples
+from tda.report.provenance import tables_of_other_seeds
 from tda.report.removed_pairs import read_removed_pairs
 from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_in
 from tda.report.statements import read_statements
@@ -74,7 +75,7 @@ class _First:
 def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores], summary) -> Content:
     """Read scores twice, first to choose what the page holds, then for that; load: a method's name -> its checked scores."""
     first = sorted(in_threads(partial(_first_look, study), map(load, names)), key=_place_in_table)
-    seed_ids = first[0].seed_ids
+    seed_ids, checkpoints = first[0].seed_ids, read_checkpoints(study.experiment)
     say = members_say(study, seed_ids)
     overview = read_overview(study.results, summary)
     apart = disagreement([one.says for one in first])
@@ -106,6 +107,8 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
         "class_names": list(study.task.class_names),
         "level": SIGNIFICANCE_LEVEL,
         "seed_ids": seed_ids,
+        "trained": len({*checkpoints.seed_ids, *seed_ids}),
+        "of_other_seeds": tables_of_other_seeds(study.results, len(seed_ids)),
         "methods": [_method(one) for one in first],
         "columns": [vars(column) for column in COLUMNS],
         "rows": rows,
@@ -125,7 +128,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     helpful = {one.says.method for one in first if one.says.helpful}
     facts, left_out = read_traced_facts(study.results), read_removed_pairs(study.results)
     sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)), _removal(facts, left_out))
-    statements = read_statements(study.results, read_checkpoints(study.experiment).infos)
+    statements = read_statements(study.results, checkpoints.infos)
     return Content(values, blocks, sheets, overview, sentences, statements, facts, left_out)
 
 

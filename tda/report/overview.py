@@ -29,7 +29,7 @@ class Column:
     better: str = ""
 
 
-_HALVES = "linear datamodeling score of the mean over all members: does it rank models retrained on random subsets?"
+_HALVES = "linear datamodeling score of the largest ensembles judged: do they rank models retrained on random subsets?"
 _OWN_RUNS = "the same for each run's own retrainings, with the fewest examples left out that were tried"
 COLUMNS = (
     Column("share_reliable", "reliable pairs", "share of (training, test) pairs with q < 0.05", "percent", "high"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tda.experiments.folders import ResultsFolder
-from tda.experiments.manifest import read_manifest
+from tda.experiments.manifest import read_manifest, records_of
 
 PAGE = "report.html"
 """The name of the page itself."""
@@ -33,6 +33,14 @@ _MEANINGS = (
     ("pvalue_histograms.*", "figure of the p-values"),
     ("*", "others"),
 )
+_TABLES_OF_SEEDS = {
+    "correlations": "correlations between methods",
+    "agreement": "agreement with leave-one-out",
+    "LDS": "LDS",
+    "fact tracing": "facts",
+    "pair removal": "removed pairs",
+}
+"""Steps that read scores, and what of theirs the overview shows."""
 _MOST_LINKS = 6
 """Files of a pattern that are linked one by one."""
 
@@ -59,6 +67,15 @@ def _step(name: str, entry: dict) -> dict:
         "made_from": sorted(entry.get("made_from", {}).items()),
         "files": sorted(entry.get("files", {}).items()),
     }
+
+
+def tables_of_other_seeds(folder: ResultsFolder, seeds: int) -> dict[str, int]:
+    """By table of the overview, the number of seeds that it is of, where it is there and of another number than `seeds`."""
+    found = {}
+    for kind, title in _TABLES_OF_SEEDS.items():
+        counts = {len(entry["seeds"]) for entry in records_of(folder, kind)} - {0, seeds}
+        found |= {title: max(counts)} if counts else {}
+    return found
 
 
 def common_to_steps(folder: ResultsFolder) -> dict[str, list[tuple[str, str]]]:

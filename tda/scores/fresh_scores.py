@@ -31,6 +31,11 @@ class Checkpoints:
         """Seeds that have a checkpoint."""
         return sorted({seed_id for seed_id, _ in self.infos})
 
+    def seeds(self, num_seeds: int | None = None) -> list[int]:
+        """The random seeds that the members were trained from, of all ids or of the first `num_seeds`."""
+        found = {seed_id: info["seed"] for (seed_id, _), info in sorted(self.infos.items())}
+        return [seed for seed_id, seed in found.items() if num_seeds is None or seed_id < num_seeds]
+
     def hash_of(self, member: Member) -> str | None:
         """SHA-256 of a checkpoint's content; None where there is no such checkpoint."""
         return self.infos[member]["sha256"] if member in self.infos else None

@@ -37,7 +37,8 @@ def main(settings: AgreementAnalysis) -> str:
     experiment, hashes = chosen_experiment(settings), {}
     folder = experiment.results
     checkpoints = read_checkpoints(experiment)
-    with step(experiment, "agreement", vars(settings), hashes) as record:
+    seeds = checkpoints.seeds(settings.num_seeds)
+    with step(experiment, "agreement", vars(settings), hashes, seeds=seeds) as record:
         names = methods_on_disk(folder)
         if REFERENCE not in names or len(names) < 2:
             lacking = "another method" if REFERENCE in names else REFERENCE

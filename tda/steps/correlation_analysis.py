@@ -40,7 +40,8 @@ def main(settings: CorrelationAnalysis) -> str:
     experiment, hashes = chosen_experiment(settings), {}
     folder = experiment.results
     checkpoints = read_checkpoints(experiment)
-    with step(experiment, "correlations", vars(settings), hashes) as record:
+    seeds = checkpoints.seeds(settings.num_seeds)
+    with step(experiment, "correlations", vars(settings), hashes, seeds=seeds) as record:
         names = methods_on_disk(folder)
         if len(names) < 2:
             raise UserError(f"a correlation needs two methods, but {folder.path} has scores of {names[0]} alone; score another")

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
+
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import chosen_experiment
 from tda.report.comparison import comparison_values
@@ -11,14 +13,14 @@ from tda.report.data_tables import removal_candidates
 from tda.report.page import COMPARISON_SCRIPTS, command, rendered
 from tda.report.provenance import PAGE, common_to_steps, files_of, steps_of
 from tda.scores.current_summary import read_summary, require_current_summary
-from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import Scores, check_comparable, methods_on_disk
 from tda.settings import Report
 from tda.statistics.pair_statistics import require_enough_seeds
 from tda.system.device_names import check_device_name
 from tda.system.errors import UserError
 from tda.system.files import write_text
-from tda.training.study import open_study
+from tda.training.study import Study, open_study
 
 
 def main(settings: Report) -> str:
@@ -33,8 +35,7 @@ def main(settings: Report) -> str:
     summary = read_summary(folder)
     require_current_summary(study.experiment)
     checkpoints, names = read_checkpoints(study.experiment), methods_on_disk(folder)
-    seeds = int(summary["seeds"].max())
-    num_seeds = None if seeds == len(checkpoints.seed_ids) else seeds
+    num_seeds = _seeds_shown(study, checkpoints, summary, settings.num_seeds)
     first: dict[str, Scores] = {}
     with study.step("report", vars(settings)) as record:
 
@@ -50,6 +51,21 @@ def main(settings: Report) -> str:
         write_text(page, _rendered(folder, content))
         record.files = [page]
     return _closing_line(page)
+
+
+def _seeds_shown(study: Study, checkpoints: Checkpoints, summary: pd.DataFrame, asked: int | None) -> int | None:
+    """Of how many seeds, the first ones, the page is: as many as summary.csv; None: all that are trained.
+
+    Raises UserError if other ones were asked for.
+    """
+    seeds = int(summary["seeds"].max())
+    if asked is not None and len(study.seed_ids(num_seeds=asked)) != seeds:
+        name = study.experiment.name
+        raise UserError(
+            f"summary.csv of {name} is of {seeds} seeds, not of {asked}; run run_compute_pvalues.py --experiment {name} "
+            f"--num_seeds {asked} first, or leave --num_seeds out"
+        )
+    return None if seeds == len(checkpoints.seed_ids) else seeds
 
 
 def _closing_line(page: Path) -> str:

@@ -30,7 +30,8 @@ def main(settings: SeedsNeeded) -> str:
         raise UserError(f"--counts must be numbers of seeds from {FEWEST_SEEDS}, not {','.join(map(str, settings.counts))}")
     experiment, hashes = chosen_experiment(settings), {}
     folder, checkpoints = experiment.results, read_checkpoints(experiment)
-    with step(experiment, "seeds needed", vars(settings), hashes) as record:
+    seeds = checkpoints.seeds(settings.num_seeds)
+    with step(experiment, "seeds needed", vars(settings), hashes, seeds=seeds) as record:
         rows = []
         for name in tqdm(methods_on_disk(folder), desc="testing parts of the seeds", delay=2):
             scores = fresh_scores(checkpoints, name, num_seeds=settings.num_seeds)

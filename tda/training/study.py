@@ -96,6 +96,15 @@ class Study:
             raise UserError(f"--num_seeds {num_seeds} is out of range: random_seeds.pt holds {len(self.seeds)} seeds")
         return list(range(len(self.seeds)))[:num_seeds]
 
+    def _done(self, arguments: Mapping) -> list[int]:
+        """Seed ids that a step with these arguments is of: of those that are trained, all seeds where none is."""
+        folders = {path.parent.name for path in self.experiment.seed_folder(0).parent.glob("*/ckpt_epoch_*.safetensors")}
+        trained = sorted(int(name) for name in folders if name.isdecimal())
+        everything = range(len(self.seeds))
+        if arguments.get("seed_id") is not None:
+            return [arguments["seed_id"]]
+        return [seed_id for seed_id in trained or everything if seed_id in everything[: arguments.get("num_seeds")]]
+
     def last_epochs(self, num_checkpoints: int) -> list[int]:
         """The last epochs whose checkpoints are kept, ascending; raises UserError if there are not so many."""
         kept = self.plan.kept_epochs
@@ -123,13 +132,14 @@ class Study:
         seed_ids: Sequence[int] | None = None,
         share: str = "",
     ) -> Iterator[Record]:
-        """Record a step in the manifest, as experiments.manifest.step does, by default as one of both splits and all seeds.
+        """Record a step in the manifest, as experiments.manifest.step does, by default as one of both splits and trained seeds.
 
-        seed_ids: those that it does; a part of the ensemble is recorded as a share of the work.
+        seed_ids: those that it does; a part of the ensemble is recorded as a share of the work. Without them the step is of the
+        seeds that are trained, or of the first of them by its argument num_seeds.
         """
         hashes = self.hashes if hashes is None else hashes
-        seeds = [self.seeds[seed_id] for seed_id in seed_ids or range(len(self.seeds))]
-        if len(seeds) < len(self.seeds):
+        seeds = [self.seeds[seed_id] for seed_id in seed_ids or self._done(arguments)]
+        if seed_ids and len(seeds) < len(self.seeds):
             share = f"seed {seed_ids[0]}" if len(seeds) == 1 else f"seeds 0 to {len(seeds) - 1}"
         with step(self.experiment, kind, dict(arguments), hashes, device_name(self.device), seeds, share) as record:
             yield record

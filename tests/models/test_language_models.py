@@ -108,6 +108,14 @@ def test_initialisation_follows_the_seed():
     assert sum(p.numel() for p in new_model(family, TOKENS, 1).parameters()) == (14 + 6 + 14) * 128 + 4 * layer + 256
 
 
+def test_the_mini_t5_has_two_layers_of_width_64_on_either_side():
+    # T5's layers have no biases; its first layer of either side knows relative positions, of which there are 32 kinds.
+    attention, feed = 4 * 64**2, 2 * 64 * 256
+    encoder, decoder = 2 * (attention + feed + 2 * 64), 2 * (2 * attention + feed + 3 * 64)
+    expected = 2 * 14 * 64 + encoder + decoder + 2 * 64 + 2 * 32 * 2
+    assert sum(part.numel() for part in new_model(family_named("t5_mini"), ANSWERS, 1).parameters()) == expected
+
+
 def test_plan_warms_up_and_decays():
     plan = family_named("t5").plan(ANSWERS)
     assert plan.decoupled_decay and plan.warm_up == 0.05 and plan.linear_decay and plan.kept_epochs == [5, 6]

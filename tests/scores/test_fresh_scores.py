@@ -98,5 +98,11 @@ def test_identity_follows_the_scores_and_their_checkpoints(ensemble: Ensemble):
     assert score_identity(EXPERIMENT, METHOD) != identity
 
 
+def test_seeds_are_those_that_the_checkpoints_were_trained_from(ensemble: Ensemble):
+    checkpoints = read_checkpoints(EXPERIMENT)
+    assert checkpoints.seeds() == [*SEEDS] and checkpoints.seeds(2) == [11, 22]
+
+
 def test_no_checkpoints_no_seeds(ensemble: Ensemble):
-    assert read_checkpoints(Experiment("cnn", "digits3", 3)).seed_ids == []
+    checkpoints = read_checkpoints(Experiment("cnn", "digits3", 3))
+    assert checkpoints.seed_ids == checkpoints.seeds() == []

@@ -5,13 +5,15 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Ensemble, run_here, settings_of
+import torch
+from conftest import SEEDS, Ensemble, run_here, settings_of
 
 from tda.data.splits import Split
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
 from tda.features.map_files import save_arrays
 from tda.report.members import members_say
+from tda.report.provenance import steps_of
 from tda.settings import Report
 from tda.system.arguments import parse
 from tda.system.errors import UserError
@@ -64,6 +66,37 @@ def test_maps_and_candidates_are_shown_where_they_are(scored: Ensemble):
         run_here("run_report.py", **CHOSEN)
 
 
+def test_a_page_of_the_seeds_that_are_scored_says_of_how_many(ensemble: Ensemble):
+    torch.save(torch.tensor([*SEEDS, 44]), ensemble.root / "random_seeds.pt")
+    run_here("run_cnn_training.py", **CHOSEN)
+    run_here("run_tda.py", methods=METHODS, num_seeds=3, **CHOSEN)
+    run_here("run_compute_pvalues.py", num_seeds=3, **CHOSEN)
+    run_here("run_correlation_analysis.py", num_seeds=3, **CHOSEN)
+    page = ensemble.study.results.path / "report.html"
+    with pytest.raises(UserError, match=r"summary.csv of cnn_digits3_2pc is of 3 seeds, not of 4; run .* --num_seeds 4 first"):
+        run_here("run_report.py", num_seeds=4, **CHOSEN)
+    with pytest.raises(UserError, match=r"--num_seeds 5 is out of range: random_seeds.pt holds 4 seeds"):
+        run_here("run_report.py", num_seeds=5, **CHOSEN)
+    assert not page.exists()
+    run_here("run_report.py", num_seeds=3, **CHOSEN)
+    told = page.read_text()
+    assert "<strong>3 members</strong> one a seed, trained alike; the first of 4 that are trained</li>" in told
+    assert "Over 3 seeds, " in told and "of other numbers of seeds" not in told
+    run_here("run_report.py", **CHOSEN)
+    assert page.read_text() == told
+    steps = {step["name"]: step["seeds"] for step in steps_of(ensemble.study.results)}
+    assert steps["p-values"] == steps["correlations"] == 3 and steps["training"] == 4
+
+    run_here("run_tda.py", methods=METHODS, **CHOSEN)
+    run_here("run_compute_pvalues.py", num_seeds=3, **CHOSEN)
+    run_here("run_correlation_analysis.py", **CHOSEN)
+    run_here("run_report.py", num_seeds=3, **CHOSEN)
+    note = (
+        "of other numbers of seeds</strong> correlations between methods (4); run their steps with <code>--num_seeds 3</code>"
+    )
+    assert note in page.read_text()
+
+
 def test_members_are_asked_what_they_predict(scored: Ensemble):
     say = members_say(scored.study, [0, 1, 2])
     (member,) = scored.members(15, seed_id=1)
@@ -99,7 +132,11 @@ def test_two_experiments_are_named_by_two_words(capsys: pytest.CaptureFixture):
     settings = settings_of("run_report.py")
     assert parse(settings, "", ["--compare", "a", "b"]).compare == ("a", "b")
     assert isinstance(settings, Report) and settings.compare is None
-    for arguments in (["--compare", "a"], ["--compare", "a", "b", "--experiment", "c"]):
+    for arguments in (
+        ["--compare", "a"],
+        ["--compare", "a", "b", "--experiment", "c"],
+        ["--compare", "a", "b", "--num_seeds", "3"],
+    ):
         with pytest.raises(SystemExit) as end:
             parse(settings, "", arguments)
         assert end.value.code == 2

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import EXPERIMENT, SEEDS
+from conftest import EXPERIMENT, SEEDS, Ensemble
 
 from tda.data.splits import load_split
 from tda.data.tasks import task_named
@@ -84,6 +84,15 @@ def test_step_is_recorded_with_the_study_s_seeds_device_and_hashes(root: Path):
     assert entry["arguments"] == {"epochs": 3} and entry["input_sha256"] == study.hashes and entry["seeds"] == list(SEEDS)
     assert entry["device"] == f"cpu, {torch.get_num_threads()} threads"
     assert steps["other"]["input_sha256"] == {"train": "a"}
+
+
+def test_step_is_of_the_trained_seeds_or_of_those_that_are_asked_for(ensemble: Ensemble):
+    study = replace(ensemble.study, seeds=(*SEEDS, 44))
+    for kind, arguments in (("all", {}), ("two", {"num_seeds": 2}), ("five", {"num_seeds": 5}), ("one", {"seed_id": 1})):
+        with study.step(kind, arguments):
+            pass
+    steps = read_manifest(study.results)["steps"]
+    assert [steps[kind]["seeds"] for kind in ("all", "two", "five", "one")] == [[*SEEDS], [11, 22], [*SEEDS], [22]]
 
 
 @pytest.mark.parametrize(
