@@ -40,6 +40,8 @@ class Settings:
     """Other dimensions, at the smallest number of rows."""
     images: int = 200_000
     """Images through the network; 0 leaves them out."""
+    distinct_images: int = 50_000
+    """How many different ones there are."""
     rival_rows: int = 50_000
     """Synthetic rows that all three packages finalize; 0 leaves that out."""
     rival_images: int = 100
@@ -72,24 +74,25 @@ def network() -> nn.Module:
     return nn.Sequential(*stages, *ending)
 
 
-def drawn_rows(count: int, dimension: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of rows around ten centres, as gradients of classes are, and numbers to predict."""
-    generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(10, dimension, generator=torch.Generator().manual_seed(0))
+def drawn_rows(count: int, dimension: int, seed: int, device: str = "cpu") -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of rows around ten centres, as gradients of classes are, and numbers to predict; drawn where they are needed."""
+    generator = torch.Generator(device).manual_seed(seed)
+    drawn = {"generator": generator, "device": device}
+    centres = torch.randn(10, dimension, generator=torch.Generator().manual_seed(0)).to(device)
     for start in range(0, count, BATCH):
         size = min(BATCH, count - start)
-        rows = torch.randn(size, dimension, generator=generator)
-        rows += centres[torch.randint(10, (size,), generator=generator)]
-        yield rows, torch.randn(size, generator=generator)
+        rows = torch.randn(size, dimension, **drawn)
+        rows += centres[torch.randint(10, (size,), **drawn)]
+        yield rows, torch.randn(size, **drawn)
 
 
-def images(count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of cifar10's training images, over and over."""
+def images(count: int, distinct: int = 50_000) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the first `distinct` of cifar10's training images, over and over."""
     from tda.data.downloads import cifar10
 
     pool = cifar10("train")
     for start in range(0, count, BATCH // 4):
-        chosen = torch.arange(start, min(start + BATCH // 4, count)).numpy() % len(pool.labels)
+        chosen = torch.arange(start, min(start + BATCH // 4, count)).numpy() % distinct
         pixels = torch.from_numpy(pool.examples[chosen]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
         yield pixels, torch.from_numpy(pool.labels[chosen])
 
@@ -117,8 +120,22 @@ def our_traker(kind: str, count: int, dimension: int, budget: float, folder: str
     return traker, model.state_dict()
 
 
+def gpu_memory(device: str) -> dict[str, int]:
+    """The most that this process's tensors held on a GPU, in MiB; nothing on a CPU."""
+    return {"gpu_peak_mib": round(torch.cuda.max_memory_allocated() / 2**20)} if device.startswith("cuda") else {}
+
+
+def _since(start: float) -> float:
+    """Seconds since then, when a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 @contender
-def stage(work: str, kind: str, count: int, dimension: int, targets: int, budget: float, folder: str, device: str) -> Outcome:
+def stage(
+    work: str, kind: str, count: int, dimension: int, targets: int, budget: float, distinct: int, folder: str, device: str
+) -> Outcome:
     """One stage of this project's program: featurize, finalize, or extremes."""
     import os
 
@@ -126,9 +143,10 @@ def stage(work: str, kind: str, count: int, dimension: int, targets: int, budget
 
     prepare_process()
     traker, state = our_traker(kind, count, dimension, budget, folder, device)
-    batches = (
-        (lambda number, seed: drawn_rows(number, dimension, seed)) if kind == "rows" else lambda number, seed: images(number)
-    )
+
+    def batches(number: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return drawn_rows(number, dimension, seed, device) if kind == "rows" else images(number, distinct)
+
     start, began = time.perf_counter(), os.times()
     if work == "featurize":
         traker.load_checkpoint(state, 0)
@@ -141,11 +159,11 @@ def stage(work: str, kind: str, count: int, dimension: int, targets: int, budget
         for batch in batches(targets, 2):
             traker.score(batch, num_samples=len(batch[0]))
         traker.top_examples("targets", 10)
-    ended = os.times()
+    seconds, ended = _since(start), os.times()
     processor = ended.user + ended.system - began.user - began.system
     disk = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-    facts = {"processor_seconds": rounded(processor), "disk_gb": rounded(disk / 1e9, 3)}
-    return Outcome([time.perf_counter() - start], facts=facts)
+    facts = {"processor_seconds": rounded(processor), "disk_gb": rounded(disk / 1e9, 3)} | gpu_memory(device)
+    return Outcome([seconds], facts=facts)
 
 
 @contender
@@ -177,10 +195,10 @@ def rival_finalize(package: str, count: int, dimension: int, device: str) -> Out
             written = np.lib.format.open_memmap(Path(folder) / "features.npy", "w+", np.float16, (count, dimension))
             written[:] = features.to(torch.float16).cpu().numpy()
         else:
-            held = torch.cat([torch.tensor(gradients[i : i + BATCH]).float() for i in range(0, count, BATCH)])
+            held = torch.cat([torch.tensor(gradients[i : i + BATCH]).float().to(device) for i in range(0, count, BATCH)])
             kernel = held.T @ held
             torch.linalg.solve(kernel, held.T)
-    return Outcome([time.perf_counter() - start], facts={"rows": count})
+        return Outcome([_since(start)], facts={"rows": count} | gpu_memory(device))
 
 
 @contender
@@ -190,13 +208,13 @@ def rival_featurize(package: str, count: int, dimension: int, device: str) -> Ou
     from tda.system.devices import prepare_process
 
     prepare_process()
-    model, pool = network().eval(), cifar10("train")
-    pixels = torch.from_numpy(pool.examples[:count]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous()
-    labels = torch.from_numpy(pool.labels[:count])
+    model, pool = network().eval().to(device), cifar10("train")
+    pixels = torch.from_numpy(pool.examples[:count]).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous().to(device)
+    labels = torch.from_numpy(pool.labels[:count]).to(device)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         (_by_traker if package == TRAKER else _by_dattri)(model, pixels, labels, dimension, device, folder)
-        return Outcome([time.perf_counter() - start], facts={"images": count})
+        return Outcome([_since(start)], facts={"images": count} | gpu_memory(device))
 
 
 def _by_traker(model: nn.Module, pixels: Tensor, labels: Tensor, dimension: int, device: str, folder: str) -> None:
@@ -235,6 +253,7 @@ def measured(kind: str, count: int, dimension: int, settings: Settings) -> dict:
     """The three stages of one size, each in a process of its own, and what they cost an example."""
     folder = Path(settings.folder or tempfile.mkdtemp(prefix="tda-scale-")) / f"{kind}_{count}_{dimension}"
     shared = {"kind": kind, "count": count, "dimension": dimension, "targets": settings.targets, "budget": settings.budget}
+    shared |= {"distinct": settings.distinct_images}
     row = {"kind": kind, "count": count, "dimension": dimension}
     try:
         for work in ("featurize", "finalize", "extremes"):
@@ -242,6 +261,8 @@ def measured(kind: str, count: int, dimension: int, settings: Settings) -> dict:
             processor = found.facts["processor_seconds"]
             row |= {f"{work}_seconds": rounded(found.seconds[0]), f"{work}_processor_seconds": processor}
             row |= {f"{work}_peak_mib": found.peak_mib, "disk_gb": found.facts["disk_gb"]}
+            if "gpu_peak_mib" in found.facts:
+                row[f"{work}_gpu_peak_mib"] = found.facts["gpu_peak_mib"]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return row | {"featurize_microseconds_an_example": rounded(1e6 * row["featurize_processor_seconds"] / count)}
@@ -259,12 +280,14 @@ def main(settings: Settings) -> str:
     shared = {"dimension": settings.dimension, "device": settings.device}
     if settings.rival_rows:
         ours = measured("rows", settings.rival_rows, settings.dimension, settings)
-        content["finalize"] = [
-            {"contender": "this project, TRAKer", "seconds": ours["finalize_seconds"], "peak_mib": ours["finalize_peak_mib"]}
-        ]
+        keys = {"seconds": "finalize_seconds", "peak_mib": "finalize_peak_mib", "gpu_peak_mib": "finalize_gpu_peak_mib"}
+        found = {key: ours[name] for key, name in keys.items() if name in ours}
+        content["finalize"] = [{"contender": "this project, TRAKer"} | found]
         for package, label in ((TRAKER, "traker"), ("dattri", "dattri")):
             found = in_child("rival_finalize", package=package, count=settings.rival_rows, **shared)
-            content["finalize"].append({"contender": label, "seconds": rounded(found.seconds[0]), "peak_mib": found.peak_mib})
+            row = {"contender": label, "seconds": rounded(found.seconds[0]), "peak_mib": found.peak_mib}
+            content["finalize"].append(row | {key: value for key, value in found.facts.items() if key == "gpu_peak_mib"})
+            common.write_result("scale_of_rows", settings.device, content, PACKAGES)
     if settings.rival_images:
         ours = measured("images", max(2000, settings.rival_images), settings.dimension, settings)
         each = ours["featurize_seconds"] / ours["count"]
@@ -275,6 +298,7 @@ def main(settings: Settings) -> str:
             content["featurize"].append(
                 {"contender": label, "seconds_an_image": rounded(seconds), "ratio": rounded(seconds / each, 3)}
             )
+            common.write_result("scale_of_rows", settings.device, content, PACKAGES)
     return f"wrote {common.write_result('scale_of_rows', settings.device, content, PACKAGES)}"
 
 

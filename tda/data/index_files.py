@@ -37,13 +37,15 @@ def draw_subset(task: Task, pool: Pool, num_per_class: int, draw_seed: int, part
                 f"({counts}); subsets hold the same number of each class: lower {mend} to at most {min(sizes.values())}, "
                 f"or add examples"
             )
-    columns = []
-    for label in task.classes:
-        candidates = np.flatnonzero(pool.labels == label)
-        order = np.random.default_rng([draw_seed, label]).permutation(len(candidates))
-        columns.append(candidates[order[:num_per_class]])
+    columns = [drawing_order(pool, label, draw_seed)[:num_per_class] for label in task.classes]
     turns = np.concatenate([np.arange(len(column)) for column in columns])
     return np.concatenate(columns)[np.argsort(turns, kind="stable")]
+
+
+def drawing_order(pool: Pool, label: int, draw_seed: int = 0) -> np.ndarray:
+    """All examples of a class in the order in which subsets take them: indices (n,) int64."""
+    candidates = np.flatnonzero(pool.labels == label)
+    return candidates[np.random.default_rng([draw_seed, label]).permutation(len(candidates))]
 
 
 def write_subset(task: Task, split: str, num_per_class: int, draw_seed: int, force: bool) -> bool:

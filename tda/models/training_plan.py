@@ -61,9 +61,9 @@ class TrainingPlan:
             raise UserError(f"warm_up of a training plan must be a share below 1 of its steps, not {self.warm_up}")
 
     @property
-    def same_step_throughout(self) -> bool:
-        """Whether every training step is the plain one, whatever its place in the training."""
-        return not (self.linear_decay or self.warm_up or self.random_crop or self.mixed_precision)
+    def rate_changes(self) -> bool:
+        """Whether the learning rate depends on the place of a step in the training."""
+        return bool(self.linear_decay or self.warm_up)
 
     @property
     def coupled_decay(self) -> float:
@@ -84,21 +84,26 @@ class TrainingPlan:
         )
 
     def optimizer(
-        self, parameters: Iterable[torch.Tensor], capturable: bool = False, stacked: bool = False
+        self,
+        parameters: Iterable[torch.Tensor],
+        capturable: bool = False,
+        stacked: bool = False,
+        rate: torch.Tensor | None = None,
     ) -> torch.optim.Optimizer:
         """The optimizer over the parameters, which clips gradients if the plan does.
 
-        capturable: it may be captured in a graph. stacked: the parameters are those of many models along a first axis.
+        capturable: it may be captured in a graph. stacked: the parameters are those of many models along a first axis. rate: a
+        number () on their device that takes the place of the learning rate and may change from step to step, in a graph too.
         """
         parameters = list(parameters)
-        optimizer = self._optimizer(parameters, capturable)
+        optimizer = self._optimizer(parameters, capturable, self.learning_rate if rate is None else rate)
         if self.gradient_clipping is not None:
             limit = self.gradient_clipping
             optimizer.register_step_pre_hook(lambda *_: clip(parameters, limit, stacked))
         return optimizer
 
-    def _optimizer(self, parameters: list[torch.Tensor], capturable: bool) -> torch.optim.Optimizer:
-        shared = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+    def _optimizer(self, parameters: list[torch.Tensor], capturable: bool, rate: float | torch.Tensor) -> torch.optim.Optimizer:
+        shared = {"lr": rate, "weight_decay": self.weight_decay}
         if self.adam_epsilon_inside is not None:
             return AdamInsideRoot(parameters, epsilon=self.adam_epsilon_inside, capturable=capturable, **shared)
         # Fused, since steps of small models are overhead.

@@ -1,18 +1,24 @@
 """The embedded base model: a small ViT, pre-trained once on those real images of a task's data set that the task does not use.
 
+They are of other classes; of a task that keeps all classes they are the half of each that subsets would take last.
+
 It stands in for a hub's model where no hub can be reached. It is kept in models/bases/<task>/ as save_pretrained writes a model
 and its image processor, with pretraining.json beside them, and reused.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from tda.data.index_files import drawing_order
 from tda.data.kinds import normalised
+from tda.data.pools import Pool
 from tda.data.tasks import Task
 from tda.experiments.folders import embedded_base_folder
 from tda.models.vit_base import silence_transformers
@@ -38,7 +44,7 @@ TURN, SCALE, SHIFT = 0.25, 0.2, 0.15
 def embedded_base(task: Task) -> Path:
     """Folder of the task's base model, pre-trained if it is not there yet.
 
-    Raises UserError if the data set has no images of other classes.
+    Raises UserError if the data set has no images that it could be pre-trained on.
     """
     folder = embedded_base_folder(task.name)
     if not folder.exists():
@@ -72,7 +78,7 @@ def _pretrain(task: Task, folder: Path) -> None:
     from transformers import ViTImageProcessor
 
     silence_transformers()
-    (images, labels), (test_images, test_labels) = (_other_images(task, split) for split in ("train", "test"))
+    (images, labels), (test_images, test_labels) = _pretraining_images(task)
     num_labels = int(labels.max()) + 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(SEED, "pre-training initialisation"))
@@ -94,19 +100,60 @@ def _pretrain(task: Task, folder: Path) -> None:
     (folder / "pretraining.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def _other_images(task: Task, split: str) -> tuple[Tensor, Tensor]:
-    """Images (n, c, h, w) in [-1, 1] and labels (n,) of the data set's classes that the task does not keep."""
-    pool = task.load(split)
-    others = sorted(set(pool.labels.tolist()) - set(task.classes))
-    if len(others) < 2:
+def check_unseen(task: Task, train_indices: np.ndarray) -> None:
+    """Raises UserError if the task's embedded base is pre-trained on any of these examples (n,) of the training part."""
+    pool = task.load("train")
+    if len(_other_classes(task, pool)) >= 2:
+        return
+    seen = np.isin(train_indices, np.concatenate([*_last_half(task, pool).values()]))
+    if seen.any():
         raise UserError(
-            f"task {task.name} keeps all classes of its data set, so that no images are left to pre-train the embedded base "
-            f"on; give --base a hub name or a folder that save_pretrained wrote"
+            f"task {task.name} keeps all classes of its data set, so that its embedded base is pre-trained on the half of each "
+            f"class that the draws of seed 0 take last, and {int(seen.sum())} of these {len(seen)} training examples are among "
+            f"them, such as {train_indices[seen][0]}; draw with --draw_seed 0 at most half of a class, or give --base"
         )
-    chosen = [position for position, label in enumerate(pool.labels.tolist()) if label not in task.classes]
-    labels = torch.tensor([others.index(label) for label in pool.labels[chosen].tolist()])
+
+
+def _other_classes(task: Task, pool: Pool) -> list[int]:
+    return sorted(set(pool.labels.tolist()) - set(task.classes))
+
+
+def _last_half(task: Task, pool: Pool) -> dict[int, np.ndarray]:
+    """Positions in the training part, by class, that subsets would take last."""
+    orders = {label: drawing_order(pool, label) for label in task.classes}
+    return {label: order[(len(order) + 1) // 2 :] for label, order in orders.items()}
+
+
+def _pretraining_images(task: Task) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (n, c, h, w) in [-1, 1] and labels (n,) to pre-train on, then others to measure the accuracy with.
+
+    They are of the data set's classes that the task does not keep. Where it keeps all, they are the half of each class of the
+    training part that subsets would take last, a tenth of them for the accuracy, so that no test example is looked at.
+    """
+    pool = task.load("train")
+    if len(others := _other_classes(task, pool)) >= 2:
+        for part in (pool, task.load("test")):
+            yield _images(part, {label: np.flatnonzero(part.labels == label) for label in others})
+        return
+    halves = _last_half(task, pool)
+    if min(map(len, halves.values())) < 2 or len(halves) < 2:
+        raise UserError(
+            f"task {task.name} keeps all classes of its data set and has fewer than two of them or fewer than four examples of "
+            f"one, too few to pre-train the embedded base on; give --base a hub name or a folder that save_pretrained wrote"
+        )
+    tenth = {label: max(1, len(positions) // 10) for label, positions in halves.items()}
+    yield _images(pool, {label: positions[tenth[label] :] for label, positions in halves.items()})
+    yield _images(pool, {label: positions[: tenth[label]] for label, positions in halves.items()})
+
+
+def _images(pool: Pool, positions: dict[int, np.ndarray]) -> tuple[Tensor, Tensor]:
+    """The images at these positions, in the order of the data set, and labels that count the classes from 0."""
+    together = np.concatenate([*positions.values()])
+    order = np.argsort(together)
+    labels = torch.from_numpy(np.repeat(np.arange(len(positions)), [len(each) for each in positions.values()])[order])
+    examples = pool.examples_at(together[order].tolist())
     images = functional.interpolate(
-        normalised(pool.examples_at(chosen), (0.5,), (0.5,)), (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
+        normalised(examples, (0.5,), (0.5,)), (IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", antialias=True
     )
     return images, labels
 

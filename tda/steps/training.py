@@ -26,6 +26,11 @@ def main(settings: Training) -> str:
     experiment = chosen_experiment(settings)
     study = open_study(experiment, settings.device, _choices(settings, experiment.model), may_learn_more=True)
     seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
+    if getattr(study.family.choices, "base", None) == fine_tuning.EMBEDDED_BASE:
+        # Only here, so that the trainings of other models do not read it.
+        from tda.models.vit_pretraining import check_unseen
+
+        check_unseen(study.task, study.train.indices.numpy())
     with study.step("training", vars(settings), seed_ids=seed_ids) as record:
         trained = train_ensemble(study, seed_ids, settings.force, settings.early_epochs)
         record.keep_earlier = trained == 0

@@ -37,7 +37,7 @@ def train_many(
     `model` gives the architecture; it is copied, not changed. The device is that of `train`.
     """
     on_gpu = train.device.type == "cuda"
-    alone = objective.compares_examples or not plan.same_step_throughout
+    alone = objective.compares_examples or plan.random_crop or plan.mixed_precision
     if on_gpu and not alone and can_be_stacked(model, train[:1].inputs):
         yield from train_stacked(model, plan, objective, runs, train, evaluate_on, keep_states)
         return

@@ -4,6 +4,7 @@ Small models are bound by kernel launches there: a stack of hundreds costs about
 without graphs, where the tests compare it with training one by one.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -19,31 +20,36 @@ from tda.models.seeded_dropout import SeededDropout
 from tda.models.training_plan import TrainingPlan
 from tda.system.inputs import Inputs, call, chosen, mapped
 from tda.training.runs import Evaluation, Run, Snapshot
+from tda.training.stacked_convolutions import ConvolutionsAsProducts
+from tda.training.stacked_noise import StackedNoise, called_shapes, draw_the_same
+from tda.training.step_noise import drawing_from
 
-# Stacked activations of this many bytes at most, forward and backward.
-MEMORY_BUDGET = 8 * 2**30
+# Share of a GPU's memory for stacked activations, forward and backward; where there is no GPU, as in tests, so many bytes.
+_MEMORY_SHARE, _MEMORY_OF_TESTS = 0.25, 8 * 2**30
 _EVALUATION_BATCH = 128
 _WARM_UP_STEPS = 3
 
 
-def can_be_stacked(model: nn.Module, inputs: Inputs | None = None) -> bool:
-    """Whether training draws no random numbers and changes no buffer, so that stacked models are independent.
+def can_be_stacked(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether training draws nothing that cannot be handed in and changes no buffer, so that stacked models are independent.
 
     inputs: of an example (1, ...), on the model's device, on which the forward pass is tried: one that branches on values, as
-    encoders do that look whether a mask is full, cannot be computed for several models at once.
+    encoders do that look whether a mask is full, cannot be computed for several models at once. Nor can dropout of texts, whose
+    masks are as long as a batch's longest text.
     """
-    drawing = (nn.modules.dropout._DropoutNd, SeededDropout)
-    draws = any(isinstance(module, drawing) and module.p > 0 for module in model.modules())
-    if draws or any(buffer.is_floating_point() for buffer in model.buffers()):
+    modules = list(model.modules())
+    if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in modules):
         return False
-    return inputs is None or _followed(model, inputs)
+    if any(isinstance(module, SeededDropout) and module.p > 0 for module in modules) and not isinstance(inputs, Tensor):
+        return False
+    return not any(buffer.is_floating_point() for buffer in model.buffers()) and _followed(model, inputs)
 
 
 def _followed(model: nn.Module, inputs: Inputs) -> bool:
     """Whether vmap follows the forward pass of a stack of one model, which has inputs of its own as in training."""
     stack = {name: parameter.detach()[None] for name, parameter in trained_parameters(model).items()}
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.no_grad(), _for_stacks(), drawing_from(model, lambda shape, device: torch.ones(shape, device=device)):
             vmap(lambda parameters, own: call(model, own, parameters))(stack, mapped(inputs, lambda part: part[None]))
     except RuntimeError as error:
         if "data-dependent" not in str(error):
@@ -65,19 +71,30 @@ def train_stacked(
     alike: dict[tuple, list[int]] = {}
     for number, run in enumerate(runs):
         steps_before = next((float(step) for step in run.start.optimizer.get("step", {}).values()), 0.0)
-        alike.setdefault((len(run.batches), tuple(run.snapshots), steps_before), []).append(number)
+        key = (len(run.batches), tuple(run.snapshots), steps_before, run.seed is None)
+        alike.setdefault(key, []).append(number)
     for numbers in alike.values():
-        size = _models_at_once(model, plan, train)
+        size, stack = _models_at_once(model, plan, train), None
         for start in range(0, len(numbers), size):
             numbers_of_stack = numbers[start : start + size]
-            stack = _Stack(model, plan, objective, [runs[number] for number in numbers_of_stack], train)
+            chosen_runs = [runs[number] for number in numbers_of_stack]
+            if stack is None or not stack.takes(chosen_runs):
+                stack = _Stack(model, plan, objective, chosen_runs, train)
+            stack.load(chosen_runs)
             snapshots: list[list[Snapshot]] = [[] for _ in numbers_of_stack]
-            for step in range(1, len(runs[numbers_of_stack[0]].batches) + 1):
+            for step in range(1, len(chosen_runs[0].batches) + 1):
                 stack.step()
-                if step in runs[numbers_of_stack[0]].snapshots:
+                if step in chosen_runs[0].snapshots:
                     for found, snapshot in zip(snapshots, stack.snapshots(step, evaluate_on, keep_states), strict=True):
                         found.append(snapshot)
             yield from zip(numbers_of_stack, snapshots, strict=True)
+
+
+@contextlib.contextmanager
+def _for_stacks() -> Iterator[None]:
+    """Forward passes that vmap follows with fast kernels: fused attention has no rule for it, convolutions a slow one."""
+    with sdpa_kernel(SDPBackend.MATH), ConvolutionsAsProducts():
+        yield
 
 
 def _models_at_once(model: nn.Module, plan: TrainingPlan, train: Split) -> int:
@@ -95,43 +112,74 @@ def _models_at_once(model: nn.Module, plan: TrainingPlan, train: Split) -> int:
         hook.remove()
     batch = max(_EVALUATION_BATCH, plan.batch_size)
     # Unfolded patches and gradients of activations come on top of the activations themselves.
-    return max(1, MEMORY_BUDGET // (4 * counted * batch))
+    return max(1, memory_budget(train.device) // (4 * counted * batch))
+
+
+def memory_budget(device: torch.device) -> int:
+    """Bytes that stacked activations may take, forward and backward."""
+    if device.type != "cuda":
+        return _MEMORY_OF_TESTS
+    return int(_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
 
 
 class _Stack:
     """Models under training: parameters (M, *shape), the optimizer over them, and the captured step."""
 
     def __init__(self, model: nn.Module, plan: TrainingPlan, objective: Objective, runs: Sequence[Run], train: Split) -> None:
-        self.model, self.objective, self.train = model, objective, train
+        self.model, self.plan, self.objective, self.train = model, plan, objective, train
         self.names = list(trained_parameters(model))
         device = train.device
         self.parameters = {
             name: torch.stack([run.start.parameters[name] for run in runs]).to(device).requires_grad_() for name in self.names
         }
-        on_gpu = device.type == "cuda"
-        self.optimizer = plan.optimizer(self.parameters.values(), capturable=on_gpu, stacked=True)
-        self.index, self.weight = _padded_batches(runs, device)
-        self.taken = 0
+        # Runs of no seed are steps that a score takes, at the full rate and without noise; stacks hold one kind alone.
+        self.whole_trainings = runs[0].seed is not None
+        on_gpu, changes = device.type == "cuda", self.whole_trainings and plan.rate_changes
+        self.rate = torch.tensor(plan.learning_rate, device=device) if changes else None
+        self.optimizer = plan.optimizer(self.parameters.values(), capturable=on_gpu, stacked=True, rate=self.rate)
+        largest = _largest_batch(runs)
+        self.current_index = torch.zeros(len(runs), largest, dtype=torch.int64, device=device)
+        self.current_weight = torch.zeros(len(runs), largest, device=device)
+        self.noise = StackedNoise(self._dropout_shapes(), runs, device)
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.current_index, self.current_weight = self.index[0].clone(), self.weight[0].clone()
         if on_gpu:
             self._capture()
-        self._start(runs)
+
+    def takes(self, runs: Sequence[Run]) -> bool:
+        """Whether runs of equal length fit into the memory that the step was captured with."""
+        return (len(runs), _largest_batch(runs)) == self.current_index.shape and draw_the_same(runs) == self.noise.shared
+
+    def _dropout_shapes(self) -> list[torch.Size]:
+        if not self.whole_trainings:
+            return []
+        inputs = chosen(self.train.inputs, self.current_index)
+        self.model.train()
+        with _for_stacks():
+            return called_shapes(
+                self.model, lambda: vmap(lambda parameters, own: call(self.model, own, parameters))(self.parameters, inputs)
+            )
 
     def _capture(self) -> None:
-        """Warm up on a side stream, then record one step; both leave parameters changed, so that _start comes after."""
+        """Warm up on a side stream, then record one step; both leave parameters changed, so that `load` comes after.
+
+        A step that waits for the GPU in its middle cannot be recorded; it is then computed anew each time.
+        """
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP_STEPS):
                 self._compute()
         torch.cuda.current_stream().wait_stream(side)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self._compute()
+        graph = torch.cuda.CUDAGraph()
+        with contextlib.suppress(RuntimeError):
+            with torch.cuda.graph(graph):
+                self._compute()
+            self.graph = graph
 
-    def _start(self, runs: Sequence[Run]) -> None:
-        """Copy every run's start into the stack in place, as a captured graph requires."""
+    def load(self, runs: Sequence[Run]) -> None:
+        """Take up the runs: every start is copied into the stack in place, as a captured graph requires."""
+        self.runs, self.taken = runs, 0
+        self.index, self.weight = _padded_batches(runs, self.train.device)
         remembered = runs[0].start.optimizer
         with torch.no_grad():
             for name, parameter in self.parameters.items():
@@ -153,15 +201,19 @@ class _Stack:
         self.current_index.copy_(self.index[self.taken])
         self.current_weight.copy_(self.weight[self.taken])
         self.taken += 1
+        if self.noise.numbers:
+            self.noise.draw(self.runs, self.taken)
+        if self.rate is not None:
+            self.rate.fill_(self.plan.rate(self.taken, len(self.index)))
         if self.graph is None:
             self._compute()
         else:
             self.graph.replay()
 
     def _compute(self) -> None:
-        self.model.train()
+        self.model.train(self.whole_trainings)
         inputs, labels = chosen(self.train.inputs, self.current_index), self.train.labels[self.current_index]
-        logits = self._logits(inputs, inputs_are_stacked=True)
+        logits = self._logits(inputs, inputs_are_stacked=True, numbers=self.noise.numbers)
         losses = self.objective.loss(logits.flatten(0, 1), labels.flatten(0, 1)).view(labels.shape[:2])
         # A model's parameters see its own losses alone, so that one sum gives every model its own gradient.
         total = (losses * self.current_weight).sum()
@@ -171,15 +223,17 @@ class _Stack:
             parameter.grad = None if gradient is None else gradient.contiguous()
         self.optimizer.step()
 
-    def _logits(self, inputs: Inputs, inputs_are_stacked: bool) -> Tensor:
-        """Logits (M, b, ...) of inputs (M, b, ...), or (b, ...) shared by all."""
+    def _logits(self, inputs: Inputs, inputs_are_stacked: bool, numbers: Sequence[Tensor] = ()) -> Tensor:
+        """Logits (M, b, ...) of inputs (M, b, ...), or (b, ...) shared by all; numbers: what dropout is given, one a call."""
 
-        def forward(parameters: dict[str, Tensor], batch: Inputs) -> Tensor:
-            return call(self.model, batch, parameters)
+        def forward(parameters: dict[str, Tensor], batch: Inputs, numbers: list[Tensor]) -> Tensor:
+            given = iter(numbers)
+            with drawing_from(self.model, lambda shape, device: next(given)):
+                return call(self.model, batch, parameters)
 
-        # Fused attention has no rule for vmap.
-        with sdpa_kernel(SDPBackend.MATH):
-            return vmap(forward, in_dims=(0, 0 if inputs_are_stacked else None))(self.parameters, inputs)
+        axes = (0, 0 if inputs_are_stacked else None, None if self.noise.shared else 0)
+        with _for_stacks():
+            return vmap(forward, in_dims=axes)(self.parameters, inputs, list(numbers))
 
     def snapshots(self, step: int, evaluate_on: Split | None, keep_states: bool) -> list[Snapshot]:
         """What every model looks like now."""
@@ -212,9 +266,13 @@ class _Stack:
         return ModelState(own, {}, optimizer)
 
 
+def _largest_batch(runs: Sequence[Run]) -> int:
+    return max(len(batch) for run in runs for batch in run.batches)
+
+
 def _padded_batches(runs: Sequence[Run], device: torch.device) -> tuple[Tensor, Tensor]:
     """Indices and loss weights (steps, M, largest batch); a padded place has weight 0, a counted one 1 / batch size."""
-    steps, largest = len(runs[0].batches), max(len(batch) for run in runs for batch in run.batches)
+    steps, largest = len(runs[0].batches), _largest_batch(runs)
     index = torch.zeros(steps, len(runs), largest, dtype=torch.int64)
     weight = torch.zeros(steps, len(runs), largest)
     # Retrainings share the very list of batches, of which a long training has thousands.

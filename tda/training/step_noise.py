@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tda.models.seeded_dropout import SeededDropout
+from tda.models.seeded_dropout import SeededDropout, Source
 from tda.system.inputs import Inputs, mapped
 from tda.system.random_streams import stream, stream_seed
 
@@ -32,16 +32,14 @@ class StepNoise:
     @contextlib.contextmanager
     def applied_to(self, model: nn.Module, device: torch.device) -> Iterator[None]:
         """Let the model's dropout draw from this step's stream, and the forward pass run in the step's precision."""
-        generator = torch.Generator(device).manual_seed(stream_seed(self.seed, f"dropout of step {self.step}"))
-        layers = [module for module in model.modules() if isinstance(module, SeededDropout)]
-        for layer in layers:
-            layer.generator = generator
-        try:
+        generator = self.dropout_generator(device)
+        with drawing_from(model, lambda shape, place: torch.rand(shape, generator=generator, device=place)):
             with torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision):
                 yield
-        finally:
-            for layer in layers:
-                layer.generator = None
+
+    def dropout_generator(self, device: torch.device) -> torch.Generator:
+        """What the step's dropout layers draw from, one after another."""
+        return torch.Generator(device).manual_seed(stream_seed(self.seed, f"dropout of step {self.step}"))
 
     def cropped(self, inputs: Inputs) -> Inputs:
         """Pictures (b, c, h, w) replaced by crops of random area (8 to 100 %) and aspect, resized, if crops are wanted."""
@@ -49,6 +47,20 @@ class StepNoise:
             return inputs
         generator = stream(self.seed, f"crops of step {self.step}")
         return mapped(inputs, lambda part: _random_crops(part, generator) if part.dim() == 4 else part)
+
+
+@contextlib.contextmanager
+def drawing_from(model: nn.Module, source: Source) -> Iterator[None]:
+    """Let every SeededDropout of the model ask the source, and give each its own back."""
+    layers = [module for module in model.modules() if isinstance(module, SeededDropout)]
+    before = [layer.source for layer in layers]
+    for layer in layers:
+        layer.source = source
+    try:
+        yield
+    finally:
+        for layer, own in zip(layers, before, strict=True):
+            layer.source = own
 
 
 def _random_crops(pictures: Tensor, generator: torch.Generator) -> Tensor:

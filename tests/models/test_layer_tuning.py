@@ -178,8 +178,8 @@ def test_models_are_trained_in_stacks_as_one_by_one(root: Path, trained: str):
     train(root, trained=trained)
     study = open_study(Experiment("efficientnet_lite0", "digits3", 2), "cpu")
     model, split = study.new_model(), study.inputs(study.train)
-    assert can_be_stacked(model)
-    plan = replace(study.plan, epochs=2, linear_decay=False, batch_size=4)
+    assert can_be_stacked(model, split.inputs[:1])
+    plan = replace(study.plan, epochs=2, batch_size=4)
     runs = [Run(read_state(study.new_model(seed)), plan.batches(seed, 6), [4], seed=seed) for seed in (1, 2)]
     stacked, single = (
         dict(trainer(model, plan, study.task.objective, runs, split, split, True)) for trainer in (train_stacked, train_many)

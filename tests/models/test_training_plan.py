@@ -96,7 +96,7 @@ def test_smooth_choices_that_make_no_sense_are_refused():
 
 def test_rates_rise_to_the_plan_s_own_and_fall_to_nothing():
     plan = TrainingPlan(3, learning_rate=0.8, warm_up=0.25, linear_decay=True)
-    assert not plan.same_step_throughout and not replace(plan, linear_decay=False).same_step_throughout
+    assert plan.rate_changes and replace(plan, linear_decay=False).rate_changes
     expected = [0.4, 0.8, *(0.8 * (6 - step) / 6 for step in range(6))]
     assert [plan.rate(step, 8) for step in range(1, 9)] == pytest.approx(expected)
     steady = replace(plan, linear_decay=False)
@@ -107,7 +107,7 @@ def test_rates_rise_to_the_plan_s_own_and_fall_to_nothing():
 
 def test_decoupled_decay_is_no_part_of_the_gradient():
     plan = TrainingPlan(3, weight_decay=0.1, decoupled_decay=True)
-    assert plan.as_dict()["decoupled_decay"] is True and plan.same_step_throughout
+    assert plan.as_dict()["decoupled_decay"] is True and not plan.rate_changes
     assert (plan.coupled_decay, plan.shrinking(0.5)) == (0.0, 0.95)
     coupled = replace(plan, decoupled_decay=False)
     assert (coupled.coupled_decay, coupled.shrinking(0.5)) == (0.1, 1.0) and "decoupled_decay" not in coupled.as_dict()

@@ -8,11 +8,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from conftest import EXPERIMENT, assert_refused, contents, run_script, shrink_embedded_base
 
+from tda.data.index_files import draw_subset
+from tda.data.pools import Pool
 from tda.data.tasks import task_named
 from tda.experiments.folders import embedded_base_folder
 from tda.models import vit, vit_pretraining
@@ -305,8 +308,29 @@ def test_interrupted_pre_training_leaves_nothing(root: Path, monkeypatch: pytest
     assert vit_pretraining.embedded_base(DIGITS).is_dir()
 
 
-def test_task_that_keeps_every_class_needs_a_base(root: Path, monkeypatch: pytest.MonkeyPatch):
-    everything = replace(DIGITS, classes=tuple(range(10)))
-    with pytest.raises(UserError, match="keeps all classes of its data set.*--base"):
-        vit_pretraining.embedded_base(everything)
+def test_task_that_keeps_every_class_has_a_base_of_images_that_subsets_take_last(root: Path, monkeypatch: pytest.MonkeyPatch):
+    shrink_embedded_base(monkeypatch)
+    everything = replace(DIGITS, name="all_digits", classes=tuple(range(10)), class_names=tuple("0123456789"))
+    pool = everything.load("train")
+    (images, labels), (others, _) = vit_pretraining._pretraining_images(everything)
+    half = min(np.bincount(pool.labels)) // 2
+    drawn = draw_subset(everything, pool, int(half), draw_seed=0)
+    seen = np.concatenate([*vit_pretraining._last_half(everything, pool).values()])
+    assert not np.isin(drawn, seen).any() and len(images) + len(others) == len(seen)
+    assert labels.bincount().tolist() == [
+        len(each) - len(each) // 10 for each in vit_pretraining._last_half(everything, pool).values()
+    ]
+    vit_pretraining.check_unseen(everything, drawn)
+    with pytest.raises(UserError, match="1 of these 2 training examples are among them.*--base"):
+        vit_pretraining.check_unseen(everything, np.array([drawn[0], seen[3]]))
+    vit_pretraining.check_unseen(DIGITS, seen)
+    assert (vit_pretraining.embedded_base(everything) / "pretraining.json").exists()
+
+
+def test_task_with_too_few_examples_needs_a_base(root: Path):
+    pool = DIGITS.load("train")
+    few = np.concatenate([np.flatnonzero(pool.labels == label)[:3] for label in range(3)])
+    tiny = replace(DIGITS, load=lambda part: Pool(pool.examples[few], pool.labels[few]))
+    with pytest.raises(UserError, match="keeps all classes of its data set and has fewer than two.*--base"):
+        vit_pretraining.embedded_base(tiny)
     assert not embedded_base_folder("digits3").exists()
