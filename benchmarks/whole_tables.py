@@ -12,7 +12,7 @@ ALL_PAIRS = {
     "60,000 images": "cnn_mnist1000_whole_7000pc_epochs3_keep1",
 }
 # Both are scored on the same 100 training images, of which the first learn alone, and 10 test images.
-FEW_PAIRS = {"100 images": "cnn_mnist10_10pc", "60,000 images": "cnn_mnist10_whole_10pc_epochs3"}
+FEW_PAIRS = {"100 images": "cnn_mnist10_10pc", "60,000 images": "cnn_mnist10_whole_10pc_epochs1"}
 
 
 def is_of_all_mnist(name: str) -> bool:
@@ -36,14 +36,18 @@ def few_pairs_table(reference: Path) -> pd.DataFrame:
 
 
 def _reliability(reference: Path, names: dict[str, str]) -> pd.DataFrame:
-    """Mean p / mean single-draw p / share with p < 0.05 / share with q < 0.05 at one checkpoint, a column an experiment."""
+    """A column an experiment, at one checkpoint; only methods that the last of them has.
+
+    A cell: mean p / share with p < 0.05 / share with q < 0.05 / mean rank correlation between seeds.
+    """
     rows: dict[str, dict[str, str]] = {}
     for title, name in names.items():
         summary = pd.read_csv(reference / name / "summary.csv")
-        single = pd.read_csv(reference / name / "mean_single_draw_p_values.csv", index_col="checkpoints").loc[1]
+        alike = pd.read_csv(reference / name / "seed_agreement.csv", index_col="method")["spearman_between_seeds"]
         for row in summary[summary.checkpoints == 1].itertuples():
             shares = f"{row.share_p_below_level:.1%} / {row.share_q_below_level:.1%}"
             own = rows.setdefault(row.method, {"method": method_title(row.method)})
-            own[title] = f"{row.mean_p_value:.3f} / {single[row.method]:.2f} / {shares}"
-    order = sorted(rows, key=lambda method: (method != "loo", method))
+            own[title] = f"{row.mean_p_value:.3f} / {shares} / {alike[row.method]:.2f}"
+    kept = [method for method, own in rows.items() if title in own]
+    order = sorted(kept, key=lambda method: (method != "loo", method))
     return pd.DataFrame([rows[method] for method in order])[["method", *names]].fillna("")
