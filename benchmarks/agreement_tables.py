@@ -15,9 +15,14 @@ _REFERENCES = {"random": "random scores", "retraining": "retrainings of other ru
 
 
 def same_run_table(reference: Path) -> pd.DataFrame:
-    """Per seed / means / p-values: rank correlation with LOO of the same runs; a row a method, a column an experiment."""
+    """Per seed / means / p-values: rank correlation with LOO of the same runs; a row a method, a column an experiment.
+
+    Of the experiments whose runs were unrolled, which is what the table is about.
+    """
     columns = {}
     for name, with_loo, between in _experiments(reference):
+        if "unrolled" not in set(with_loo["method"]):
+            continue
         found = {
             row.method: f"{row.spearman_seed:.2f} / {row.spearman_mean:.2f} / {row.spearman_p_value:.2f}"
             for row in with_loo.sort_values("spearman_seed", ascending=False).itertuples()

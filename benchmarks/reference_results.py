@@ -17,6 +17,7 @@ from pathlib import Path
 import agreement_tables
 import debiasing_tables
 import fact_tables
+import grid_tables
 import language_study_tables
 import map_tables
 import metric_tables
@@ -59,7 +60,8 @@ FACTS = ("fact_tracing.csv", "fact_tracing.png", "fact_removal.csv", "fact_remov
 PAIRS = ("retrieval.csv", "pair_removal.csv", "pair_removal.png")
 MERGED = {"seconds": "sum", "peak MiB": "max", "device": "first"}
 FIRST_METHODS = ["loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos"]
-ORDER = ["cnn_digits3_10pc", "cnn_mnist3_10pc", "cnn_mnist3_50pc", "cnn_cifar10_10pc", "vit_digits3_10pc", "vit_mnist3_10pc"]
+ORDER = ["cnn_digits3_10pc", *(f"cnn_{task}_{size}pc" for task in grid_tables.TASKS for size in grid_tables.SIZES)]
+ORDER += ["vit_digits3_10pc", *(f"vit_{task}_{size}pc" for task in grid_tables.TASKS for size in grid_tables.SIZES)]
 
 
 def keep(name: str) -> None:
@@ -201,6 +203,7 @@ TABLES = {
 TABLES |= {
     marker: partial(_from_csvs, render)
     for marker, render in {
+        "grid": grid_tables.grid_table,
         "agreement": agreement_tables.same_run_table,
         "agreement between runs": agreement_tables.other_run_table,
         "left out": agreement_tables.left_out_table,
@@ -233,3 +236,4 @@ if __name__ == "__main__":
     for experiment in sys.argv[1:]:
         keep(experiment)
     fill()
+    grid_tables.save_grid_figure(REFERENCE)

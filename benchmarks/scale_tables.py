@@ -21,21 +21,25 @@ def scale_of_rows(content: dict, origin: str, table: Callable, number: Callable,
     """The three stages by size, and the comparison with the other packages where it was made."""
     header = ["what", "examples", "dimension", "µs an example to featurize", "finalize, s", "extremes of the targets, s"]
     header += ["largest peak, MiB", "disk, GB"]
-    rows = []
+    # Beside a GPU the processor waits: there the clock counts.
+    on_gpu = "featurize_gpu_peak_mib" in content["rows"][0]
+    seconds, rows = "seconds" if on_gpu else "processor_seconds", []
+    header += ["largest peak of the GPU, MiB"] if on_gpu else []
     for row in content["rows"]:
-        peak = max(row[f"{stage}_peak_mib"] for stage in ("featurize", "finalize", "extremes"))
         rows.append(
             [
                 {"rows": "synthetic rows", "images": "images of CIFAR-10"}[row["kind"]],
                 f"{row['count']:,}",
                 f"{row['dimension']:,}",
-                number(row["featurize_microseconds_an_example"]),
-                *(number(row[f"{stage}_processor_seconds"]) for stage in ("finalize", "extremes")),
-                number(peak),
+                number(1e6 * row[f"featurize_{seconds}"] / row["count"]),
+                *(number(row[f"{stage}_{seconds}"]) for stage in ("finalize", "extremes")),
+                number(_peak(row, "peak_mib")),
                 number(row["disk_gb"]),
+                *([number(_peak(row, "gpu_peak_mib"))] if on_gpu else []),
             ]
         )
-    said = f"{content['targets']} targets, a memory budget of {content['budget_gib']:g} GiB, float16; processor time."
+    said = f"{content['targets']} targets, a memory budget of {content['budget_gib']:g} GiB, float16; "
+    said += "seconds by the clock." if on_gpu else "processor time."
     parts = [origin, said, table(header, rows)]
     if "finalize" in content:
         compared = [[row["contender"], number(row["seconds"]), number(row["peak_mib"])] for row in content["finalize"]]
@@ -46,3 +50,7 @@ def scale_of_rows(content: dict, origin: str, table: Callable, number: Callable,
         ]
         parts.append(table(["featurizing images", "ms an image", "times as long"], compared))
     return "\n\n".join(parts)
+
+
+def _peak(row: dict, kind: str) -> float:
+    return max(row[f"{stage}_{kind}"] for stage in ("featurize", "finalize", "extremes"))

@@ -188,12 +188,14 @@ def projected(settings: Settings, rows: list[dict]) -> list[dict]:
 
 
 def main(settings: Settings) -> str:
-    """Measure and write the result."""
+    """Measure and write the result, after each size, so that a run that is cut off leaves what it has."""
     timing = {"device": settings.device, "processor_time": settings.processor_time}
     peak = in_child("fastest_product", **timing).facts["flops_per_second"]
-    rows = [measured(settings, size, peak) for size in settings.sizes]
-    content = {"flops_per_second": rounded(peak), "sizes": rows, "projection": projected(settings, rows)}
-    content |= {"length": settings.length, "texts": settings.texts, "gpu_flops": settings.gpu_flops}
+    rows, shared = [], {"length": settings.length, "texts": settings.texts, "gpu_flops": settings.gpu_flops}
+    for size in settings.sizes:
+        rows.append(measured(settings, size, peak))
+        content = {"flops_per_second": rounded(peak), "sizes": rows, "projection": projected(settings, rows)} | shared
+        common.write_result("token_costs", settings.device, content, ("transformers",))
     return f"wrote {common.write_result('token_costs', settings.device, content, ('transformers',))}"
 
 

@@ -135,7 +135,9 @@ class _Stack:
         # Runs of no seed are steps that a score takes, at the full rate and without noise; stacks hold one kind alone.
         self.whole_trainings = runs[0].seed is not None
         on_gpu, changes = device.type == "cuda", self.whole_trainings and plan.rate_changes
-        self.rate = torch.tensor(plan.learning_rate, device=device) if changes else None
+        # Torch's fused steps read a float32 of a GPU's memory, and any number of the host's.
+        precision = torch.float32 if on_gpu else torch.float64
+        self.rate = torch.tensor(plan.learning_rate, device=device, dtype=precision) if changes else None
         self.optimizer = plan.optimizer(self.parameters.values(), capturable=on_gpu, stacked=True, rate=self.rate)
         largest = _largest_batch(runs)
         self.current_index = torch.zeros(len(runs), largest, dtype=torch.int64, device=device)

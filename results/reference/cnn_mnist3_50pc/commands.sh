@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The study of fourteen methods, five judged by retraining, and a figure of maps: what made the files beside this one.
 # From any folder: bash results/reference/cnn_mnist3_50pc/commands.sh
+# Code of the tables of p-values and correlations: commit 2d96c3f.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# A cell of the study's grid, on one GPU beside other cells: what made the files beside this one.
+# From any folder: bash results/reference/vit_cifar10_20pc/commands.sh
+# Code of the tables of p-values and correlations: commit c75bea2.
+set -euo pipefail
+cd "$(dirname "$0")/../../.."
+
+python run_subset_generation.py --task cifar10 --num_per_class 20
+python run_vit_finetuning.py --model vit --task cifar10 --num_per_class 20 --num_seeds 3
+python run_tda.py --model vit --task cifar10 --num_per_class 20 --methods grad_dot,grad_cos,loo --num_seeds 3
+python run_agreement_analysis.py --experiment vit_cifar10_20pc --num_seeds 3
+python run_compute_pvalues.py --experiment vit_cifar10_20pc --num_seeds 3
+python run_correlation_analysis.py --experiment vit_cifar10_20pc --num_seeds 3
