@@ -25,6 +25,7 @@ import pair_removal_tables
 import pandas as pd
 import plan_tables
 import variance_tables
+import whole_tables
 import yardstick_tables
 from rooms import rooms_table
 
@@ -83,10 +84,11 @@ def keep(name: str) -> None:
 def experiments() -> list[str]:
     """Experiments under results/reference/ whose scores were compared with leave-one-out, the study's own first.
 
-    Images with texts have tables of their own.
+    Images with texts have tables of their own, and so have networks that learn from all of MNIST.
     """
     tables = [path for path in REFERENCE.glob("*/summary.csv") if not path.parent.name.startswith(language_study_tables.PAIRS)]
     found = {path.parent.name for path in tables if "loo" in set(pd.read_csv(path)["method"])}
+    found = {name for name in found if not whole_tables.is_of_all_mnist(name)}
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
 
@@ -225,6 +227,8 @@ TABLES |= {
         "varied p-values": variance_tables.p_values_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
+        "all of MNIST": whole_tables.all_pairs_table,
+        "100 of MNIST": whole_tables.few_pairs_table,
         "wrong labels": metric_tables.wrong_labels_table,
         "score use": metric_tables.score_use_table,
     }.items()

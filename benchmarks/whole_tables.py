@@ -1,48 +1,53 @@
-"""The documents' tables of networks that learn from all of MNIST, beside networks that learn from a few images."""
+"""The documents' tables of networks that learn from all of MNIST, beside networks that learn from a few of its images."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from tda.methods.catalogue import method_title
 
-# Experiments on the same ten digits, few images first; those of the second row are scored on the same 100 x 10 pairs.
-ALL_PAIRS = ("cnn_mnist1000_50pc_keep1", "cnn_mnist1000_500pc_keep1", "cnn_mnist1000_whole_7000pc_epochs3_keep1")
-FEW_PAIRS = ("cnn_mnist10_10pc", "cnn_mnist10_whole_10pc_epochs3")
+# Experiments on all ten digits, those that learn from few images first, by what their columns say.
+ALL_PAIRS = {
+    "500 images": "cnn_mnist1000_50pc_keep1",
+    "60,000 images": "cnn_mnist1000_whole_7000pc_epochs3_keep1",
+}
+# Both are scored on the same 100 training images, of which the first learn alone, and 10 test images.
+FEW_PAIRS = {"100 images": "cnn_mnist10_10pc", "60,000 images": "cnn_mnist10_whole_10pc_epochs1"}
 
 
-def is_of_whole_study(name: str) -> bool:
+def is_of_all_mnist(name: str) -> bool:
     """Whether an experiment's tables stand on their own, apart from those of the small studies."""
-    return name in (*ALL_PAIRS, *FEW_PAIRS)
+    return name in (*ALL_PAIRS.values(), *FEW_PAIRS.values())
 
 
 def all_pairs_table(reference: Path) -> pd.DataFrame:
-    """A row a method: reliability by the last checkpoint, networks that learn from ever more images judged on 1,000 others."""
-    return _by_method(reference, ALL_PAIRS, {})
+    """A row a method: how reliable the last checkpoint's scores of all training images and 1,000 test images are."""
+    return _reliability(reference, ALL_PAIRS)
 
 
 def few_pairs_table(reference: Path) -> pd.DataFrame:
-    """A row a method: reliability by the last checkpoint of 100 x 10 pairs, and agreement with leave-one-out."""
-    cells: dict[tuple[str, str], str] = {}
-    for name in FEW_PAIRS:
-        path = reference / name / "correlation_spearman_mean.csv"
-        matrix = pd.read_csv(path, index_col=0)
-        cells |= {(name, method): f"{matrix.loc[method, 'loo']:.2f}" for method in matrix.index if method != "loo"}
-    return _by_method(reference, FEW_PAIRS, cells)
+    """A row a method: the same of 100 x 10 pairs, and rank correlation with leave-one-out by all kept checkpoints."""
+    table = _reliability(reference, FEW_PAIRS)
+    for title, name in FEW_PAIRS.items():
+        with_loo = pd.read_csv(reference / name / "correlation_spearman_mean.csv", index_col=0)["loo"]
+        by_title = {method_title(method): f"{value:.2f}" for method, value in with_loo.drop("loo").items()}
+        table[f"with LOO, {title}"] = table["method"].map(by_title).fillna("")
+    return table
 
 
-def _by_method(reference: Path, names: tuple[str, ...], with_loo: dict[tuple[str, str], str]) -> pd.DataFrame:
+def _reliability(reference: Path, names: dict[str, str]) -> pd.DataFrame:
+    """A column an experiment, at one checkpoint; only methods that the last of them has.
+
+    A cell: mean p / share with p < 0.05 / share with q < 0.05 / mean rank correlation between seeds.
+    """
     rows: dict[str, dict[str, str]] = {}
-    for name, summary, single in _experiments(reference, names):
+    for title, name in names.items():
+        summary = pd.read_csv(reference / name / "summary.csv")
+        alike = pd.read_csv(reference / name / "seed_agreement.csv", index_col="method")["spearman_between_seeds"]
         for row in summary[summary.checkpoints == 1].itertuples():
-            found = f"{row.mean_p_value:.3f} / {single[row.method]:.2f} / {row.share_q_below_level:.1%}"
+            shares = f"{row.share_p_below_level:.1%} / {row.share_q_below_level:.1%}"
             own = rows.setdefault(row.method, {"method": method_title(row.method)})
-            own[name] = " / ".join([found, *filter(None, [with_loo.get((name, row.method))])])
-    return pd.DataFrame(rows.values())[["method", *names]].fillna("")
-
-
-def _experiments(reference: Path, names: tuple[str, ...]) -> Iterator[tuple[str, pd.DataFrame, pd.Series]]:
-    for name in names:
-        single = pd.read_csv(reference / name / "mean_single_draw_p_values.csv", index_col="checkpoints").loc[1]
-        yield name, pd.read_csv(reference / name / "summary.csv"), single
+            own[title] = f"{row.mean_p_value:.3f} / {shares} / {alike[row.method]:.2f}"
+    kept = [method for method, own in rows.items() if title in own]
+    order = sorted(kept, key=lambda method: (method != "loo", method))
+    return pd.DataFrame([rows[method] for method in order])[["method", *names]].fillna("")

@@ -11,9 +11,16 @@ from tda.training.members import Member
 
 def loss_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
     """Inner products and norms of the loss gradients of train and test, computed once per member and splits."""
-    left, right = (train.inputs, train.labels), (test.inputs, test.labels)
-    quantity = member.objective.loss
-    return member.remember("loss kernel", (train, test), lambda: gradient_kernel(member.model, left, right, quantity))
+    return member.remember("loss kernel", (train, test), lambda: _computed(member, train, test))
+
+
+def _computed(member: Member, train: Split, test: Split) -> GradientKernel:
+    sides = [(split.inputs, split.labels) for split in (train, test)]
+    if len(train) <= len(test):
+        return gradient_kernel(member.model, *sides, member.objective.loss)
+    # The gradients of one side are held: those of 60,000 training images would be gigabytes.
+    found = gradient_kernel(member.model, *reversed(sides), member.objective.loss)
+    return GradientKernel(found.cross.T, found.right_norms, found.left_norms, None)
 
 
 def scored_kernel(member: Member, train: Split, test: Split) -> GradientKernel:
