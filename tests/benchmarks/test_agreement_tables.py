@@ -9,9 +9,9 @@ from conftest import CHECKOUT
 
 @pytest.fixture
 def reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What two experiments' steps wrote, in part, one of them without a method that the other has."""
+    """What three experiments' steps wrote, in part, one without a method that another has, one whose runs were not unrolled."""
     monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
-    for name, methods in (("a_10pc", ("trak", "if")), ("b_10pc", ("if",))):
+    for name, methods in (("a_10pc", ("trak", "unrolled")), ("b_10pc", ("unrolled",)), ("c_10pc", ("if",))):
         (tmp_path / name).mkdir()
         values = {"spearman_seed": 0.5, "spearman_mean": 0.75, "spearman_p_value": 0.25}
         rows = [{"method": method, "checkpoints": k} | values for method in methods for k in (1, 2)]
@@ -34,11 +34,12 @@ def test_cells_and_order(reference: Path):
     import agreement_tables
 
     table = agreement_tables.same_run_table(reference).set_index("method")
-    assert table.index.tolist() == ["IF", "TRAK", "LOO of other runs"]
+    assert table.index.tolist() == ["Unrolled training", "TRAK", "LOO of other runs"]
+    assert list(table) == ["a_10pc", "b_10pc"]
     assert table["a_10pc"].tolist() == ["0.50 / 0.75 / 0.25", "0.12 / 0.75 / 0.25", "0.50 / 0.75 / 0.12"]
     assert table["b_10pc"].tolist() == ["0.12 / 0.75 / 0.25", "", "0.50 / 0.75 / 0.12"]
     table = agreement_tables.other_run_table(reference).set_index("method")
-    assert table.loc["IF", "b_10pc"] == table.loc["LOO of other runs", "b_10pc"] == "0.50 [0.25, 0.75]"
+    assert table.loc["IF", "c_10pc"] == table.loc["LOO of other runs", "c_10pc"] == "0.50 [0.25, 0.75]"
     (row,) = agreement_tables.left_out_table(reference).to_dict("records")
     assert row == {
         "experiment": "a_10pc",
