@@ -44,8 +44,15 @@ def of_logits(model: nn.Module, split: Split, function: Callable[[Tensor, Tensor
     A text's logits are a number for each token and word: those of 2,000 texts for SmolLM2 take 19 GB.
     """
     model, split = _precise(model, split)
+    found, start = None, 0
     with torch.no_grad(), without_autocast(split.device):
-        return torch.cat([function(call(model, inputs), labels) for inputs, labels in split.batches(_at_once(split))])
+        for inputs, labels in split.batches(_at_once(split)):
+            values = function(call(model, inputs), labels)
+            # Kept one by one, each small tensor would lie in memory that large logits just left, and the next would not fit.
+            found = values.new_empty(len(split), *values.shape[1:]) if found is None else found
+            found[start : start + len(values)] = values
+            start += len(values)
+    return found
 
 
 def _at_once(split: Split) -> int:
