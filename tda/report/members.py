@@ -15,8 +15,8 @@ from tda.training.evaluation import evaluate
 from tda.training.members import Member, built, load_member
 from tda.training.study import Study
 
-_MOST_GRADIENTS = 5e8
-"""Examples times parameters up to which gradients of all training examples are taken under every seed."""
+_MOST_GRADIENTS = {"cpu": 5e8, "cuda": 5e10}
+"""Examples times the model's parameters, frozen ones too, up to which every seed's training gradients are taken."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def members_say(study: Study, seed_ids: Sequence[int]) -> MembersSay:
     """Ask the last checkpoint of each of these seeds."""
     members = built([load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids])
     splits = [members[0].study.inputs(split) for split in (study.train, study.test)]
-    size = len(study.train) * sum(part.numel() for part in members[0].state.parameters.values())
-    with_gradients = size <= _MOST_GRADIENTS
+    # A frozen weight costs a gradient its two passes all the same.
+    size = len(study.train) * sum(part.numel() for part in members[0].model.parameters())
+    with_gradients = size <= _MOST_GRADIENTS["cuda" if study.device.type == "cuda" else "cpu"]
 
     def ask(number: int) -> tuple:
         member = members[number]

@@ -1,15 +1,17 @@
 """What a model says of a split: losses, margins and predictions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tda.data.splits import Split
 from tda.gradients.objectives import Objective
 from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
-from tda.system.inputs import call
+from tda.system.inputs import Inputs, call
+from tda.system.padding import in_groups
 from tda.training.fused_evaluation import forward_of
 from tda.training.runs import Evaluation
 
@@ -17,18 +19,24 @@ EVALUATION_BATCH = 64
 
 
 def evaluate(model: nn.Module, objective: Objective, split: Split) -> Evaluation:
-    """Losses, margins and predictions of one model on a split, dropout off; a model in 16 bits as a copy in float32."""
+    """Losses, margins and predictions of one model on a split, dropout off; a model in 16 bits as a copy in float32.
+
+    Of a token that no loss counts the prediction is -1.
+    """
     model.eval()
     model, split = _precise(model, split)
     forward = forward_of(model, split.inputs)
-    losses, margins, predictions = [], [], []
+    losses = margins = None
+    predictions = torch.full_like(split.labels, -1)
     with torch.no_grad(), without_autocast(split.device):
-        for inputs, labels in split.batches(_at_once(split)):
+        for positions, inputs, labels in _parts(model, split):
             logits = forward(inputs)
-            losses.append(objective.loss(logits, labels))
-            margins.append(objective.margin(logits, labels))
-            predictions.append(objective.predictions(logits))
-    return Evaluation(torch.cat(losses).cpu(), torch.cat(margins).cpu(), torch.cat(predictions).cpu())
+            losses = _put(objective.loss(logits, labels), positions, losses, len(split))
+            margins = _put(objective.margin(logits, labels), positions, margins, len(split))
+            predicted = objective.predictions(logits)
+            predictions[positions] = functional.pad(predicted, (0, split.labels[0].numel() - predicted[0].numel()), value=-1)
+    predictions[split.labels < 0] = -1
+    return Evaluation(losses.cpu(), margins.cpu(), predictions.cpu())
 
 
 def logits_of_split(model: nn.Module, split: Split) -> Tensor:
@@ -44,14 +52,31 @@ def of_logits(model: nn.Module, split: Split, function: Callable[[Tensor, Tensor
     A text's logits are a number for each token and word: those of 2,000 texts for SmolLM2 take 19 GB.
     """
     model, split = _precise(model, split)
-    found, start = None, 0
+    found = None
     with torch.no_grad(), without_autocast(split.device):
-        for inputs, labels in split.batches(_at_once(split)):
-            values = function(call(model, inputs), labels)
-            # Kept one by one, each small tensor would lie in memory that large logits just left, and the next would not fit.
-            found = values.new_empty(len(split), *values.shape[1:]) if found is None else found
-            found[start : start + len(values)] = values
-            start += len(values)
+        for positions, inputs, labels in _parts(model, split):
+            found = _put(function(call(model, inputs), labels), positions, found, len(split))
+    return found
+
+
+def _parts(model: nn.Module, split: Split) -> Iterator[tuple[Tensor | slice, Inputs, Tensor]]:
+    """Positions in the split, inputs and labels of a few examples at a time: of texts, those of similar length together."""
+    start = 0
+    for inputs, labels in split.batches(_at_once(split)):
+        groups = in_groups(model, inputs, labels)
+        yield from ((start + positions, *texts) for positions, *texts in groups)
+        if not groups:
+            yield slice(start, start + len(labels)), inputs, labels
+        start += len(labels)
+
+
+def _put(values: Tensor, positions: Tensor | slice, found: Tensor | None, count: int) -> Tensor:
+    """The array of `count` examples' values, these put where they belong; None where there is none yet.
+
+    Kept one by one, each small tensor would lie in memory that large logits just left, and the next would not fit.
+    """
+    found = values.new_empty(count, *values.shape[1:]) if found is None else found
+    found[positions] = values
     return found
 
 

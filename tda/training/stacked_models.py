@@ -254,7 +254,8 @@ class _Stack:
                 flat = (logits.flatten(0, 1), labels.expand(count, *labels.shape).flatten(0, 1))
                 for found, function in ((losses, self.objective.loss), (margins, self.objective.margin)):
                     found.append(function(*flat).unflatten(0, (count, -1)))
-                predictions.append(self.objective.predictions(flat[0]).unflatten(0, (count, -1)))
+                predicted = self.objective.predictions(flat[0]).masked_fill(flat[1] < 0, -1)
+                predictions.append(predicted.unflatten(0, (count, -1)))
         columns = (torch.cat(found, dim=1).cpu() for found in (losses, margins, predictions))
         return [Evaluation(*row) for row in zip(*columns, strict=True)]
 

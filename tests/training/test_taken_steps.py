@@ -1,5 +1,7 @@
 """A training step by step is the training itself, also from the middle on."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from conftest import CPU, Ensemble
@@ -11,6 +13,15 @@ from tda.training.ensembles import seed_run
 from tda.training.taken_steps import Training
 
 EVERY_FAMILY = True
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Members are trained with one thread each; two add a product's terms in another order, and training makes that grow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def training_of(ensemble: Ensemble) -> Training:
