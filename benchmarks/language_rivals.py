@@ -94,7 +94,7 @@ def rivals_of(settings: Settings) -> dict[str, list[Rival]]:
         ],
         "ekfac": [
             Rival("bergson_ekfac", "bergson, ekfac", whole),
-            Rival("kronfluence_ekfac", "kronfluence, ekfac", few, **scaled),
+            Rival("kronfluence_ekfac", "kronfluence, ekfac", whole),
             Rival("dattri_ekfac", "dattri, IFAttributorEKFAC", few, **scaled),
         ],
     }

@@ -59,12 +59,17 @@ def gradient_kernel(
     Raises UserError if a parameter is unknown or batch normalisation is in training mode.
     """
     with without_autocast(device_of(left[0])):
-        left_count = count_of(left[0])
-        plan = plan or plan_gradients(model, left[0], parameters, left_count, count_of(right[0]))
+        left_count, right_count = count_of(left[0]), count_of(right[0])
         left_quantity = left_quantity or quantity
+        is_own, plan = plan is None, plan or plan_gradients(model, left[0], parameters, left_count, right_count)
         example_bytes = plan.example_bytes(*left, left_quantity)
-        block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
         held_at_once = max(1, memory_budget // (example_bytes + 1))
+        if is_own and held_at_once < left_count:
+            # The right examples' gradients would be formed anew for each chunk, which changes what is cheaper.
+            plan = plan_gradients(model, left[0], parameters, held_at_once, right_count)
+            example_bytes = plan.example_bytes(*left, left_quantity)
+            held_at_once = max(1, memory_budget // (example_bytes + 1))
+        block_size = block_size or examples_at_once(plan, left[0], example_bytes, memory_budget)
         chunks = [slice(start, start + held_at_once) for start in range(0, left_count, held_at_once)]
         cross, left_norms, grams = [], [], []
         for held in (plan.rows(*_part(left, chunk), left_quantity, block_size) for chunk in chunks):

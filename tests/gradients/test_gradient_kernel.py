@@ -148,6 +148,25 @@ def test_result_depends_on_neither_block_size_nor_memory_budget() -> None:
         torch.testing.assert_close(getattr(pieces, name), getattr(whole, name))
 
 
+class MeanOverPlaces(nn.Module):
+    """(n, T, O) -> (n, O)."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden.mean(dim=1)
+
+
+def test_gradients_that_do_not_fit_are_not_formed_anew_for_each_chunk() -> None:
+    """Formed, two of 40 examples fit at once, so that the right ones would stream by 20 times; as factors, eight do."""
+    model = nn.Sequential(nn.Linear(64, 64), MeanOverPlaces()).double()
+    left, right = examples(40, 8, 64, seed=4), examples(41, 8, 64)
+    assert not any(layer.factored for layer in plan_gradients(model, left[0], None, 40, 41).layers)
+    whole, finished = gradient_kernel(model, left, right, margin), []
+    pieces = gradient_kernel(model, left, right, margin, memory_budget=70_000, progress=finished.append)
+    assert sum(finished) == 5 * 41
+    for name in ("cross", "left_norms", "right_norms"):
+        torch.testing.assert_close(getattr(pieces, name), getattr(whole, name))
+
+
 def test_different_quantities_on_the_two_sides() -> None:
     model, left, right = small_cnn().double(), examples(2, 1, 8, 8, seed=4), examples(3, 1, 8, 8)
     names = [name for name, _ in model.named_parameters()]
