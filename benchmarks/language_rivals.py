@@ -40,6 +40,8 @@ class Settings:
     """Runs of this project, after one untimed run; the others run once, after none where a run takes minutes."""
     contenders: str = "all"
     """Which of the rivals run: all, or names of them with commas."""
+    work: str = "trak,inner,ekfac"
+    """What is measured; the rest is kept from the file that an earlier run of the same device and versions wrote."""
 
 
 def write_model(folder: Path, layers: int, width: int) -> int:
@@ -141,15 +143,17 @@ def main(settings: Settings) -> str:
     """Measure and write the result."""
     from tempfile import TemporaryDirectory
 
-    with TemporaryDirectory(prefix="tda-benchmark-") as name:
-        folder = Path(name)
+    with TemporaryDirectory(prefix="tda-benchmark-") as temporary:
+        folder = Path(temporary)
         parameters = write_model(folder, settings.layers, settings.width)
         write_texts(folder, settings.num_train, settings.num_test, settings.length)
-        content: dict = {"attributed_parameters": parameters, "vocabulary": VOCABULARY}
+        name = f"language_rivals_{settings.layers}x{settings.width}"
+        content = common.earlier(name, "cpu", PACKAGES) | {"attributed_parameters": parameters, "vocabulary": VOCABULARY}
         for method, rivals in rivals_of(settings).items():
+            if method not in settings.work.split(","):
+                continue
             chosen = [rival for rival in rivals if settings.contenders == "all" or rival.name in settings.contenders.split(",")]
             content[method] = compare(settings, folder, method, [replace(rival) for rival in chosen])
-    name = f"language_rivals_{settings.layers}x{settings.width}"
     return f"wrote {common.write_result(name, 'cpu', content, PACKAGES)}"
 
 
