@@ -19,7 +19,7 @@ VARIED = {"both": "both differ", "initialisation": "initialisations alone", "ord
 def shares_table(reference: Path) -> pd.DataFrame:
     """A row an experiment and method: shares of a pair's variance with intervals, for one checkpoint and the mean of all."""
     rows = []
-    for name, found in _experiments(reference, "variance_components.csv"):
+    for name, found in _experiments(reference, "variance_components*.csv"):
         for row in found[found["weight"] == "pair"].itertuples():
             told = {title: _interval(row, source) for source, title in SOURCES.items()}
             of = "one checkpoint" if row.checkpoints == 1 else f"mean of {row.checkpoints}"
@@ -31,7 +31,7 @@ def shares_table(reference: Path) -> pd.DataFrame:
 def p_values_table(reference: Path) -> pd.DataFrame:
     """A row an experiment and method: mean p and share of p below 0.05 where both sources of chance differ, or one alone."""
     rows = []
-    for name, found in _experiments(reference, "variance_p_values.csv"):
+    for name, found in _experiments(reference, "variance_p_values*.csv"):
         for method, own in found.groupby("method", sort=False):
             by_varied = own.set_index("varied")
             told = {
@@ -67,8 +67,9 @@ def errors_table(reference: Path) -> pd.DataFrame:
     return pd.DataFrame()
 
 
-def _experiments(reference: Path, file: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    for path in sorted(reference.glob(f"*/{file}")):
+def _experiments(reference: Path, files: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each experiment's tables; one of another design, whose rows do not stand in the first, has a file of its own."""
+    for path in sorted(reference.glob(f"*/{files}")):
         yield path.parent.name, pd.read_csv(path)
 
 

@@ -21,6 +21,9 @@ python run_subset_retraining.py --model cnn --task cifar10 --num_per_class 10 --
 python run_lds_evaluation.py --model cnn --task cifar10 --num_per_class 10 --left_out 0.05 --same_run --num_subsets 30 --num_retrainings 5 --num_checkpoints 1 --num_seeds 5
 
 # variance_*.csv, on the processors, in a root folder of its own.
+python run_variance_components.py --model cnn --task cifar10 --num_per_class 10 --methods loo,grad_dot --num_starts 3 --num_orders 3
+cp results/cnn_cifar10_10pc/variance_components.csv results/reference/cnn_cifar10_10pc/variance_components_3x3.csv
+cp results/cnn_cifar10_10pc/variance_p_values.csv results/reference/cnn_cifar10_10pc/variance_p_values_3x3.csv
 python run_variance_components.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot --num_starts 4 --num_orders 5
 
 # metasmoothness.csv, on the processors.

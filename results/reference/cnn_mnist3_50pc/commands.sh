@@ -34,4 +34,7 @@ python run_lds_evaluation.py --model cnn --task mnist3 --num_per_class 50 --left
 python run_metasmoothness.py --task mnist3 --num_per_class 50 --variants inside1e-8,inside1e-8_rate3e-4,inside1e-8_rate3e-4_pool --removed 1,8 --num_directions 4 --num_seeds 5
 
 # variance_*.csv, on the processors, in a root folder of its own.
+python run_variance_components.py --model cnn --task mnist3 --num_per_class 50 --methods loo,grad_dot --num_starts 3 --num_orders 3
+cp results/cnn_mnist3_50pc/variance_components.csv results/reference/cnn_mnist3_50pc/variance_components_3x3.csv
+cp results/cnn_mnist3_50pc/variance_p_values.csv results/reference/cnn_mnist3_50pc/variance_p_values_3x3.csv
 python run_variance_components.py --model cnn --task mnist3 --num_per_class 50 --methods grad_dot --num_starts 5 --num_orders 5
