@@ -13,6 +13,6 @@ python run_subset_retraining.py --model bert --task qnli --num_per_class 1250 --
 python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_subsets 20 --num_retrainings 2
 cp results/bert_qnli_1250pc/lds*.csv results/bert_qnli_1250pc/lds*.png results/reference/bert_qnli_1250pc/
 # What one run alone was scored by: lds_one_run.csv.
-python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods ekfac
+python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods ekfac,trak_projected
 python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_seeds 1 --num_subsets 20 --num_retrainings 2
 cp results/bert_qnli_1250pc/lds.csv results/reference/bert_qnli_1250pc/lds_one_run.csv
