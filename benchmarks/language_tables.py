@@ -8,7 +8,7 @@ _TITLES = {"trak": "TRAK", "inner": "inner products of gradients", "ekfac": "EK-
 def language_rivals(content: dict, origin: str, table: Callable, number: Callable, spread: Callable) -> str:
     """TRAK, inner products and EK-FAC of a GPT-2 by this project and its rivals."""
     rows, failed = [], []
-    for key, title in _TITLES.items():
+    for key, title in ((key, title) for key, title in _TITLES.items() if key in content):
         for row in content[key]["rows"]:
             note = f" ({row['note']}, scaled)" if "note" in row else ""
             numbers = [number(row["seconds"]), spread(row), number(row["peak_mib"]), number(row["ratio"], "x")]

@@ -47,7 +47,7 @@ def logits_of_split(model: nn.Module, split: Split) -> Tensor:
 
 
 def of_logits(model: nn.Module, split: Split, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """A function's values (n, ...) of every example's logits and label, as logits_of_split computes these, none of them kept.
+    """A function's value (n,) of every example's logits and label, as logits_of_split computes these, none of them kept.
 
     A text's logits are a number for each token and word: those of 2,000 texts for SmolLM2 take 19 GB.
     """
@@ -71,11 +71,11 @@ def _parts(model: nn.Module, split: Split) -> Iterator[tuple[Tensor | slice, Inp
 
 
 def _put(values: Tensor, positions: Tensor | slice, found: Tensor | None, count: int) -> Tensor:
-    """The array of `count` examples' values, these put where they belong; None where there is none yet.
+    """The array (count,) of examples' values, these put where they belong; None where there is none yet.
 
     Kept one by one, each small tensor would lie in memory that large logits just left, and the next would not fit.
     """
-    found = values.new_empty(count, *values.shape[1:]) if found is None else found
+    found = values.new_empty(count) if found is None else found
     found[positions] = values
     return found
 

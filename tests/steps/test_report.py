@@ -12,6 +12,7 @@ from tda.data.splits import Split
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
 from tda.features.map_files import save_arrays
+from tda.report import members
 from tda.report.members import members_say
 from tda.report.provenance import steps_of
 from tda.settings import Report
@@ -107,6 +108,18 @@ def test_members_are_asked_what_they_predict(scored: Ensemble):
     assert np.isclose(say.test.right[1].mean(), member.info["test_accuracy"])
     scores = run_self_scores(scored, member)
     np.testing.assert_allclose(say.self_influence[1], scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
+def test_frozen_weights_count_where_gradients_are_too_dear(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
+    (member,) = ensemble.members(15)
+    examples, trained = len(ensemble.study.train), sum(part.numel() for part in member.state.parameters.values())
+    whole = sum(parameter.numel() for parameter in member.model.parameters())
+    assert trained < whole
+    monkeypatch.setitem(members._MOST_GRADIENTS, "cpu", examples * whole - 1)
+    assert members_say(ensemble.study, [0]).self_influence is None
+    monkeypatch.setitem(members._MOST_GRADIENTS, "cpu", examples * whole)
+    assert members_say(ensemble.study, [0]).self_influence.shape == (1, examples)
 
 
 def run_self_scores(scored: Ensemble, member) -> np.ndarray:
