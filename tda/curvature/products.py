@@ -4,7 +4,7 @@ Vectors are rows of a (k, p) matrix, p the trained parameters laid end to end in
 The forward pass is shared by all vectors; only tangents are computed k times. A model in 16 bits is computed in float32.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -18,12 +18,16 @@ from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.objectives import Objective
 from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
-from tda.system.inputs import call
+from tda.system.inputs import Inputs, call
+from tda.system.padding import in_groups
 
 Products = Callable[[Tensor], Tensor]
 
 # Tangents of this many vectors at a time bound the memory of a product.
 _VECTORS_AT_ONCE = 32
+
+# Of a gradient's graph that a product with one vector holds.
+_GRAPH_BYTES = 2**32
 
 
 def flatten(tensors: dict[str, Tensor]) -> Tensor:
@@ -61,26 +65,43 @@ def hessian_products(model: nn.Module, objective: Objective, split: Split, activ
     return _over_rows(model, split, product, activation_budget)
 
 
-def hessian_product(model: nn.Module, objective: Objective, split: Split) -> Products:
+def hessian_product(model: nn.Module, objective: Objective, split: Split, activation_budget: int | None = None) -> Products:
     """The map from one vector (1, p) to H v (1, p), by reverse-mode derivatives alone.
 
     The gradient's graph is built once and held, which makes a product cheaper than that of hessian_products, and several
-    threads may work beside each other, which forward-mode derivatives do not allow.
+    threads may work beside each other, which forward-mode derivatives do not allow. Where the graph of all examples is larger
+    than activation_budget bytes, 4 GiB by default, each product builds the graphs of parts of them, one after another.
     """
     model, split = _precise(model, split)
     parameters = {name: value.requires_grad_() for name, value in _detached(model).items()}
-    with torch.enable_grad():
-        loss = _mean_loss(model, objective, split, parameters)
-        gradient = torch.autograd.grad(loss, list(parameters.values()), create_graph=True, materialize_grads=True)
-    curved = [position for position, piece in enumerate(gradient) if piece.requires_grad]
+    # The graph holds what both passes keep: about twice the activations for either.
+    at_once = fitting(4 * activation_bytes(model, split.inputs), len(split), activation_budget or _GRAPH_BYTES)
 
-    def product(vector: Tensor) -> Tensor:
+    def graph(inputs: Inputs, labels: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            loss = _mean_loss(model, objective, replace(split, inputs=inputs, labels=labels), parameters)
+            return torch.autograd.grad(loss, list(parameters.values()), create_graph=True, materialize_grads=True)
+
+    def along(gradient: Sequence[Tensor], vector: Tensor, held: bool) -> Tensor:
         pieces = [piece[0] for piece in unflatten(vector, model).values()]
-        outputs, along = [gradient[position] for position in curved], [pieces[position] for position in curved]
-        found = torch.autograd.grad(outputs, list(parameters.values()), along, retain_graph=True, materialize_grads=True)
+        curved = [position for position, piece in enumerate(gradient) if piece.requires_grad]
+        outputs, directions = [gradient[position] for position in curved], [pieces[position] for position in curved]
+        options = {"retain_graph": held, "materialize_grads": True}
+        found = torch.autograd.grad(outputs, list(parameters.values()), directions, **options)
         return torch.cat([piece.flatten() for piece in found])[None]
 
-    return product
+    if at_once == len(split):
+        gradient = graph(split.inputs, split.labels)
+        return lambda vector: along(gradient, vector, held=True)
+
+    def summed(vector: Tensor) -> Tensor:
+        total = torch.zeros_like(vector)
+        for inputs, labels in split.batches(at_once):
+            for _, texts, of_texts in in_groups(model, inputs, labels) or [(None, inputs, labels)]:
+                total += along(graph(texts, of_texts), vector, held=False) * (len(of_texts) / len(split))
+        return total
+
+    return summed
 
 
 def gauss_newton_products(

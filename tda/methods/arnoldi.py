@@ -40,7 +40,8 @@ def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int
     the member's seed. Raises UserError unless 1 <= num_eigenvalues <= iterations.
     """
     _refuse(iterations, num_eigenvalues)
-    product = hessian_product(member.model, member.objective, train)
+    budget = member.study.memory_budget
+    product = hessian_product(member.model, member.objective, train, budget and budget // 2)
     first = next(iter(trained_parameters(member.model).values()))
     size = sum(parameter.numel() for parameter in trained_parameters(member.model).values())
     start = torch.randn(1, size, generator=stream(member.seed, "arnoldi start")).to(first)

@@ -12,10 +12,20 @@ ATTENTION = "eager_in_own_precision"
 def register_attention() -> None:
     """Make ATTENTION known to transformers, with masks (b, 1, queries, keys) that are added to the logits."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
     AttentionInterface.register(ATTENTION, attention)
-    AttentionMaskInterface.register(ATTENTION, eager_mask)
+    AttentionMaskInterface.register(ATTENTION, _mask)
+
+
+def _mask(*arguments: object, allow_is_bidirectional_skip: bool = False, **keywords: object) -> Tensor:
+    """The mask of transformers' eager form, made even where every token counts.
+
+    Whether one is needed depends on its values: to look at them, a GPU is waited for, and a stack of models cannot.
+    """
+    from transformers.masking_utils import eager_mask
+
+    return eager_mask(*arguments, allow_is_bidirectional_skip=False, **keywords)
 
 
 def attention(

@@ -18,7 +18,7 @@ from tda.gradients.recorded_pass import floating_tensors
 from tda.models.model_state import ModelState, trained_parameters
 from tda.models.seeded_dropout import SeededDropout
 from tda.models.training_plan import TrainingPlan
-from tda.system.inputs import Inputs, call, chosen, mapped
+from tda.system.inputs import Inputs, call, chosen, device_of, mapped
 from tda.training.runs import Evaluation, Run, Snapshot
 from tda.training.stacked_convolutions import ConvolutionsAsProducts
 from tda.training.stacked_noise import StackedNoise, called_shapes, draw_the_same
@@ -34,13 +34,14 @@ def can_be_stacked(model: nn.Module, inputs: Inputs) -> bool:
     """Whether training draws nothing that cannot be handed in and changes no buffer, so that stacked models are independent.
 
     inputs: of an example (1, ...), on the model's device, on which the forward pass is tried: one that branches on values, as
-    encoders do that look whether a mask is full, cannot be computed for several models at once. Nor can dropout of texts, whose
-    masks are as long as a batch's longest text.
+    encoders do that look whether a mask is full, cannot be computed for several models at once. Nor can dropout of texts on a
+    CPU, where masks are as long as a batch's longest text.
     """
     modules = list(model.modules())
     if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in modules):
         return False
-    if any(isinstance(module, SeededDropout) and module.p > 0 for module in modules) and not isinstance(inputs, Tensor):
+    drops = any(isinstance(module, SeededDropout) and module.p > 0 for module in modules)
+    if drops and not isinstance(inputs, Tensor) and device_of(inputs).type == "cpu":
         return False
     return not any(buffer.is_floating_point() for buffer in model.buffers()) and _followed(model, inputs)
 

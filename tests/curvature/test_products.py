@@ -51,9 +51,11 @@ def test_product_by_reverse_mode_is_that_of_the_explicit_matrix(tiny):
     model = members[0].model
     explicit = explicit_hessian(model, train)
     vectors = torch.randn(3, len(explicit), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    apply = hessian_product(model, members[0].objective, train)
-    for vector in vectors:
-        torch.testing.assert_close(apply(vector[None])[0], explicit @ vector, rtol=1e-8, atol=1e-10)
+    two_examples = 8 * activation_bytes(model, train.inputs)
+    for budget in (None, two_examples, 1):
+        apply = hessian_product(model, members[0].objective, train, budget)
+        for vector in vectors:
+            torch.testing.assert_close(apply(vector[None])[0], explicit @ vector, rtol=1e-8, atol=1e-10)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
