@@ -111,9 +111,8 @@ def _models_at_once(model: nn.Module, plan: TrainingPlan, train: Split) -> int:
         call(model, chosen(train.inputs, slice(0, 1)))
     for hook in hooks:
         hook.remove()
-    batch = max(_EVALUATION_BATCH, plan.batch_size)
     # Unfolded patches and gradients of activations come on top of the activations themselves.
-    return max(1, memory_budget(train.device) // (4 * counted * batch))
+    return max(1, memory_budget(train.device) // (4 * counted * plan.batch_size))
 
 
 def memory_budget(device: torch.device) -> int:
@@ -249,7 +248,8 @@ class _Stack:
         self.model.eval()
         losses, margins, predictions = [], [], []
         with torch.no_grad():
-            for inputs, labels in split.batches(_EVALUATION_BATCH):
+            # Nothing is kept for a backward pass, so that four times a training batch takes no more than training did.
+            for inputs, labels in split.batches(min(_EVALUATION_BATCH, 4 * self.plan.batch_size)):
                 logits = self._logits(inputs, inputs_are_stacked=False)
                 count = len(logits)
                 flat = (logits.flatten(0, 1), labels.expand(count, *labels.shape).flatten(0, 1))
