@@ -24,8 +24,9 @@ from tda.training.stacked_convolutions import ConvolutionsAsProducts
 from tda.training.stacked_noise import StackedNoise, called_shapes, draw_the_same
 from tda.training.step_noise import drawing_from
 
-# Share of a GPU's memory for stacked activations, forward and backward; where there is no GPU, as in tests, so many bytes.
-_MEMORY_SHARE, _MEMORY_OF_TESTS = 0.25, 8 * 2**30
+# Shares of a GPU's memory, and of what is free of it, for stacked activations, forward and backward; where there is no GPU, as
+# in tests, so many bytes.
+_MEMORY_SHARE, _FREE_SHARE, _MEMORY_OF_TESTS = 0.25, 0.5, 8 * 2**30
 _EVALUATION_BATCH = 128
 _WARM_UP_STEPS = 3
 
@@ -119,7 +120,9 @@ def memory_budget(device: torch.device) -> int:
     """Bytes that stacked activations may take, forward and backward."""
     if device.type != "cuda":
         return _MEMORY_OF_TESTS
-    return int(_MEMORY_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    # Other programs may be on the same GPU.
+    free, total = torch.cuda.mem_get_info(device)
+    return int(min(_MEMORY_SHARE * total, _FREE_SHARE * free))
 
 
 class _Stack:
