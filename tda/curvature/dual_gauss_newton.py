@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix by its kernel: exact algebra where examples times logits are fewer than parameters.
+"""The Gauss-Newton matrix by its kernel: exact algebra where examples times classes are fewer than parameters.
 
 With B the gradients of an objective's curvature roots, a row for each training example and root, the damped matrix is
 B^T B / n + damping. What it does to gradients follows from the kernel B B^T alone (Woodbury). Everything here is float64: the
@@ -97,13 +97,14 @@ def dual_gauss_newton(
 ) -> DualGaussNewton:
     """The damped Gauss-Newton matrix of the mean training loss; raises UserError unless damping is positive.
 
-    most_rows: keep only so many rows of B, the longest, whatever their size. A converged network's curvature is that of the few
-    examples of which it is not yet sure. held_bytes: of B's rows up to which all are held at once, by default HELD_BYTES.
+    most_rows: keep only so many rows of B, the longest, whatever their size, of which there is then one for each logit. A
+    converged network's curvature is that of the few examples of which it is not yet sure. held_bytes: of B's rows up to which
+    all are held at once, by default HELD_BYTES.
     """
     require_positive(damping)
     held_bytes = held_bytes or HELD_BYTES
     model, train, plan = in_double_precision(model, train)
-    roots, kept = objective.curvature_roots, 1.0
+    roots, kept = objective.curvature_roots if most_rows is None else objective.logit_roots, 1.0
     if most_rows is None and len(train) * _example_bytes(plan, train, roots) > held_bytes:
         gram, rows = _kernel_in_parts(plan, train, roots, held_bytes), None
         factored = _factored(gram, len(train), damping)

@@ -1,7 +1,7 @@
 """Functions of a curvature matrix, such as exp(-t G), times many vectors at once.
 
 The matrix is P^1/2 G P^1/2, G the Gauss-Newton matrix of the mean training loss, averaged over several checkpoints of a model,
-and P a positive diagonal (an optimizer's preconditioner, or 1). Its rank is at most examples times logits times checkpoints,
+and P a positive diagonal (an optimizer's preconditioner, or 1). Its rank is at most examples times classes times checkpoints,
 so that f(matrix) v = f(0) v + (what the few directions add). Three forms of those directions: exact by the kernel of the
 curvature's rows, exact by the matrix's own entries, or layer by layer by EK-FAC.
 """

@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tda.gradients.quantities import cross_entropy_loss, curvature_roots, margin
+from tda.gradients.quantities import (
+    contrast_roots,
+    contrast_weights,
+    cross_entropy_loss,
+    curvature_roots,
+    curvature_weights,
+    margin,
+)
 from tda.system.inputs import Inputs
 
 
@@ -55,15 +62,19 @@ class Classification:
         return self.loss(logits, labels)
 
     def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Quantities (n, R) whose gradients B give the Gauss-Newton matrix B^T B / n of the mean loss; held fixed inside."""
-        return curvature_roots(logits, labels)
+        """Quantities (n, R) whose gradients B give the Gauss-Newton matrix B^T B / n of the mean loss; held fixed inside.
+
+        As few as there can be: one less than classes.
+        """
+        return contrast_roots(logits, labels)
 
     def root_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """u (n, R) with which an example's loss gradient is B_i^T u_i: sqrt(p) - e_y / sqrt(p_y)."""
-        log_probabilities = logits.log_softmax(dim=1)
-        roots, label = (log_probabilities / 2).exp(), labels[:, None]
-        of_label = log_probabilities.gather(1, label) / 2
-        return roots.scatter(1, label, of_label.exp() - (-of_label).exp())
+        """u (n, R) with which an example's loss gradient is B_i^T u_i."""
+        return contrast_weights(logits, labels)
+
+    def logit_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The same as curvature_roots, one for each logit, which are alike whatever the order of the classes."""
+        return curvature_roots(logits, labels)
 
     def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
         """The loss's second derivative by the logits, diag(p) - p p^T, times a change of the logits, both (n, C)."""
@@ -145,15 +156,17 @@ class NextToken:
         return self.loss(logits, labels) * (labels[:, 1:] >= 0).sum(dim=1).to(logits).sqrt()
 
     def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """As of a classifier at each position, (n, (T - 1) * V)."""
+        """A quantity of each logit at each position, (n, (T - 1) * V)."""
         predicted, targets, weights = _shifted(logits, labels)
         roots = curvature_roots(predicted.flatten(0, 1), targets.flatten())
         return (roots.view_as(predicted) * weights.sqrt()[..., None]).flatten(1)
 
+    logit_roots = curvature_roots
+
     def root_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As of a classifier at each position, (n, (T - 1) * V)."""
         predicted, targets, weights = _shifted(logits, labels)
-        found = Classification().root_weights(predicted.flatten(0, 1), targets.flatten())
+        found = curvature_weights(predicted.flatten(0, 1), targets.flatten())
         return (found.view_as(predicted) * weights.sqrt()[..., None]).flatten(1)
 
     def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
@@ -233,12 +246,14 @@ class Pairing:
         return self.loss(logits, labels) * _SIDES**0.5
 
     def curvature_roots(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """As of a classifier on each side, (n, 2 * C)."""
+        """A quantity of each logit on each side, (n, 2 * C)."""
         return self._flat(curvature_roots, logits, labels) * _SIDES**-0.5
+
+    logit_roots = curvature_roots
 
     def root_weights(self, logits: Tensor, labels: Tensor) -> Tensor:
         """As of a classifier on each side, (n, 2 * C)."""
-        return self._flat(Classification().root_weights, logits, labels) * _SIDES**-0.5
+        return self._flat(curvature_weights, logits, labels) * _SIDES**-0.5
 
     def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
         """The loss's second derivative by the logits times a change of the logits, both (n, 2, C)."""

@@ -45,6 +45,47 @@ def curvature_roots(logits: Tensor, labels: Tensor) -> Tensor:
     return probabilities.sqrt() * (logits - (probabilities * logits).sum(dim=1, keepdim=True))
 
 
+def curvature_weights(logits: Tensor, labels: Tensor) -> Tensor:
+    """u (b, C) with which the loss's derivative by the logits, p - e_y, is S u, S that of curvature_roots."""
+    log_probabilities = logits.log_softmax(dim=1)
+    roots, label = (log_probabilities / 2).exp(), labels[:, None]
+    of_label = log_probabilities.gather(1, label) / 2
+    return roots.scatter(1, label, of_label.exp() - (-of_label).exp())
+
+
+def contrast_roots(logits: Tensor, labels: Tensor) -> Tensor:
+    """S^T z of the logits z, (b, C) -> (b, C - 1), with S S^T = diag(p) - p p^T, the loss's curvature, held fixed.
+
+    S is the curvature's Cholesky factor (Tanabe and Sagae 1992), with one column less than curvature_roots: p is in no column's
+    range. Column c is sqrt(p_c q_c+1 / q_c) (z_c - the mean of the later logits by their probabilities), q_c the probability of
+    class c and all later ones together.
+    """
+    probabilities = logits.detach().softmax(dim=1)
+    from_here = _from_the_end(probabilities)
+    later = from_here[:, 1:]
+    # Where all later classes have underflowed, so has the scale, and any mean will do.
+    means = _from_the_end(probabilities * logits)[:, 1:] / later.clamp(min=torch.finfo(later.dtype).tiny)
+    return (probabilities[:, :-1] * later / from_here[:, :-1]).sqrt() * (logits[:, :-1] - means)
+
+
+def contrast_weights(logits: Tensor, labels: Tensor) -> Tensor:
+    """u (b, C - 1) with which the loss's derivative by the logits, p - e_y, is S u, S that of contrast_roots.
+
+    Before the label it is sqrt(p_c / (q_c q_c+1)), at the label -sqrt(q_c+1 / (q_c p_c)), behind it 0.
+    """
+    log_probabilities = logits.log_softmax(dim=1)
+    log_from_here = log_probabilities.flip(1).logcumsumexp(dim=1).flip(1)
+    own, here, later = log_probabilities[:, :-1], log_from_here[:, :-1], log_from_here[:, 1:]
+    place = torch.arange(own.shape[1], device=logits.device) - labels[:, None]
+    before, at = ((own - here - later) / 2).exp(), -((later - here - own) / 2).exp()
+    return torch.where(place < 0, before, torch.where(place == 0, at, 0))
+
+
+def _from_the_end(values: Tensor) -> Tensor:
+    """Sums (b, C) of each column with all later ones."""
+    return values.flip(1).cumsum(dim=1).flip(1)
+
+
 def binary_cross_entropy_loss(class_index: int) -> Quantity:
     """The loss in nats of one class of a multi-label classifier: (b, C) and whether the class is there, (b,) 0 or 1 -> (b,)."""
     return lambda logits, labels: functional.binary_cross_entropy_with_logits(

@@ -54,7 +54,7 @@ def conjugate_gradient_influence(
     """Influence of each training example on each test loss, solved for the smaller of both sides.
 
     damping: that of `if`; the solver stops once every relative residual is below tolerance, or after max_iterations block
-    products; preconditioner: "ekfac", "none", or "auto": EK-FAC where training examples times logits are as many as the
+    products; preconditioner: "ekfac", "none", or "auto": EK-FAC where training examples times roots are as many as the
     parameters that they reach. The report holds the largest relative residual, the block products of a lot of right-hand sides
     and the preconditioner. Raises UserError for a damping or tolerance that is not positive, an unknown preconditioner, or a
     model without linear layers.

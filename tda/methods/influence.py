@@ -1,7 +1,7 @@
 """Influence functions with a solver that converges and reports its residual (Koh and Liang 2017).
 
 g_train^T (C + damping)^-1 g_test, C the Gauss-Newton matrix of the mean training loss or its Hessian. The Gauss-Newton
-matrix has rank at most n_train times the number of logits, so that its inverse is exact algebra on a kernel of that
+matrix has rank at most n_train times one less than the classes, so that its inverse is exact algebra on a kernel of that
 size (Woodbury), or on the matrix itself where the model has fewer parameters than that.
 
 The default damping, 0.5, is a hundred times that of the published recursion: it predicts leave-one-out better on digits3 and on
@@ -116,7 +116,7 @@ def require_room_for_rows(model: nn.Module, objective: Objective, train: Split, 
     if budget is None:
         return
     plan = plan_gradients(model, train.inputs, None, len(train), len(train))
-    quantities = (objective.curvature_roots, objective.loss)
+    quantities = (objective.logit_roots, objective.loss)
     held = 2 * len(train) * sum(plan.example_bytes(train.inputs, train.labels, quantity) for quantity in quantities)
     least = held + 48 * DUAL_LIMIT**2
     if budget < least:

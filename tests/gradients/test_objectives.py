@@ -131,10 +131,26 @@ def test_curved_is_the_loss_s_second_derivative_times_a_change(objective: Object
 
 @CASES
 def test_curvature_roots_give_the_loss_s_second_derivative(objective: Objective, logits: Tensor, labels: Tensor):
-    """B^T B, B the roots' derivatives by the logits."""
-    found = jacobians(objective.curvature_roots, logits, labels)
-    for rows, expected in zip(found, hessians(logits, labels), strict=True):
-        torch.testing.assert_close(rows.T @ rows, expected, rtol=1e-8, atol=1e-11)
+    """B^T B, B the roots' derivatives by the logits, as few as the classes less one or one for each logit."""
+    for roots in (objective.curvature_roots, objective.logit_roots):
+        for rows, expected in zip(jacobians(roots, logits, labels), hessians(logits, labels), strict=True):
+            torch.testing.assert_close(rows.T @ rows, expected, rtol=1e-8, atol=1e-11)
+
+
+def test_a_classifier_has_one_root_less_than_classes_however_sure_it_is():
+    """Of logits hundreds apart too; the last label's weights are those of every class before it."""
+    logits = torch.tensor([[200.0, 0.0, -200.0], [-300.0, 5.0, 300.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    labels = torch.tensor([2, 0, 1])
+    rows = torch.stack(jacobians(Classification().curvature_roots, logits, labels))
+    assert rows.shape == (3, 2, 3)
+    found = (rows.mT @ Classification().root_weights(logits, labels)[..., None])[..., 0]
+    expected = logits.softmax(1) - torch.nn.functional.one_hot(labels, 3)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    # One of two classes: sqrt(p (1 - p)) times the difference of the logits.
+    pair = torch.tensor([[0.3, -1.1]], dtype=torch.float64)
+    chance = float(pair.softmax(1)[0, 0])
+    expected = (chance * (1 - chance)) ** 0.5 * (pair[0, 0] - pair[0, 1])
+    torch.testing.assert_close(Classification().curvature_roots(pair, labels[:1])[0, 0], expected)
 
 
 @CASES

@@ -73,7 +73,7 @@ def test_heaviest_rows_are_the_gauss_newton_matrix_of_those_rows(tiny, monkeypat
     (attribution,) = load_method("if").score(
         members[:1], train, test, load_method("if").settings | {"matrix": "heaviest_rows", "damping": 0.05}
     )
-    rows = naive_gradients(model, train, lambda logits, label: objective.curvature_roots(logits, label[None]))
+    rows = naive_gradients(model, train, lambda logits, label: objective.logit_roots(logits, label[None]))
     torch.testing.assert_close(rows.T @ rows / len(train), explicit_gauss_newton(model, train))
     longest = rows.norm(dim=1).argsort(descending=True)[:limit]
     curvature = rows[longest].T @ rows[longest] / len(train)

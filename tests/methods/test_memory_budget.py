@@ -105,7 +105,7 @@ def test_rows_of_another_checkpoint_do_not_count(ensemble: Ensemble):
 def test_a_budget_without_room_is_refused(ensemble: Ensemble):
     for name, word in (
         ("trak", r"kernel of 6 gradients; give 1\.8e-07 or more"),
-        ("if", r"kernel of 60 gradients; give 1\.8e-05 or more"),
+        ("if", r"kernel of 54 gradients; give 1\.5e-05 or more"),
         ("trak_projected", "too small for proj_dim"),
     ):
         with pytest.raises(UserError, match=word):
