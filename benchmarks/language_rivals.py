@@ -143,13 +143,19 @@ def main(settings: Settings) -> str:
     """Measure and write the result."""
     from tempfile import TemporaryDirectory
 
+    from tda.system.errors import UserError
+
+    known = rivals_of(settings)
+    for work in settings.work.split(","):
+        if work not in known:
+            raise UserError(f"unknown --work {work}; known are {', '.join(known)}")
     with TemporaryDirectory(prefix="tda-benchmark-") as temporary:
         folder = Path(temporary)
         parameters = write_model(folder, settings.layers, settings.width)
         write_texts(folder, settings.num_train, settings.num_test, settings.length)
         name = f"language_rivals_{settings.layers}x{settings.width}"
         content = common.earlier(name, "cpu", PACKAGES) | {"attributed_parameters": parameters, "vocabulary": VOCABULARY}
-        for method, rivals in rivals_of(settings).items():
+        for method, rivals in known.items():
             if method not in settings.work.split(","):
                 continue
             chosen = [rival for rival in rivals if settings.contenders == "all" or rival.name in settings.contenders.split(",")]
