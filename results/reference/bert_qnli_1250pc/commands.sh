@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # BERT with adapters on QNLI, judged by retraining on halves: what made the files beside this one.
 # From any folder: bash results/reference/bert_qnli_1250pc/commands.sh
+# The trainings and retrainings were done on one GPU beside other work, the scores of one processor core each.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
 python run_subset_generation.py --task qnli --num_per_class 1250
 python run_text_finetuning.py --task qnli --num_per_class 1250 --trained lora --upper_layers 0
+python run_subset_retraining.py --model bert --task qnli --num_per_class 1250 --num_subsets 100 --num_retrainings 2
 python run_tda.py --model bert --task qnli --num_per_class 1250 --methods trak,grad_cos,grad_dot,tracin,gas,repsim,repdot,bm25,embedding_similarity
 python run_compute_pvalues.py --model bert --task qnli --num_per_class 1250
 python run_correlation_analysis.py --model bert --task qnli --num_per_class 1250
-python run_subset_retraining.py --model bert --task qnli --num_per_class 1250 --num_subsets 20 --num_retrainings 2
-python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_subsets 20 --num_retrainings 2
+python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_subsets 100 --num_retrainings 2
 cp results/bert_qnli_1250pc/lds*.csv results/bert_qnli_1250pc/lds*.png results/reference/bert_qnli_1250pc/
 # What one run alone was scored by: lds_one_run.csv.
-python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods ekfac,trak_projected
-python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_seeds 1 --num_subsets 20 --num_retrainings 2
+python run_subset_retraining.py --model bert --task qnli --num_per_class 1250 --purpose fitting --num_subsets 40 --num_retrainings 1
+python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods datamodels,empirical_influence --datamodels.num_subsets 40 --empirical_influence.num_subsets 40
+python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_seeds 1 --num_subsets 100 --num_retrainings 2
 cp results/bert_qnli_1250pc/lds.csv results/reference/bert_qnli_1250pc/lds_one_run.csv
