@@ -16,7 +16,7 @@ _REFERENCES = {"random": "random scores", "retraining": "noise ceiling"}
 
 
 def lds_table(reference: Path) -> pd.DataFrame:
-    """LDS of one member, what it is of the noise ceiling by single retrainings, LDS of the largest ensemble, and reliability."""
+    """LDS of one member, its share of the noise ceiling by single retrainings, LDS of the largest ensemble, and reliability."""
     rows = []
     for path in sorted(reference.glob(f"{FAMILY}*/lds.csv")):
         found, single = pd.read_csv(path), path.with_name("lds_one_run.csv")
