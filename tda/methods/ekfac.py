@@ -99,7 +99,7 @@ def scores_by_ekfac(member: Member, train: Split, test: Split, matrix: str, damp
 def _require_few_roots(roots: int) -> None:
     if roots > MOST_ROOTS:
         raise UserError(
-            f"one example has {roots:,} logits, over which EK-FAC's Fisher matrix cannot be summed; "
+            f"the curvature of one example has {roots:,} roots, over which EK-FAC's Fisher matrix cannot be summed; "
             "choose --ekfac.matrix sampled_fisher"
         )
 

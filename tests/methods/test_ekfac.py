@@ -210,8 +210,8 @@ def test_drawn_labels_are_the_seeds_own(tiny):
 @pytest.mark.cnn_alone
 def test_an_exact_expectation_over_too_many_logits_is_refused(tiny, monkeypatch: pytest.MonkeyPatch):
     train, test, members = tiny
-    monkeypatch.setattr(module, "MOST_ROOTS", 2)
-    with pytest.raises(UserError, match="one example has 3 logits, .* choose --ekfac.matrix sampled_fisher"):
+    monkeypatch.setattr(module, "MOST_ROOTS", 1)
+    with pytest.raises(UserError, match="one example has 2 roots, .* choose --ekfac.matrix sampled_fisher"):
         score("ekfac", members[:1], train, test)
 
 
