@@ -16,6 +16,6 @@ cp results/bert_qnli_1250pc/lds*.csv results/bert_qnli_1250pc/lds*.png results/r
 # What one run alone was scored by: lds_one_run.csv.
 python run_subset_retraining.py --model bert --task qnli --num_per_class 1250 --purpose fitting --num_subsets 40 --num_retrainings 1
 python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods datamodels,empirical_influence --datamodels.num_subsets 40 --empirical_influence.num_subsets 40
-python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods if
+python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods if,ekfac,trak_projected
 python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_seeds 1 --num_subsets 100 --num_retrainings 2
 cp results/bert_qnli_1250pc/lds.csv results/reference/bert_qnli_1250pc/lds_one_run.csv
