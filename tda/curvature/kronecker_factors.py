@@ -64,7 +64,7 @@ def kronecker_factors(
 ) -> list[LayerFactors]:
     """Fit the factors of every layer to gradients, those of one model at one or several checkpoints, in two passes over them.
 
-    Where they are of quantities.curvature_roots the curvature is the Fisher matrix with its expectation over labels taken
+    Where they are of the objective's curvature roots the curvature is the Fisher matrix with its expectation over labels taken
     exactly; where they are of the loss it is the empirical Fisher matrix. Both are means over examples and checkpoints.
     scales: a layer's gradients are multiplied by its own first; spans_losses: whether the training losses' gradients are sums
     of these, so that directions in which these are 0 may be left out.
