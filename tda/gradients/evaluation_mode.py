@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tda.gradients.single_precision import without_autocast
+from tda.system.group_norms import guarded_group_norms
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def evaluation(model: nn.Module, differentiable: Collection[str]) -> Iterator[No
         model.eval()
         for name, parameter, _ in flags:
             parameter.requires_grad_(name in names)
-        with torch.enable_grad(), without_autocast(device):
+        with torch.enable_grad(), without_autocast(device), guarded_group_norms(model):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)

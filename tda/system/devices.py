@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tda.system.errors import UserError
+from tda.system.group_norms import guard_group_norms
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -52,4 +53,5 @@ def image_format(device: torch.device) -> torch.memory_format:
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
     """Move a model to a device, in the memory format in which small convolutions run fastest there."""
+    guard_group_norms(model)
     return model.to(device=device, memory_format=image_format(device))
