@@ -2,7 +2,8 @@
 
 g_train^T V diag(1 / l) V^T g_test, l and V the eigenvalues of largest magnitude, negative ones too, of the mean training loss's
 Hessian on a Krylov space, and its eigenvectors there. What gradients have outside this span counts nothing: no damping is
-needed, and an eigenvalue near 0 is never inverted, unless more are kept than the space holds dominant ones.
+needed, and an eigenvalue near 0 is never inverted, unless more are kept than the space holds dominant ones. As there, the
+Hessian may be that of a part of the training examples.
 """
 
 import torch
@@ -18,8 +19,10 @@ from tda.system.random_streams import stream
 from tda.training.members import Member
 
 
-def _refuse(iterations: int, num_eigenvalues: int) -> None:
+def _refuse(iterations: int, num_eigenvalues: int, hessian_examples: int) -> None:
     """Raise UserError for settings that mean nothing."""
+    if hessian_examples < 0:
+        raise UserError(f"the Hessian is that of 1 example at least, or of all by 0, not of {hessian_examples}")
     if not 1 <= num_eigenvalues <= iterations:
         raise UserError(f"of {iterations} iterations, 1 to {iterations} eigenvalues can be kept, not {num_eigenvalues}")
 
@@ -31,17 +34,23 @@ def _refuse(iterations: int, num_eigenvalues: int) -> None:
     check=of_settings(_refuse),
     iterations=20,
     num_eigenvalues=10,
+    hessian_examples=0,
 )
 @per_member
-def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int, num_eigenvalues: int) -> Attribution:
+def arnoldi_influence(
+    member: Member, train: Split, test: Split, iterations: int, num_eigenvalues: int, hessian_examples: int
+) -> Attribution:
     """Influence of each training example on each test loss; the report holds the eigenvalues and their residuals.
 
-    iterations: products with the Hessian; num_eigenvalues: how many of the eigenvalues are kept. The first vector is drawn from
-    the member's seed. Raises UserError unless 1 <= num_eigenvalues <= iterations.
+    iterations: products with the Hessian; num_eigenvalues: how many of the eigenvalues are kept; hessian_examples: of how many
+    training examples, drawn from the member's seed, the Hessian is taken, of all for 0; a product costs as many passes. The
+    first vector is drawn from the member's seed too. Raises UserError unless 1 <= num_eigenvalues <= iterations, and for
+    more examples than there are.
     """
-    _refuse(iterations, num_eigenvalues)
+    _refuse(iterations, num_eigenvalues, hessian_examples)
     budget = member.study.memory_budget
-    product = hessian_product(member.model, member.objective, train, budget and budget // 2)
+    curved = _drawn(train, hessian_examples, member.seed)
+    product = hessian_product(member.model, member.objective, curved, budget and budget // 2)
     first = next(iter(trained_parameters(member.model).values()))
     size = sum(parameter.numel() for parameter in trained_parameters(member.model).values())
     start = torch.randn(1, size, generator=stream(member.seed, "arnoldi start")).to(first)
@@ -50,6 +59,15 @@ def arnoldi_influence(member: Member, train: Split, test: Split, iterations: int
     left, right = (times_vectors(member.model, member.objective.loss, split, directions).double() for split in (train, test))
     report = {"eigenvalues": values.tolist(), "relative_residuals": residuals.tolist()}
     return Attribution(((left / values[:, None]).T @ right).float(), report)
+
+
+def _drawn(train: Split, count: int, seed: int) -> Split:
+    """As many training examples, in their order."""
+    if count > len(train):
+        raise UserError(f"the Hessian of {count} examples cannot be taken: there are {len(train)} training examples")
+    if count == 0:
+        return train
+    return train[torch.randperm(len(train), generator=stream(seed, "arnoldi examples"))[:count].sort().values]
 
 
 def dominant_eigenpairs(product: Products, start: Tensor, iterations: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
