@@ -7,7 +7,8 @@ their moments, decaying rates, clipping, dropout and batch normalisation exactly
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -28,8 +29,9 @@ from tda.unrolling.both_ways import Unrolling
 
 _MODES, _QUANTITIES = ("auto", "forward", "backward"), {"loss": -1, "margin": 1}
 
-# Examples that share a pass, at most: more hardly save anything, and a killed run loses what it has of them.
-_LARGEST_PART = 100
+# Examples that share a pass, at most: more hardly save anything, and a killed run loses what it has of them. On a CPU, models
+# that only functional transforms follow take minutes an example, and no more than this many at a time.
+_LARGEST_PART, _LARGEST_SLOW_PART = 100, 24
 
 
 def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
@@ -81,13 +83,14 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
 
     pieces = _pieces(unrolling, len(train) if mode == "forward" else len(test))
     derivative = {"forward": _forward, "backward": _backward}[mode]
-
-    def compute(number: int) -> dict[str, Tensor]:
-        return parts.result(pieces[number], lambda: derivative(_own(unrolling), members, pieces[number]))
-
+    steps = len(pieces) * (max(run.snapshots) if mode == "forward" else sum(run.snapshots))
     alone = train.device.type == "cuda" or not unrolling.differentiate.layered
-    done = map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces))
-    found = list(tqdm(done, total=len(pieces), desc=f"unrolling seed {member.seed_id}", delay=2, leave=False))
+    with tqdm(total=steps, desc=f"unrolling seed {member.seed_id}", unit="step", delay=2, leave=False) as bar:
+
+        def compute(number: int) -> dict[str, Tensor]:
+            return parts.result(pieces[number], lambda: derivative(_own(unrolling, bar.update), members, pieces[number]))
+
+        found = list(map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces)))
     derivatives = torch.cat([each["derivatives"] for each in found], dim=1 if mode == "forward" else 2)
     for number in range(len(members)):
         report = {"mode": mode}
@@ -107,19 +110,21 @@ def _mode(wanted: str, num_train: int, num_test: int, snapshots: Sequence[int]) 
 def _pieces(unrolling: Unrolling, count: int) -> list[Tensor]:
     """Numbers 0 to count - 1 in parts of about one size, whose states fit the memory for every thread that works at once."""
     training = unrolling.training
-    threads = torch.get_num_threads() if unrolling.differentiate.layered and training.train.device.type == "cpu" else 1
+    on_cpu, layered = training.train.device.type == "cpu", unrolling.differentiate.layered
+    threads = torch.get_num_threads() if layered and on_cpu else 1
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(training.model).values())
     copies = 3 if training.plan.momentum is not None else 4
-    largest = max(1, min(_LARGEST_PART, unrolling.memory // (copies * size * threads)))
+    at_most = _LARGEST_SLOW_PART if on_cpu and not layered else _LARGEST_PART
+    largest = max(1, min(at_most, unrolling.memory // (copies * size * threads)))
     rounds = -(-count // (largest * threads))
     return list(torch.arange(count).tensor_split(min(count, rounds * threads)))
 
 
-def _own(unrolling: Unrolling) -> Unrolling:
+def _own(unrolling: Unrolling, stepped: Callable[[], object]) -> Unrolling:
     """The same with a model of its own, for a thread."""
     training = unrolling.training
     own = Training(copy.deepcopy(training.model), training.plan, training.objective, training.run, training.train)
-    return Unrolling.of(own, unrolling.test, unrolling.quantity, unrolling.memory)
+    return replace(Unrolling.of(own, unrolling.test, unrolling.quantity, unrolling.memory), stepped=stepped)
 
 
 def _forward(unrolling: Unrolling, members: list[Member], part: Tensor) -> dict[str, Tensor]:

@@ -36,7 +36,8 @@ _TESTS_AT_ONCE, _TANGENTS_AT_ONCE = 64, 24
 class Unrolling:
     """The derivative of one training.
 
-    quantity: of test examples, from logits and labels; memory: bytes that the states of a training may take.
+    quantity: of test examples, from logits and labels; memory: bytes that the states of a training may take; stepped: called
+    after each training step that is differentiated.
     """
 
     training: Training
@@ -44,6 +45,7 @@ class Unrolling:
     test: Split
     quantity: Quantity
     memory: int
+    stepped: Callable[[], object] = lambda: None
 
     @staticmethod
     def of(training: Training, test: Split, quantity: Quantity, memory: int) -> "Unrolling":
@@ -63,6 +65,7 @@ class Unrolling:
             rows = {row_of.setdefault(position, len(row_of)): place for position, place in places.items()}
             if row_of:
                 self._follow(step, moved, statistics, rows, len(row_of))
+            self.stepped()
             if step.number in training.run.snapshots:
                 order = list(row_of) + [position for position in positions if position not in row_of]
                 row_after = {position: row for row, position in enumerate(order)}
@@ -91,6 +94,7 @@ class Unrolling:
             if statistics:
                 self._pull_back_statistics(batch, moved, statistics)
             derivatives.index_add_(1, step.batch.to(derivatives.device), found / len(step.batch))
+            self.stepped()
         return derivatives
 
     def _batch(self, step: TakenStep) -> BatchDerivatives:
