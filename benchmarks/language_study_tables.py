@@ -19,9 +19,9 @@ def lds_table(reference: Path) -> pd.DataFrame:
     """LDS of one member, its share of the noise ceiling by single retrainings, LDS of the largest ensemble, and reliability."""
     rows = []
     for path in sorted(reference.glob(f"{FAMILY}*/lds.csv")):
-        found, single = pd.read_csv(path), path.with_name("lds_one_run.csv")
-        if single.exists():
-            # Methods that only one member was scored by.
+        found = pd.read_csv(path)
+        # Methods that only one member was scored by.
+        for single in sorted(path.parent.glob("lds_one_run*.csv")):
             others = pd.read_csv(single)
             found = pd.concat([found, others[~others["method"].isin(set(found["method"]))]])
         ceiling = found.loc[found["method"] == "retraining", "lds"]

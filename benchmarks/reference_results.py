@@ -225,6 +225,8 @@ TABLES |= {
         "metasmoothness": plan_tables.smoothness_table,
         "variance": variance_tables.shares_table,
         "varied p-values": variance_tables.p_values_table,
+        "seeds needed": variance_tables.seeds_needed_table,
+        "seed test errors": variance_tables.errors_table,
         "shortcut": map_tables.shortcut_table,
         "truth": map_tables.truth_table,
         "all of MNIST": whole_tables.all_pairs_table,

@@ -44,14 +44,21 @@ def p_values_table(reference: Path) -> pd.DataFrame:
 
 
 def seeds_needed_table(reference: Path) -> pd.DataFrame:
-    """A row an experiment and test: what so many seeds find of the pairs that the t-test on all seeds calls reliable (q)."""
+    """What so many seeds find of the pairs that the t-test on all seeds calls reliable (q), and how many others they call so.
+
+    A row a method by the t-test, and a row a test, the mean over methods.
+    """
     rows = []
     for name, found in _experiments(reference, "seeds_needed.csv"):
         own = found[found["verdict"] == "q"]
-        for test, by_test in own.groupby("test", sort=False):
-            told = by_test.groupby("seeds")[["found", "false"]].mean()
-            cells = {f"{count} seeds": f"{row.found:.0%} / {row.false:.1%}" for count, row in told.iterrows()}
-            rows.append({"experiment": name, "test": test.replace("_", " ")} | cells | {"all": int(own["all_seeds"].iloc[0])})
+        all_seeds, by_t_test = int(own["all_seeds"].iloc[0]), own[own["test"] == "t_test"]
+        groups = [(method_title(method), "t test", rows_of) for method, rows_of in by_t_test.groupby("method", sort=False)]
+        groups += [("mean", test.replace("_", " "), rows_of) for test, rows_of in own.groupby("test", sort=False)]
+        for method, test, rows_of in groups:
+            told = rows_of.groupby("seeds")[["found", "false"]].mean()
+            cells = {f"{count} seeds": _found(row) for count, row in told.iterrows() if count < all_seeds or test != "t test"}
+            by_all = f"{rows_of['reliable_by_all'].mean():.1%}"
+            rows.append({"experiment": name, "method": method, "test": test} | cells | {f"reliable by {all_seeds}": by_all})
     return pd.DataFrame(rows).fillna("")
 
 
@@ -71,6 +78,10 @@ def _experiments(reference: Path, files: str) -> Iterator[tuple[str, pd.DataFram
     """Each experiment's tables; one of another design, whose rows do not stand in the first, has a file of its own."""
     for path in sorted(reference.glob(f"*/{files}")):
         yield path.parent.name, pd.read_csv(path)
+
+
+def _found(row: pd.Series) -> str:
+    return f"{row['found']:.0%} / {row['false']:.1%}" if row.notna().all() else ""
 
 
 def _interval(row: object, name: str) -> str:

@@ -27,3 +27,9 @@ python run_agreement_analysis.py --model cnn --task mnist3 --num_per_class 10
 
 # variance_*.csv, on the processors, in a root folder of its own.
 python run_variance_components.py --model cnn --task mnist3 --num_per_class 10 --methods grad_dot,loo --num_starts 5 --num_orders 3
+
+# seeds_needed.csv, .png and seed_test_errors.csv: of fifty seeds, on the processors, in a root folder of its own (TDA_ROOT), whose
+# random_seeds.pt holds the ten and behind them torch.randint(2**31, (40,), generator=torch.Generator().manual_seed(0)).
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
+python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,trak,if,loo
+python run_seeds_needed.py --experiment cnn_mnist3_10pc
