@@ -123,6 +123,16 @@ def test_removal_is_a_curve_for_each_method():
     np.testing.assert_allclose(interval_ends(panel.containers[0]), [[0.9, 1.2], [1.9, 2.2]])
 
 
+def test_removal_of_one_number_is_a_point_for_each_method():
+    rows = [
+        {"method": method, "removed": 5, "margin_fall": fall, "low": fall - 0.1, "high": fall + 0.2}
+        for method, fall in (("trak", 1.0), ("random", 0.1), ("grad_dot", 0.5))
+    ]
+    (panel,) = draw_removal(pd.DataFrame(rows)).axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["random", "Grad-Dot", "TRAK"]
+    np.testing.assert_allclose(panel.containers[0].lines[0].get_xydata(), [[0.1, 0], [0.5, 1], [1.0, 2]])
+
+
 def test_merits_are_points_for_single_seeds_and_for_their_mean_map():
     region = torch.zeros(4, 5, dtype=torch.bool)
     region[:2, 0] = True
