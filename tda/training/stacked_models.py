@@ -35,8 +35,9 @@ def can_be_stacked(model: nn.Module, inputs: Inputs) -> bool:
     """Whether training draws nothing that cannot be handed in and changes no buffer, so that stacked models are independent.
 
     inputs: of an example (1, ...), on the model's device, on which the forward pass is tried: one that branches on values, as
-    encoders do that look whether a mask is full, cannot be computed for several models at once. Nor can dropout of texts on a
-    CPU, where masks are as long as a batch's longest text.
+    encoders do that look whether a mask is full, cannot be computed for several models at once, and neither can recurrent
+    layers or experts that take a part of the examples each. Nor can dropout of texts on a CPU, where masks are as long as a
+    batch's longest text.
     """
     modules = list(model.modules())
     if any(isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 for module in modules):
@@ -53,9 +54,8 @@ def _followed(model: nn.Module, inputs: Inputs) -> bool:
     try:
         with torch.no_grad(), _for_stacks(), drawing_from(model, lambda shape, device: torch.ones(shape, device=device)):
             vmap(lambda parameters, own: call(model, own, parameters))(stack, mapped(inputs, lambda part: part[None]))
-    except RuntimeError as error:
-        if "data-dependent" not in str(error):
-            raise
+    except RuntimeError:
+        # Whatever vmap has no rule for, torch says so in a way of its own; a model that is broken fails alone, too.
         return False
     return True
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import tiny_texts
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tda.data.splits import Split
 from tda.gradients.objectives import Classification
@@ -221,6 +221,45 @@ def test_texts_with_dropout_are_stacked_on_a_gpu_alone() -> None:
     for number, run in enumerate(runs):
         (alone,) = many_models._train_one(model, PLAN, OBJECTIVE, run, texts, texts, False)
         torch.testing.assert_close(stacked[number][0].evaluation.losses, alone.evaluation.losses, rtol=1e-4, atol=1e-5)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.layer(inputs)[1][0]
+
+
+class Routed(nn.Module):
+    """Each expert takes the examples that are its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Linear(3, 4) for _ in range(2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        own = inputs.mean(dim=1)
+        chosen, outputs = own[:, 0] > 0, own.new_zeros(len(own), 4)
+        for number, expert in enumerate(self.experts):
+            taken = (chosen == bool(number)).nonzero()[:, 0]
+            outputs = outputs.index_copy(0, taken, expert(own[taken]))
+        return outputs
+
+
+class Dropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.dropout(self.layer(inputs.mean(dim=1)), 0.5)
+
+
+@pytest.mark.parametrize("kind", [Recurrent, Routed, Dropping])
+def test_what_vmap_cannot_follow_is_trained_alone(kind: type[nn.Module]) -> None:
+    assert not can_be_stacked(kind(), torch.randn(1, 5, 3))
 
 
 def test_a_single_step_of_a_score_is_at_the_full_rate_and_drops_nothing() -> None:
