@@ -55,7 +55,9 @@ class KroneckerCoordinates:
     def cut(self, vectors: Tensor) -> dict[str, Tensor]:
         """Vectors (k, p') as name -> (k, *shape)."""
         pieces = vectors.split([shape.numel() for shape in self.shapes.values()], dim=1)
-        return {name: piece.unflatten(1, shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
+        return {
+            name: piece.reshape(len(piece), *shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
 
 
 def with_factors(plan: GradientPlan) -> GradientPlan:

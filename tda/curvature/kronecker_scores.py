@@ -25,8 +25,11 @@ _FORMED_NUMBERS = 2**26
 def inverse_scores(
     factors: Sequence[LayerFactors], dampings: Sequence[float], train: RotatedBlocks, test: RotatedBlocks
 ) -> Tensor:
-    """Scores (n_train, n_test) of the losses' gradients in the factors' bases; dampings: added to each layer's eigenvalues."""
-    inverses = [1 / (layer.eigenvalues + added) for layer, added in zip(factors, dampings, strict=True)]
+    """Scores (n_train, n_test) of the losses' gradients in the factors' bases; dampings: added to each layer's eigenvalues.
+
+    A layer that no training example reaches, of which everything is 0, adds nothing.
+    """
+    inverses = [_inverse(layer.eigenvalues + added) for layer, added in zip(factors, dampings, strict=True)]
     size = sum(len(inverse) for inverse in inverses)
     few, many = (train, test) if len(train.split) <= len(test.split) else (test, train)
     if size * len(few.split) <= HELD_NUMBERS or size * 8 <= HELD_NUMBERS:
@@ -34,6 +37,10 @@ def inverse_scores(
     else:
         scores = _layer_by_layer(inverses, few, many)
     return scores if few is train else scores.T
+
+
+def _inverse(values: Tensor) -> Tensor:
+    return torch.where(values > torch.finfo(values.dtype).tiny, 1 / values, 0)
 
 
 def _formed(inverses: Sequence[Tensor], few: RotatedBlocks, many: RotatedBlocks, at_once: int) -> Tensor:

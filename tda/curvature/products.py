@@ -4,13 +4,15 @@ Vectors are rows of a (k, p) matrix, p the trained parameters laid end to end in
 The forward pass is shared by all vectors; only tangents are computed k times. A model in 16 bits is computed in float32.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.curvature.batch_derivatives import Differentiator, WeightedBatch
 from tda.data.splits import Split
@@ -45,6 +47,7 @@ def unflatten(vectors: Tensor, model: nn.Module) -> dict[str, Tensor]:
 def hessian_products(model: nn.Module, objective: Objective, split: Split, activation_budget: int | None = None) -> Products:
     """The map from vectors (k, p) to H v (k, p), H the Hessian of the mean loss over the examples.
 
+    Where torch cannot take a layer's derivatives in forward mode, they are taken in reverse mode, one vector after another.
     activation_budget: bytes that the passes of the vectors at once keep, by default those of all passes; more only where one
     vector's does.
     """
@@ -62,7 +65,19 @@ def hessian_products(model: nn.Module, objective: Objective, split: Split, activ
     def product(vector: dict[str, Tensor]) -> dict[str, Tensor]:
         return jvp(grad(mean_loss), (parameters,), (vector,))[1]
 
-    return _over_rows(model, split, product, activation_budget)
+    forwards = _over_rows(model, split, product, activation_budget)
+
+    def products(vectors: Tensor) -> Tensor:
+        try:
+            return forwards(vectors)
+        except RuntimeError as error:
+            # Not every layer has forward-mode derivatives, or a rule for vmap; by reverse mode alone it takes longer.
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+        backwards = hessian_product(model, objective, split, activation_budget)
+        return torch.cat([backwards(vector[None]) for vector in vectors])
+
+    return products
 
 
 def hessian_product(model: nn.Module, objective: Objective, split: Split, activation_budget: int | None = None) -> Products:
@@ -116,7 +131,7 @@ def gauss_newton_products(
     parameters = _detached(model)
 
     def logits_of(values: dict[str, Tensor]) -> Tensor:
-        with without_autocast(split.device):
+        with _differentiable_twice(split.device):
             return call(model, split.inputs, values)
 
     logits, pull_back = vjp(logits_of, parameters)
@@ -157,8 +172,15 @@ def _layered_products(
 
 
 def _mean_loss(model: nn.Module, objective: Objective, split: Split, values: dict[str, Tensor]) -> Tensor:
-    with without_autocast(split.device):
+    with _differentiable_twice(split.device):
         return objective.loss(call(model, split.inputs, values), split.labels).mean()
+
+
+@contextmanager
+def _differentiable_twice(device: torch.device) -> Iterator[None]:
+    """Forward passes without fused attention, which has neither second derivatives nor forward-mode ones, nor autocast."""
+    with sdpa_kernel(SDPBackend.MATH), without_autocast(device):
+        yield
 
 
 def _precise(model: nn.Module, split: Split) -> tuple[nn.Module, Split]:

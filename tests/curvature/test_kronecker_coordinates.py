@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_model import explicit_gauss_newton, naive_gradients
+from torch import Tensor, nn
 
 from tda.curvature import gauss_newton_rows as module
 from tda.curvature.gauss_newton_rows import held_or_anew, matrix_products
@@ -21,6 +22,31 @@ def test_inner_products_are_those_of_the_gradients(tiny):
     torch.testing.assert_close(left @ right.T, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
     assert left.shape == (9, coordinates.size) and coordinates.size <= naive_gradients(model, test[:1]).shape[1]
     assert diagonal.shape == (coordinates.size,) and (diagonal >= 0).all()
+
+
+class Tempered(nn.Module):
+    """Logits times a temperature, a parameter of shape ()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.scale = nn.Linear(784, 3), nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1)) * self.scale
+
+
+@pytest.mark.cnn_alone
+def test_a_parameter_without_dimensions_has_a_coordinate(tiny):
+    train, _, members = tiny
+    torch.manual_seed(0)
+    model, objective = Tempered().double(), members[0].objective
+    coordinates, _ = kronecker_coordinates(model, objective, train)
+    blocks = held_or_anew(lambda: coordinates.rows(train, objective.curvature_roots))
+    rotated = torch.cat([rows.dense() for rows in coordinates.rows(train, objective.loss)])
+    plain = naive_gradients(model, train)
+    expected = plain @ explicit_gauss_newton(model, train) @ plain.T
+    found = matrix_products(blocks, len(train), coordinates.cut)(rotated) @ rotated.T
+    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("held", [2**30, 1], ids=["held", "computed anew"])

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from tiny_model import explicit_gauss_newton, explicit_hessian, flat_parameters, naive_gradients
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tda.curvature.products import (
     flatten,
@@ -12,7 +14,9 @@ from tda.curvature.products import (
     products_in_parts,
     unflatten,
 )
+from tda.data.splits import Split
 from tda.gradients.activation_memory import activation_bytes
+from tda.gradients.objectives import Classification
 from tda.models.model_state import trained_parameters
 
 EVERY_FAMILY = True
@@ -57,6 +61,56 @@ def test_product_by_reverse_mode_is_that_of_the_explicit_matrix(tiny):
         for vector in vectors:
             torch.testing.assert_close(apply(vector[None])[0], explicit @ vector, rtol=1e-8, atol=1e-10)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Cubed(torch.autograd.Function):
+    """A derivative written by hand: in reverse mode alone, as often as one likes."""
+
+    @staticmethod
+    def forward(context, inputs: Tensor) -> Tensor:
+        context.save_for_backward(inputs)
+        return inputs**3
+
+    @staticmethod
+    def backward(context, gradients: Tensor) -> Tensor:
+        (inputs,) = context.saved_tensors
+        return 3 * inputs**2 * gradients
+
+
+class OfHand(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(Cubed.apply(self.layer(inputs.mean(dim=1))))
+
+
+class Attentive(nn.Module):
+    """Attention that torch fuses, whose kernel has neither second derivatives nor forward-mode ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.attention(inputs, inputs, inputs, need_weights=False)[0].mean(dim=1))
+
+
+@pytest.mark.parametrize("kind", [OfHand, Attentive])
+def test_layers_without_forward_mode_have_products_too(kind: type[nn.Module]) -> None:
+    model = kind().double()
+    inputs = torch.randn(5, 3, 4, dtype=torch.float64)
+    train = Split(inputs, torch.arange(5) % 3, torch.arange(5))
+    vectors = torch.randn(2, len(flat_parameters(model)), dtype=torch.float64)
+    parameters = list(model.parameters())
+    with sdpa_kernel(SDPBackend.MATH):
+        loss = nn.functional.cross_entropy(model(inputs), train.labels)
+        gradient = torch.cat([each.flatten() for each in torch.autograd.grad(loss, parameters, create_graph=True)])
+        along = [torch.autograd.grad(gradient @ vector, parameters, retain_graph=True) for vector in vectors]
+    expected = torch.stack([torch.cat([each.flatten() for each in found]) for found in along])
+    torch.testing.assert_close(hessian_products(model, Classification(), train)(vectors), expected)
+    torch.testing.assert_close(hessian_product(model, Classification(), train)(vectors[:1]), expected[:1])
 
 
 def test_matrices_are_not_the_same(tiny):

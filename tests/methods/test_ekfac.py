@@ -227,6 +227,28 @@ def test_other_layers_are_left_out_and_named(tiny):
     torch.testing.assert_close(found.scores * 1e6, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max()))
 
 
+class Bypassed(nn.Module):
+    """A layer whose output counts nothing, as that of an expert to which no example is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead, self.head = nn.Linear(784, 2), nn.Linear(784, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.flatten(1)) + 0 * self.dead(images.flatten(1)).sum(dim=1, keepdim=True)
+
+
+@pytest.mark.cnn_alone
+def test_a_layer_that_nothing_reaches_adds_nothing(tiny):
+    train, test, members = tiny
+    torch.manual_seed(0)
+    model = Bypassed().double()
+    alone = nn.Sequential(nn.Flatten(), model.head)
+    found = [score("ekfac", [member_of(each, members[0])], train, test)[0] for each in (model, alone)]
+    assert torch.isfinite(found[1]).all() and found[1].abs().max() > 0
+    torch.testing.assert_close(*found)
+
+
 def test_model_without_linear_layers_is_refused():
     model = nn.Sequential(nn.LayerNorm(4))
     with pytest.raises(UserError, match="linear layers or convolutions"):
