@@ -19,6 +19,7 @@ from tda.curvature.layered_network import LayeredBatch, layers_of
 from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.objectives import Objective
 from tda.gradients.single_precision import without_autocast
+from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, count_of, device_of
 
 Values = dict[str, Tensor]
@@ -57,7 +58,10 @@ class BatchDerivatives(Protocol):
     at_once: int
 
     def products(self, tangents: Values) -> tuple[Values, Tensor, Values]:
-        """Along tangents (k, *shape): those of the gradient, of the examples' losses (k, b), and of the batch's statistics."""
+        """Along tangents (k, *shape): those of the gradient, of the examples' losses (k, b), and of the batch's statistics.
+
+        Raises UserError for a model with a layer whose forward-mode derivative torch does not have.
+        """
 
     def example_gradients(self) -> Values:
         """The gradient of each example's term of the sum: (b, *shape) by parameter."""
@@ -120,8 +124,14 @@ class _Mapped:
         def along(tangent: Values) -> tuple[Values, tuple[Tensor, Values]]:
             return jvp(grad(self._losses, has_aux=True), (self._batch.values,), (tangent,))[1]
 
-        with self._open():
-            slopes, (losses, statistics) = vmap(along, randomness="same")(tangents)
+        try:
+            with self._open():
+                slopes, (losses, statistics) = vmap(along, randomness="same")(tangents)
+        except RuntimeError as error:
+            if "memory" in str(error):
+                raise
+            reason = str(error).split("\n")[0]
+            raise UserError(f"torch cannot follow tangents of parameters through this model ({reason}); choose loo") from error
         return slopes, losses, statistics
 
     def example_gradients(self) -> Values:
