@@ -65,15 +65,18 @@ def hessian_products(model: nn.Module, objective: Objective, split: Split, activ
     def product(vector: dict[str, Tensor]) -> dict[str, Tensor]:
         return jvp(grad(mean_loss), (parameters,), (vector,))[1]
 
-    forwards = _over_rows(model, split, product, activation_budget)
+    forwards: Products | None = _over_rows(model, split, product, activation_budget)
 
     def products(vectors: Tensor) -> Tensor:
-        try:
-            return forwards(vectors)
-        except RuntimeError as error:
-            # Not every layer has forward-mode derivatives, or a rule for vmap; by reverse mode alone it takes longer.
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
+        nonlocal forwards
+        if forwards is not None:
+            try:
+                return forwards(vectors)
+            except RuntimeError as error:
+                # Not every layer has forward-mode derivatives, or a rule for vmap; by reverse mode alone it takes longer.
+                if "memory" in str(error):
+                    raise
+                forwards = None
         backwards = hessian_product(model, objective, split, activation_budget)
         return torch.cat([backwards(vector[None]) for vector in vectors])
 

@@ -13,8 +13,9 @@ from torch.utils.hooks import RemovableHandle
 
 
 def guard_group_norms(model: nn.Module) -> list[RemovableHandle]:
-    """Let each group normalisation of the model copy such inputs into torch's own format; the handles take it back."""
+    """Let each group normalisation of the model copy such inputs into torch's own format, once; the handles take it back."""
     layers = [module for module in model.modules() if isinstance(module, nn.GroupNorm)]
+    layers = [layer for layer in layers if _in_own_format not in layer._forward_pre_hooks.values()]
     return [layer.register_forward_pre_hook(_in_own_format) for layer in layers]
 
 
