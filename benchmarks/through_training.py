@@ -1,11 +1,12 @@
 """What `unrolled` costs: forwards against leave-one-out, backwards in trainings, against a plain loop and bergson's MAGIC.
 
-Forwards: all scores of seed 0 at its five checkpoints, by `unrolled` and `loo`, with all threads. Backwards: the last
-checkpoint of seed 0, for one test example and for several that share a pass, with one thread, in units of one training; the
-plain loop keeps every state and differentiates each step of the optimizer by double backward; MAGIC does the same work with the
-training's states on disk. There the two-layer CNN trains by Adam with epsilon inside the root, as MAGIC's authors do: automatic
-differentiation has no number for the derivative of a root at zero. The public perceptron trains for fewer epochs than in the
-field. Needs benchmarks/requirements.txt for MAGIC, which is left out where it is not installed.
+Forwards: all scores of seed 0 at its five checkpoints, by `unrolled`, exactly and with the Gauss-Newton matrix of every step,
+and by `loo`, with all threads; a transformer with adapters among them, whose steps have no formulas of their own. Backwards:
+the last checkpoint of seed 0, for one test example and for several that share a pass, with one thread, in units of one
+training; the plain loop keeps every state and differentiates each step of the optimizer by double backward; MAGIC does the same
+work with the training's states on disk. There the two-layer CNN trains by Adam with epsilon inside the root, as MAGIC's authors
+do: automatic differentiation has no number for the derivative of a root at zero. The public perceptron trains for fewer epochs
+than in the field. Needs benchmarks/requirements.txt for MAGIC, which is left out where it is not installed.
 Ratios are of processor seconds, which other work on the machine disturbs less than the clock.
 Writes benchmarks/results/through_training.json.
 """
@@ -24,7 +25,7 @@ import plain_unrolling
 import torch
 from common import Measured, Outcome, contender, in_child, repeat, rounded
 
-FORWARDS = ("cnn_mnist3_10pc", "cnn_mnist3_50pc")
+FORWARDS = ("cnn_mnist3_10pc", "cnn_mnist3_50pc", "vit_mnist3_10pc")
 BACKWARDS = {
     "cnn_mnist3_50pc": {"adam_epsilon_inside": 1e-8},
     "mlp_mnist_500pc": {"epochs": 2},
@@ -169,24 +170,32 @@ def _in_turns(contenders: dict[str, tuple[str, dict]], repeats: int) -> dict[str
 
 
 def _forwards(experiment: str, device: str, repeats: int) -> dict:
-    """Rows of leave-one-out and of the derivative, with their rank correlation at the last checkpoint."""
-    from scipy.stats import spearmanr
-
+    """Rows of leave-one-out and of the derivative, with rank correlations with it at the last checkpoint."""
     in_child("trained_member", experiment=experiment, device=device)
-    shared = {"experiment": experiment, "device": device}
+    shared, linearised = {"experiment": experiment, "device": device}, {"mode": "forward", "curvature": "gauss_newton"}
     found = _in_turns(
         {
             "LOO": ("all_scores", shared | {"method": "loo", "settings": {}}),
             "unrolled, forwards": ("all_scores", shared | {"method": "unrolled", "settings": {"mode": "forward"}}),
+            "unrolled, Gauss-Newton": ("all_scores", shared | {"method": "unrolled", "settings": linearised}),
         },
         repeats,
     )
-    columns = zip(*(run.arrays["scores"][-1].T for run in found.values()), strict=True)
-    agreement = np.nanmean([spearmanr(*pair).statistic for pair in columns])
+    removal, exact, _ = (run.arrays["scores"][-1] for run in found.values())
     rows = [run.row(label) for label, run in found.items()]
-    for row in rows:
+    for row, run in zip(rows, found.values(), strict=True):
+        scores = run.arrays["scores"][-1]
         row["ratio"] = rounded(row["processor_seconds"] / rows[0]["processor_seconds"], 3)
-    return {"rows": rows, "rank_correlation": rounded(float(agreement), 3)}
+        row["with_removal"], row["with_exact"] = _agreement(scores, removal), _agreement(scores, exact)
+    return {"rows": rows}
+
+
+def _agreement(scores: np.ndarray, others: np.ndarray) -> float:
+    """Mean over the test examples of the rank correlation between the training examples' scores."""
+    from scipy.stats import spearmanr
+
+    pairs = zip(scores.T, others.T, strict=True)
+    return rounded(float(np.nanmean([spearmanr(*pair).statistic for pair in pairs])), 3)
 
 
 def _backwards(experiment: str, changes: dict, settings: Settings) -> dict:

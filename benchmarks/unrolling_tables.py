@@ -8,13 +8,14 @@ def through_training(content: dict, origin: str, table: Callable, number: Callab
     parts = [origin]
     rows = [
         [name, row["contender"], number(row["seconds"]), number(row["processor_seconds"]), spread(row)]
-        + [number(row["peak_mib"]), number(row["ratio"], "x")]
+        + [number(row["peak_mib"]), number(row["ratio"], "x"), number(row["with_removal"]), number(row["with_exact"])]
         for name, found in content.get("forwards", {}).items()
         for row in found["rows"]
     ]
     shared = ["seconds", "processor seconds", "min to max (runs)", "peak MiB"]
     if rows:
-        parts.append(f"All five checkpoints\n\n{table(['experiment', 'contender', *shared, 'in LOO'], rows)}")
+        header = ["experiment", "contender", *shared, "in LOO", "rank correlation with LOO", "with unrolled"]
+        parts.append(f"All five checkpoints\n\n{table(header, rows)}")
     rows = [
         [f"{name}, {found['steps']} steps", row["contender"], number(row["seconds"]), number(row["processor_seconds"])]
         + [spread(row), number(row["peak_mib"]), number(row["trainings"])]

@@ -1,51 +1,22 @@
 """One batch's weighted loss, differentiated along many directions of parameter space, for any model.
 
-Networks that are a row of known layers go through layered_network.py; others through torch.func, which takes two to three times
-as long and whose forward-mode derivatives only one thread of a process may use.
+Networks that are a row of known layers go through layered_network.py; others through torch.func (mapped_batch.py), which takes
+two to three times as long and whose forward-mode derivatives only one thread of a process may use.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad, jvp, vjp, vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.curvature.batch_statistics import open_normalisation
+from tda.curvature.gauss_newton_batch import GaussNewtonBatch
 from tda.curvature.layered_network import LayeredBatch, layers_of
-from tda.gradients.activation_memory import activation_bytes, fitting
-from tda.gradients.objectives import Objective
-from tda.gradients.single_precision import without_autocast
-from tda.system.errors import UserError
-from tda.system.inputs import Inputs, call, count_of, device_of
-
-Values = dict[str, Tensor]
+from tda.curvature.mapped_batch import MappedBatch
+from tda.curvature.root_gradients import RootGradients
+from tda.curvature.weighted_batch import Values, WeightedBatch
 
 # Tangents of this many directions at a time, at most: enough that what they share is read seldom.
 _DIRECTIONS_AT_ONCE = {"cpu": 50, "cuda": 128}
-# Through functional transforms a CPU does better with what lies in its caches.
-_MAPPED_AT_ONCE = {"cpu": 24, "cuda": 128}
-
-
-@dataclass(frozen=True)
-class WeightedBatch:
-    """Examples and the loss that a training step takes: the sum over the batch of factor times the example's loss.
-
-    inputs of b examples, labels (b, ...), factors (b,); values: the trained parameters at which it is differentiated.
-    surroundings: opened around every forward pass, for what a training step draws; the same is drawn each time.
-    gradient: of the sum by parameter where it is known; None is to be computed.
-    """
-
-    objective: Objective
-    inputs: Inputs
-    labels: Tensor
-    factors: Tensor
-    values: Values
-    surroundings: Callable[[], AbstractContextManager] = nullcontext
-    gradient: Values | None = None
 
 
 class BatchDerivatives(Protocol):
@@ -71,10 +42,16 @@ class BatchDerivatives(Protocol):
 
 
 class Differentiator:
-    """What differentiates the batches of one model; the model's own parameters are never read."""
+    """What differentiates the batches of one model; the model's own parameters are never read.
 
-    def __init__(self, model: nn.Module) -> None:
-        self._model, self._makers = model, layers_of(model)
+    gauss_newton: with the Gauss-Newton matrix in place of the loss's Hessian, which leaves out the network's own curvature
+    (gauss_newton_batch.py).
+    """
+
+    def __init__(self, model: nn.Module, gauss_newton: bool = False) -> None:
+        self.gauss_newton, self._model = gauss_newton, model
+        self._makers = None if gauss_newton else layers_of(model)
+        self._root_gradients = RootGradients(model)
 
     @property
     def layered(self) -> bool:
@@ -85,7 +62,9 @@ class Differentiator:
         """The batch's derivatives; the model stays in the mode, training or evaluation, that it is in."""
         if self._makers is not None and isinstance(batch.inputs, Tensor):
             return _Layered(self._makers, batch)
-        return _Mapped(self._model, batch)
+        if self.gauss_newton:
+            return GaussNewtonBatch(self._model, batch, self._root_gradients)
+        return MappedBatch(self._model, batch)
 
 
 class _Layered:
@@ -107,53 +86,3 @@ class _Layered:
 
     def pulled_back(self, adjoints: Values) -> Values:
         return {}
-
-
-class _Mapped:
-    def __init__(self, model: nn.Module, batch: WeightedBatch) -> None:
-        self._model, self._batch = model, batch
-        memory = activation_bytes(model, batch.inputs) * count_of(batch.inputs)
-        # A tangent's forward and backward pass keep several times what the pass itself does.
-        self.at_once = fitting(4 * memory, _MAPPED_AT_ONCE.get(batch.labels.device.type, 24))
-        self.gradient = batch.gradient
-        if self.gradient is None:
-            with self._open():
-                self.gradient = grad(lambda values: self._losses(values)[0])(batch.values)
-
-    def products(self, tangents: Values) -> tuple[Values, Tensor, Values]:
-        def along(tangent: Values) -> tuple[Values, tuple[Tensor, Values]]:
-            return jvp(grad(self._losses, has_aux=True), (self._batch.values,), (tangent,))[1]
-
-        try:
-            with self._open():
-                slopes, (losses, statistics) = vmap(along, randomness="same")(tangents)
-        except RuntimeError as error:
-            if "memory" in str(error):
-                raise
-            reason = str(error).split("\n")[0]
-            raise UserError(f"torch cannot follow tangents of parameters through this model ({reason}); choose loo") from error
-        return slopes, losses, statistics
-
-    def example_gradients(self) -> Values:
-        with self._open():
-            terms, pull_back = vjp(lambda values: self._losses(values)[1][0] * self._batch.factors, self._batch.values)
-            return vmap(lambda chosen: pull_back(chosen)[0])(torch.eye(len(terms)).to(terms))
-
-    def pulled_back(self, adjoints: Values) -> Values:
-        with self._open():
-            _, pull_back = vjp(lambda values: self._losses(values)[1][1], self._batch.values)
-            return vmap(lambda chosen: pull_back(chosen)[0])(adjoints)
-
-    def _losses(self, values: Values) -> tuple[Tensor, tuple[Tensor, Values]]:
-        """The batch's loss, the examples' losses, and the batch's statistics."""
-        batch = self._batch
-        with batch.surroundings(), open_normalisation(self._model) as statistics:
-            logits = call(self._model, batch.inputs, values)
-        losses = batch.objective.loss(logits, batch.labels)
-        return (losses * batch.factors).sum(), (losses, statistics)
-
-    @contextmanager
-    def _open(self) -> Iterator[None]:
-        # Fused attention has no rule for forward-mode derivatives.
-        with sdpa_kernel(SDPBackend.MATH), without_autocast(device_of(self._batch.inputs)):
-            yield

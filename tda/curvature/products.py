@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.curvature.batch_derivatives import Differentiator, WeightedBatch
+from tda.curvature.batch_derivatives import Differentiator
+from tda.curvature.weighted_batch import WeightedBatch
 from tda.data.splits import Split
 from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.objectives import Objective

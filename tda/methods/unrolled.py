@@ -3,6 +3,8 @@
 The score is minus the derivative of the test loss by the example's weight in the training loss: the first-order prediction of
 L(without) - L(with) for the same start and batches, which is what leave-one-out measures. It follows Adam's or SGD's steps and
 their moments, decaying rates, clipping, dropout and batch normalisation exactly; see unrolling/both_ways.py for the two ways.
+With the Gauss-Newton matrix in place of each step's Hessian it is the derivative of a training whose every step has a network
+that is linearised where it stands; a classifier's step then costs as much for all examples as for one.
 """
 
 import copy
@@ -28,6 +30,7 @@ from tda.training.taken_steps import Training
 from tda.unrolling.both_ways import Unrolling
 
 _MODES, _QUANTITIES = ("auto", "forward", "backward"), {"loss": -1, "margin": 1}
+_CURVATURES = ("hessian", "gauss_newton")
 
 # Examples that share a pass, at most: more hardly save anything, and a killed run loses what it has of them. On a CPU, models
 # that only functional transforms follow take minutes an example, and no more than this many at a time.
@@ -44,6 +47,8 @@ def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
         raise UserError(f"--unrolled.mode is {', '.join(_MODES[:-1])} or {_MODES[-1]}, not {settings['mode']}")
     if settings["quantity"] not in _QUANTITIES:
         raise UserError(f"--unrolled.quantity is {' or '.join(_QUANTITIES)}, not {settings['quantity']}")
+    if settings["curvature"] not in _CURVATURES:
+        raise UserError(f"--unrolled.curvature is {' or '.join(_CURVATURES)}, not {settings['curvature']}")
     for name in ("at_weight", "memory_gib"):
         if not settings[name] > 0 or math.isinf(settings[name]):
             raise UserError(f"--unrolled.{name} must be positive, not {settings[name]}")
@@ -56,6 +61,7 @@ def _check(study: Study, seed_ids: Sequence[int], settings: dict) -> None:
     check=_check,
     in_all=False,
     mode="auto",
+    curvature="hessian",
     quantity="loss",
     at_weight=1.0,
     memory_gib=4.0,
@@ -64,9 +70,11 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
     """Minus d L(test) / d weight of the training example, or d margin / d weight, through the whole training, at each epoch.
 
     mode: forward follows the training examples and serves all epochs at once, backward follows the test examples of each epoch;
-    auto takes the one with fewer products. quantity: loss in nats, or margin. at_weight: every example's weight in the training
-    that is differentiated, 1 or the share that subsets keep. memory_gib: bytes of tangents, or of states, in GiB. The report
-    says the mode, and how far the training's parameters are from the checkpoint's (largest difference; 0 is bit for bit).
+    auto takes the cheaper. curvature: of every step, hessian (exact) or gauss_newton (linearised networks; a classifier's steps
+    then cost little more for many examples than for one). quantity: loss in nats, or margin. at_weight: every example's weight
+    in the training that is differentiated, 1 or the share that subsets keep. memory_gib: bytes of tangents, or of states, in
+    GiB. The report says the mode, and how far the training's parameters are from the checkpoint's (largest difference; 0 is bit
+    for bit).
     """
     member, weight = members[0], settings["at_weight"]
     epochs = [each.epoch for each in members]
@@ -74,14 +82,16 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
     run = seed_run(member.study, member.seed, weights, epochs)
     model = on_device(member.study.new_model(member.seed), train.device)
     training = Training(model, member.plan, member.objective, run, train)
-    mode = _mode(settings["mode"], len(train), len(test), run.snapshots)
+    quantity, gauss_newton = getattr(member.objective, settings["quantity"]), settings["curvature"] == "gauss_newton"
+    unrolling = Unrolling.of(training, test, quantity, int(settings["memory_gib"] * 2**30), gauss_newton)
+    counts = {"forward": len(train), "backward": len(test)}
+    # What costs is a product for each example, or with the Gauss-Newton matrix a step for all that share it.
+    passes = {mode: len(_pieces(unrolling, count)) if gauss_newton else count for mode, count in counts.items()}
+    mode = _mode(settings["mode"], passes["forward"], passes["backward"], run.snapshots)
     seeds = (member.seed, member.study.order_seed)
     made_of = (train.fingerprint, test.fingerprint, member.plan, seeds, member.info.get("origin"), epochs, mode, settings)
     parts = ResumableParts(member.study.experiment.seed_folder(member.seed_id) / "unrolled_parts", repr(made_of))
-    quantity = getattr(member.objective, settings["quantity"])
-    unrolling = Unrolling.of(training, test, quantity, int(settings["memory_gib"] * 2**30))
-
-    pieces = _pieces(unrolling, len(train) if mode == "forward" else len(test))
+    pieces = _pieces(unrolling, counts[mode])
     derivative = {"forward": _forward, "backward": _backward}[mode]
     steps = len(pieces) * (max(run.snapshots) if mode == "forward" else sum(run.snapshots))
     alone = train.device.type == "cuda" or not unrolling.differentiate.layered
@@ -100,11 +110,11 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
     parts.remove(pieces)
 
 
-def _mode(wanted: str, num_train: int, num_test: int, snapshots: Sequence[int]) -> str:
-    """The mode that takes fewer products of a batch's Hessian with a vector, unless one is wanted."""
+def _mode(wanted: str, forward: int, backward: int, snapshots: Sequence[int]) -> str:
+    """The mode that costs less, unless one is wanted; forward, backward: how often each goes through every step."""
     if wanted != "auto":
         return wanted
-    return "forward" if num_train * max(snapshots) <= num_test * sum(snapshots) else "backward"
+    return "forward" if forward * max(snapshots) <= backward * sum(snapshots) else "backward"
 
 
 def _pieces(unrolling: Unrolling, count: int) -> list[Tensor]:
@@ -115,6 +125,8 @@ def _pieces(unrolling: Unrolling, count: int) -> list[Tensor]:
     size = sum(parameter.numel() * parameter.element_size() for parameter in trained_parameters(training.model).values())
     copies = 3 if training.plan.momentum is not None else 4
     at_most = _LARGEST_SLOW_PART if on_cpu and not layered else _LARGEST_PART
+    if unrolling.differentiate.gauss_newton:
+        at_most = count
     largest = max(1, min(at_most, unrolling.memory // (copies * size * threads)))
     rounds = -(-count // (largest * threads))
     return list(torch.arange(count).tensor_split(min(count, rounds * threads)))
@@ -124,7 +136,10 @@ def _own(unrolling: Unrolling, stepped: Callable[[], object]) -> Unrolling:
     """The same with a model of its own, for a thread."""
     training = unrolling.training
     own = Training(copy.deepcopy(training.model), training.plan, training.objective, training.run, training.train)
-    return replace(Unrolling.of(own, unrolling.test, unrolling.quantity, unrolling.memory), stepped=stepped)
+    return replace(
+        Unrolling.of(own, unrolling.test, unrolling.quantity, unrolling.memory, unrolling.differentiate.gauss_newton),
+        stepped=stepped,
+    )
 
 
 def _forward(unrolling: Unrolling, members: list[Member], part: Tensor) -> dict[str, Tensor]:

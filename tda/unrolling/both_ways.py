@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tda.curvature.batch_derivatives import BatchDerivatives, Differentiator, WeightedBatch
+from tda.curvature.batch_derivatives import BatchDerivatives, Differentiator
 from tda.curvature.batch_statistics import momenta, open_normalisation
 from tda.curvature.inverses import times_vectors
+from tda.curvature.weighted_batch import WeightedBatch
 from tda.data.splits import Split
 from tda.gradients.quantities import Quantity
 from tda.models.model_state import trained_parameters
@@ -48,10 +49,13 @@ class Unrolling:
     stepped: Callable[[], object] = lambda: None
 
     @staticmethod
-    def of(training: Training, test: Split, quantity: Quantity, memory: int) -> "Unrolling":
-        """Raises UserError for a model whose running statistics cannot be differentiated."""
+    def of(training: Training, test: Split, quantity: Quantity, memory: int, gauss_newton: bool = False) -> "Unrolling":
+        """gauss_newton: every step's curvature is that matrix, which lets the derivative be one of linearised steps.
+
+        Raises UserError for a model whose running statistics cannot be differentiated.
+        """
         momenta(training.model)
-        return Unrolling(training, Differentiator(training.model), test, quantity, memory)
+        return Unrolling(training, Differentiator(training.model, gauss_newton), test, quantity, memory)
 
     def forwards(self, positions: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Yield at each snapshot of the run its step and d quantity / d weight (m, n_test) of the training positions (m,)."""

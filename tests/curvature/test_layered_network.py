@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 from torch.nn import functional
 
-from tda.curvature.batch_derivatives import Differentiator, WeightedBatch
+from tda.curvature.batch_derivatives import Differentiator
 from tda.curvature.layered_network import LayeredBatch, layers_of
+from tda.curvature.weighted_batch import WeightedBatch
 from tda.gradients.objectives import Classification
 
 NETWORKS = {

@@ -21,9 +21,14 @@ from tda.training.many_models import train_many
 from tda.training.members import Member
 from tda.training.study import Study
 
-METHODS = {name: {} for name in ("grad_dot", "grad_cos", "tracin", "gas", "repsim", "repdot", "trak", "trak_kernels")}
-METHODS |= {name: {} for name in ("if", "if_cg", "if_lissa", "ekfac", "ats", "loo", "unrolled")}
-METHODS |= {"trak_projected": {"dimension": 16}, "if_arnoldi": {"iterations": 3, "num_eigenvalues": 1}}
+WITH_DEFAULTS = ("grad_dot", "grad_cos", "tracin", "gas", "repsim", "repdot", "trak", "trak_kernels")
+WITH_DEFAULTS += ("if", "if_cg", "if_lissa", "ekfac", "ats", "loo", "unrolled")
+METHODS = [
+    *((name, {}) for name in WITH_DEFAULTS),
+    ("unrolled", {"curvature": "gauss_newton"}),
+    ("trak_projected", {"dimension": 16}),
+    ("if_arnoldi", {"iterations": 3, "num_eigenvalues": 1}),
+]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
@@ -57,7 +62,7 @@ def assert_every_method_scores(case: Case) -> None:
         assert "modified by an inplace operation" in str(error)
         reject()
     member = Member(study, 0, 3, snapshot.state, {})
-    for method, chosen in METHODS.items():
+    for method, chosen in METHODS:
         try:
             (found,) = score(method, [member], train, train[:3], **chosen)
         except UserError as error:

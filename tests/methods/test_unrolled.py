@@ -56,6 +56,18 @@ def test_single_precision_does_on_real_digits(ensemble: Ensemble):
     assert torch.corrcoef(both)[0, 1] > 0.99
 
 
+def test_linearised_steps_are_near_the_exact_ones_and_go_forwards(ensemble: Ensemble):
+    members, splits = ensemble.members(14, 15), (ensemble.train, ensemble.test)
+    method, linearised = load_method("unrolled"), {"curvature": "gauss_newton"}
+    found = list(method.score(members, *splits, method.settings | linearised))
+    assert [each.report["mode"] for each in found] == ["forward", "forward"]
+    backwards = score("unrolled", members, *splits, mode="backward", **linearised)
+    for one, other, exact in zip(found, backwards, score("unrolled", members, *splits), strict=True):
+        # In single precision, Adam divides what is all rounding by as little.
+        correlations = torch.corrcoef(torch.stack([one.scores.flatten(), other.flatten(), exact.flatten()]))[0]
+        assert correlations[1] > 0.99 and correlations[2] > 0.5
+
+
 @pytest.mark.cnn_alone
 def test_a_part_is_kept_until_all_are_done(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
     members, splits = ensemble.members(14, 15), (ensemble.train, ensemble.test)
@@ -82,7 +94,11 @@ def test_a_part_is_kept_until_all_are_done(ensemble: Ensemble, monkeypatch: pyte
 
 @pytest.mark.cnn_alone
 @pytest.mark.parametrize(
-    ("name", "value"), [("mode", "sideways"), ("quantity", "accuracy"), ("at_weight", 0.0), ("memory_gib", float("nan"))]
+    ("name", "value"),
+    [
+        *(("mode", "sideways"), ("quantity", "accuracy"), ("curvature", "fisher")),
+        *(("at_weight", 0.0), ("memory_gib", float("nan"))),
+    ],
 )
 def test_wrong_settings_are_refused_at_once(ensemble: Ensemble, name: str, value: object):
     method = load_method("unrolled")
