@@ -7,9 +7,12 @@ gradients along each of U's directions (George et al. 2018). Layers do not mix; 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
+import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tda.curvature.factored_blocks import FactoredBlocks, RotatedBlocks
@@ -24,6 +27,9 @@ from tda.system.workers import in_order
 
 _FORMED_AT_ONCE = 2**26
 """Numbers of formed gradients that are held at once."""
+
+_STRIPS, _STRIP_WIDTH = 8, 128
+"""Into how many strips a covariance is cut at most, and how wide they are at least: thinner products gain nothing."""
 
 
 @dataclass(frozen=True)
@@ -139,34 +145,51 @@ def _bases(
             for covariance, vectors in zip(pair, of_layer, strict=True):
                 covariance.add(vectors)
     flat = [covariance for pair in covariances for covariance in pair]
-    on_gpu = flat[0].device.type == "cuda"
-    # LAPACK's solver gains little from threads of its own, so that two beside each other are faster than one after another.
-    found = list(map(_Covariance.eigenvectors, flat) if on_gpu else in_order(lambda i: flat[i].eigenvectors(), len(flat)))
+    if flat[0].device.type == "cuda":
+        found = [covariance.eigenvectors() for covariance in flat]
+    else:
+        # LAPACK's solver gains little from threads of its own, so that two beside each other are faster than one after another.
+        with threadpool_limits(1, user_api="blas"):
+            found = list(in_order(lambda number: flat[number].eigenvectors(), len(flat)))
     return [LayerBasis(*of_layer) for of_layer in zip(found[::2], found[1::2], scales, strict=True)]
 
 
 class _Covariance:
-    """Collects vectors (n, ..., G, T, K): as they are while they are fewer than their width, else as a covariance matrix."""
+    """Collects vectors (n, ..., G, T, K): as they are while they are fewer than their width, else as a covariance matrix.
+
+    Of the matrix no more than strips that cover its lower half are formed, which is all that a symmetric solver reads.
+    """
 
     def __init__(self, vectors: Tensor, num_examples: int, may_keep: bool = True) -> None:
         """vectors: of a first block; may_keep: whether directions without any vector may be left out."""
         self.dtype, self.device = vectors.dtype, vectors.device
         self.keeps_vectors = may_keep and num_examples * vectors[0, ..., 0].numel() < vectors.shape[-3] * vectors.shape[-1]
         self.kept: list[Tensor] = []
-        self.total: Tensor | float = 0.0
+        self.total: Tensor | None = None
 
     def add(self, vectors: Tensor) -> None:
         vectors = vectors.movedim(-3, 0).flatten(1, -2)
         if self.keeps_vectors:
             self.kept.append(vectors)
-        else:
-            self.total = self.total + (vectors.mT @ vectors).double()
+            return
+        width = vectors.shape[2]
+        if self.total is None:
+            self.total = torch.zeros(len(vectors), width, width, dtype=torch.float64, device=self.device)
+        step = max(_STRIP_WIDTH, -(-width // _STRIPS))
+        for start in range(0, width, step):
+            stop = start + step
+            self.total[:, start:stop, :stop] += vectors[..., start:stop].mT @ vectors[..., :stop]
 
     def eigenvectors(self) -> Tensor:
         """(G, K, k)."""
-        if self.keeps_vectors:
-            return torch.linalg.svd(torch.cat(self.kept, dim=1).double(), full_matrices=False).Vh.mT.to(self.dtype)
-        return torch.linalg.eigh(self.total)[1].to(self.dtype)
+        matrices = torch.cat(self.kept, dim=1).double() if self.keeps_vectors else self.total
+        if self.device.type == "cuda":
+            svd, eigh = partial(torch.linalg.svd, full_matrices=False), torch.linalg.eigh
+        else:
+            # The solvers of torch's wheels take half as long again on processors that are not Intel's.
+            matrices, svd, eigh = matrices.numpy(), partial(np.linalg.svd, full_matrices=False), np.linalg.eigh
+        found = svd(matrices)[2].swapaxes(1, 2) if self.keeps_vectors else eigh(matrices)[1]
+        return torch.as_tensor(found).to(self.dtype).contiguous()
 
 
 def _sum_of_squares(inputs: Tensor, deltas: Tensor) -> Tensor:
