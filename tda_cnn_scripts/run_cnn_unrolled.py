@@ -13,7 +13,9 @@ SETTINGS = Scoring(
     task="digits3",
     num_per_class=10,
     variant="",
-    methods={"unrolled": {"mode": "auto", "quantity": "loss", "at_weight": 1.0, "memory_gib": 4.0}},
+    methods={
+        "unrolled": {"mode": "auto", "curvature": "hessian", "quantity": "loss", "at_weight": 1.0, "memory_gib": 4.0},
+    },
     seed_id=None,
     num_seeds=None,
     memory_budget=None,
