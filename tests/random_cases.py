@@ -2,10 +2,26 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from random_architectures import LENGTH, SHAPES, TOKENS, Network, Step, flags, steps
 from torch import Tensor, nn
+
+ODD_CONVOLUTIONS = [
+    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
+    pytest.mark.filterwarnings("ignore:There is a performance drop"),
+]
+"""Marks of a module whose networks torch warns about."""
+
+REPEATABLE = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+"""The same cases in every run, however long they take."""
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ class _Covariance:
         if self.device.type == "cuda":
             svd, eigh = partial(torch.linalg.svd, full_matrices=False), torch.linalg.eigh
         else:
-            # The solvers of torch's wheels take half as long again on processors that are not Intel's.
+            # On an AMD processor the solvers of torch's wheels were measured to take half as long again.
             matrices, svd, eigh = matrices.numpy(), partial(np.linalg.svd, full_matrices=False), np.linalg.eigh
         found = svd(matrices)[2].swapaxes(1, 2) if self.keeps_vectors else eigh(matrices)[1]
         return torch.as_tensor(found).to(self.dtype).contiguous()

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, reject, settings
-from random_cases import Case, cases
+from hypothesis import given, reject, settings
+from random_cases import ODD_CONVOLUTIONS, REPEATABLE, Case, cases
 from single_examples import assert_close, gradients_alone, labels_of
 
 from tda.gradients.gradient_kernel import gradient_kernel
@@ -15,18 +15,8 @@ from tda.system.inputs import cast, chosen
 
 QUANTITIES = {"loss": cross_entropy_loss, "margin": margin, "logits": all_logits, "roots": curvature_roots}
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
-    pytest.mark.filterwarnings("ignore:There is a performance drop"),
-]
-
-QUICK = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+pytestmark = ODD_CONVOLUTIONS
+QUICK = settings(REPEATABLE, max_examples=60)
 
 
 def assert_rows_are_those_alone(case: Case) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CPU, SEEDS, make_root
-from hypothesis import HealthCheck, Phase, given, reject, settings
-from random_cases import Case, cases
+from hypothesis import Phase, given, reject, settings
+from random_cases import ODD_CONVOLUTIONS, REPEATABLE, Case, cases
 from single_examples import labels_of
 from tiny_model import plan, score
 
@@ -30,20 +30,9 @@ METHODS = [
     ("if_arnoldi", {"iterations": 3, "num_eigenvalues": 1}),
 ]
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths"),
-    pytest.mark.filterwarnings("ignore:There is a performance drop"),
-]
-
-QUICK = settings(
-    max_examples=20,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    # A smaller case costs minutes of training; the first one is told as it is.
-    phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
-)
+pytestmark = ODD_CONVOLUTIONS
+# A smaller case costs minutes of training; the first one is told as it is.
+QUICK = settings(REPEATABLE, max_examples=20, phases=[Phase.generate])
 
 
 def assert_every_method_scores(case: Case) -> None:
