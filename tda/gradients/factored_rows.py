@@ -103,10 +103,14 @@ class FactoredRows:
         """Weighted sums of the rows, the transpose of times: weights (k, rows) -> parameter name -> (k, *shape)."""
         if not self.holds_tokens and self.inputs.shape[2] == 1:
             return self._combined_before_forming(weights)
-        chunks = list(self._chunks(self.weight_shape.numel()))
-        pieces = weights.split([chunk.count for chunk in chunks], dim=1)
-        sums = [chunk.formed().combined(piece) for chunk, piece in zip(chunks, pieces, strict=True)]
-        return {name: sum(found[name] for found in sums) for name in sums[0]}
+        total: dict[str, Tensor] = {}
+        start = 0
+        for chunk in self._chunks(self.weight_shape.numel()):
+            # Added at once: kept, a large layer's sums of a few examples each would outweigh the rows.
+            for name, part in chunk.formed().combined(weights[:, start : start + chunk.count]).items():
+                total[name] = total[name].add_(part) if name in total else part
+            start += chunk.count
+        return total
 
     def chosen(self, positions: Tensor) -> "FactoredRows":
         """The rows at the given positions (k,) int64, each as a row of an example of its own."""
@@ -180,6 +184,12 @@ class FactoredRows:
 
     def _combined_before_forming(self, weights: Tensor) -> dict[str, Tensor]:
         """A position's gradient is an outer product, so that the weights may be applied to its output side alone."""
+        # For every vector of weights that is a copy of the output side, gigabytes for hundreds of them.
+        lots = example_slices(len(weights), self.deltas[:, 0].numel())
+        found = [self._weighted_sums(weights[lot]) for lot in lots]
+        return {name: torch.cat([sums[name] for sums in found]) for name in found[0]}
+
+    def _weighted_sums(self, weights: Tensor) -> dict[str, Tensor]:
         by_example = weights.unflatten(1, self.deltas.shape[:2])
         deltas = torch.einsum("knr,nrgto->nkgto", by_example, self.deltas)
         parts = {self.weight: torch.einsum("ngti,nkgto->kgio", self.inputs, deltas).flatten(1)}

@@ -183,14 +183,15 @@ def test_one_parameter_of_a_layer(case: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("factored", [False, True])
-def test_blocks_of_different_sizes_and_chunks_agree(factored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    build, inputs = FACTORED["conv2d, groups"]
+@pytest.mark.parametrize("case", ["conv2d, groups", "linear"])
+def test_blocks_of_different_sizes_and_chunks_agree(case: str, factored: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, inputs = FACTORED[case]
     model, labels = prepared(build), torch.arange(COUNT)
     names = [name for name, _ in model.named_parameters()]
     whole = rows_of(model, inputs, labels, names, factored)
     expected = naive_gradients(model, inputs, labels, names)
     torch.testing.assert_close(rows_of(model, inputs[3:], labels[3:], names, factored).inner(whole), expected[6:] @ expected.T)
-    monkeypatch.setattr("tda.gradients.factored_rows._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("tda.gradients.factored_rows._CHUNK_ELEMENTS", 30)
     monkeypatch.setattr("tda.gradients.formed_rows._STRIP_ROWS", 2)
     assert_rows_match(whole, expected, names)
 
