@@ -21,6 +21,7 @@ from tda.methods.registry import Attribution, register
 from tda.models.model_state import trained_parameters
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.memory import FreedMemory
 from tda.system.resumable_parts import ResumableParts
 from tda.system.workers import in_order
 from tda.training.ensembles import seed_run
@@ -95,10 +96,15 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
     derivative = {"forward": _forward, "backward": _backward}[mode]
     steps = len(pieces) * (max(run.snapshots) if mode == "forward" else sum(run.snapshots))
     alone = train.device.type == "cuda" or not unrolling.differentiate.layered
+    freed = FreedMemory()
     with tqdm(total=steps, desc=f"unrolling seed {member.seed_id}", unit="step", delay=2, leave=False) as bar:
 
+        def stepped() -> None:
+            bar.update()
+            freed.give_back()
+
         def compute(number: int) -> dict[str, Tensor]:
-            return parts.result(pieces[number], lambda: derivative(_own(unrolling, bar.update), members, pieces[number]))
+            return parts.result(pieces[number], lambda: derivative(_own(unrolling, stepped), members, pieces[number]))
 
         found = list(map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces)))
     derivatives = torch.cat([each["derivatives"] for each in found], dim=1 if mode == "forward" else 2)
