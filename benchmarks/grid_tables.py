@@ -38,13 +38,14 @@ def cells(reference: Path) -> pd.DataFrame:
 
 
 def grid_table(reference: Path) -> pd.DataFrame:
-    """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method."""
+    """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are fewer."""
     rows = []
     for (model, task, size), own in cells(reference).groupby(["model", "task", "images a class"], sort=False):
-        first = own.iloc[0]
-        told = {method_title(row.method): f"{row.share:.1%} / {row.p:.3f}" for row in own.itertuples()}
+        first, seeds = own.iloc[0], own["seeds"].max()
+        fewer = {row.method: "" if row.seeds == seeds else f" ({row.seeds} seeds)" for row in own.itertuples()}
+        told = {method_title(row.method): f"{row.share:.1%} / {row.p:.3f}{fewer[row.method]}" for row in own.itertuples()}
         shared = {"model": model, "task": task, "images a class": size}
-        rows.append(shared | {"seeds": first["seeds"], "on": first["device"], "commit": first["commit"]} | told)
+        rows.append(shared | {"seeds": seeds, "on": first["device"], "commit": first["commit"]} | told)
     table = pd.DataFrame(rows).fillna("")
     titles = [method_title(method) for method in METHODS if method_title(method) in table]
     return table[["model", "task", "images a class", "seeds", "on", "commit", *titles]]
