@@ -26,4 +26,5 @@ python run_removal_evaluation.py --model bert --task qnli --num_per_class 1250 -
 python run_text_finetuning.py --task qnli --num_per_class 1250 --trained lora --upper_layers 0 --seed_id 0 --early_epochs 1,2
 python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods kernel_trajectory --kernel_trajectory.early_epochs 1,2
 python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods unrolled --unrolled.curvature gauss_newton
+python run_tda.py --model bert --task qnli --num_per_class 1250 --seed_id 0 --methods source --source.early_epochs 1,2
 python run_lds_evaluation.py --model bert --task qnli --num_per_class 1250 --num_seeds 1 --num_subsets 100 --num_retrainings 2
