@@ -15,11 +15,17 @@ MODELS, TASKS, SIZES = ("cnn", "vit"), ("mnist3", "cifar10"), (10, 20, 50)
 FEWEST_SEEDS = 5
 """With fewer, next to no pair can pass, whatever its mean: such a cell is in the table alone."""
 METHODS = ("loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos", "trak", "unrolled")
+OWN_ENSEMBLE = "summary_two_cores.csv"
+"""Methods that were added to a cell of a GPU, whose members were not kept: the same seeds trained anew on two CPU cores."""
 _COMMIT = re.compile(r"^# Code of the tables of p-values and correlations: commit (\w+)\.$", re.MULTILINE)
+_OWN_COMMIT = re.compile(rf"^# {re.escape(OWN_ENSEMBLE)}: .*[Cc]ommit (\w+)\.$", re.MULTILINE)
 
 
 def cells(reference: Path) -> pd.DataFrame:
-    """A row a cell and method: model, task, images a class, seeds, share of pairs with q < 0.05, mean p, device, commit."""
+    """A row a cell and method: model, task, images a class, seeds, share of pairs with q < 0.05, mean p, device, commit.
+
+    Column `added` says that a method has an ensemble of its own: of the cell's seeds, trained anew on other processors.
+    """
     rows = []
     for model, task, size in ((model, task, size) for model in (*MODELS, "cnn3") for task in TASKS for size in SIZES):
         folder = reference / f"{model}_{task}_{size}pc"
@@ -27,25 +33,42 @@ def cells(reference: Path) -> pd.DataFrame:
             continue
         summary = pd.read_csv(folder / "summary.csv")
         steps = json.loads((folder / "steps.json").read_text())
-        shared = {"model": model, "task": task, "images a class": size}
-        shared |= {"commit": _COMMIT.search((folder / "commands.sh").read_text())[1]}
-        for row in summary[summary["checkpoints"] == summary["checkpoints"].max()].itertuples():
-            if row.method in METHODS:
-                device = next(entry["device"] for step, entry in steps.items() if step.startswith(("scoring loo", "training")))
-                found = {"method": row.method, "seeds": row.seeds, "share": row.share_q_below_level, "p": row.mean_p_value}
-                rows.append(shared | found | {"device": "two CPU cores" if device.startswith("cpu") else "H100"})
+        commands = (folder / "commands.sh").read_text()
+        shared = {"model": model, "task": task, "images a class": size, "commit": _COMMIT.search(commands)[1]}
+        device = next(entry["device"] for step, entry in steps.items() if step.startswith(("scoring loo", "training")))
+        shared["device"] = "two CPU cores" if device.startswith("cpu") else "H100"
+        rows += [shared | {"added": False} | row for row in _methods(summary)]
+        if (folder / OWN_ENSEMBLE).exists():
+            shared |= {"device": "two CPU cores", "commit": _OWN_COMMIT.search(commands)[1], "added": True}
+            own = pd.read_csv(folder / OWN_ENSEMBLE)
+            rows += [shared | row for row in _methods(own[~own["method"].isin(summary["method"])])]
     return pd.DataFrame(rows)
 
 
+def _methods(summary: pd.DataFrame) -> list[dict]:
+    """Seeds, share and mean p of each of the grid's methods over the most checkpoints."""
+    last = summary[(summary["checkpoints"] == summary["checkpoints"].max()) & summary["method"].isin(METHODS)]
+    return [
+        {"method": row.method, "seeds": row.seeds, "share": row.share_q_below_level, "p": row.mean_p_value}
+        for row in last.itertuples()
+    ]
+
+
 def grid_table(reference: Path) -> pd.DataFrame:
-    """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are fewer."""
+    """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are fewer.
+
+    A star marks the methods that were added, on two CPU cores, and the commit that they are of.
+    """
     rows = []
-    for (model, task, size), own in cells(reference).groupby(["model", "task", "images a class"], sort=False):
-        first, seeds = own.iloc[0], own["seeds"].max()
-        fewer = {row.method: "" if row.seeds == seeds else f" ({row.seeds} seeds)" for row in own.itertuples()}
-        told = {method_title(row.method): f"{row.share:.1%} / {row.p:.3f}{fewer[row.method]}" for row in own.itertuples()}
-        shared = {"model": model, "task": task, "images a class": size}
-        rows.append(shared | {"seeds": seeds, "on": first["device"], "commit": first["commit"]} | told)
+    for (model, task, size), found in cells(reference).groupby(["model", "task", "images a class"], sort=False):
+        first, seeds = found.iloc[0], found["seeds"].max()
+        told = {}
+        for row in found.itertuples():
+            fewer = "" if row.seeds == seeds else f" ({row.seeds} seeds)"
+            told[method_title(row.method)] = f"{row.share:.1%} / {row.p:.3f}{'*' * row.added}{fewer}"
+        commits = [f"{'*' * row.added}{row.commit}" for row in found.drop_duplicates(["commit", "added"]).itertuples()]
+        shared = {"model": model, "task": task, "images a class": size, "seeds": seeds}
+        rows.append(shared | {"on": first["device"], "commit": ", ".join(commits)} | told)
     table = pd.DataFrame(rows).fillna("")
     titles = [method_title(method) for method in METHODS if method_title(method) in table]
     return table[["model", "task", "images a class", "seeds", "on", "commit", *titles]]

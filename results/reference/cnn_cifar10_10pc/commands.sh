@@ -28,3 +28,9 @@ python run_variance_components.py --model cnn --task cifar10 --num_per_class 10 
 
 # metasmoothness.csv, on the processors.
 python run_metasmoothness.py --task cifar10 --num_per_class 10 --variants inside1e-8_rate3e-4,inside1e-6_rate3e-4_pool --removed 1,5 --num_directions 3 --num_seeds 2
+
+# summary_two_cores.csv: methods added later, the seeds trained anew, to the same networks, bit for bit, in a root folder of its own. Commit 9aca936.
+python run_cnn_training.py --model cnn --task cifar10 --num_per_class 10
+python run_tda.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot,grad_cos,trak
+python run_compute_pvalues.py --experiment cnn_cifar10_10pc
+cp results/cnn_cifar10_10pc/summary.csv results/reference/cnn_cifar10_10pc/summary_two_cores.csv

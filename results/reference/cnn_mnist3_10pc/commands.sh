@@ -33,3 +33,9 @@ python run_variance_components.py --model cnn --task mnist3 --num_per_class 10 -
 python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
 python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,trak,if,loo
 python run_seeds_needed.py --experiment cnn_mnist3_10pc
+
+# summary_two_cores.csv: methods added later, the seeds trained anew, to the same networks, bit for bit, in a root folder of its own. Commit 9aca936.
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
+python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,trak,if,loo,unrolled
+python run_compute_pvalues.py --experiment cnn_mnist3_10pc
+cp results/cnn_mnist3_10pc/summary.csv results/reference/cnn_mnist3_10pc/summary_two_cores.csv

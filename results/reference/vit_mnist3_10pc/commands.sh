@@ -15,3 +15,9 @@ python run_correlation_analysis.py --experiment vit_mnist3_10pc
 python run_vit_finetuning.py --model vit --task mnist3 --num_per_class 10
 python run_tda.py --model vit --task mnist3 --num_per_class 10 --methods loo,unrolled,grad_dot,grad_cos,if,ekfac,trak
 python run_agreement_analysis.py --model vit --task mnist3 --num_per_class 10
+
+# summary_two_cores.csv: methods added later, the seeds trained anew, to the same networks, bit for bit, in a root folder of its own. Commit 9aca936.
+python run_vit_finetuning.py --model vit --task mnist3 --num_per_class 10
+python run_tda.py --model vit --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,trak,unrolled
+python run_compute_pvalues.py --experiment vit_mnist3_10pc
+cp results/vit_mnist3_10pc/summary.csv results/reference/vit_mnist3_10pc/summary_two_cores.csv
