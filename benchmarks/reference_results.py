@@ -86,8 +86,8 @@ def experiments() -> list[str]:
 
     Images with texts have tables of their own, and so have networks that learn from all of MNIST.
     """
-    tables = [path for path in REFERENCE.glob("*/summary.csv") if not path.parent.name.startswith(language_study_tables.PAIRS)]
-    found = {path.parent.name for path in tables if "loo" in set(pd.read_csv(path)["method"])}
+    compared = [path.parent.name for path in REFERENCE.glob("*/correlation_spearman_mean.csv") if "loo" in _matrix(path)]
+    found = {name for name in compared if not name.startswith(language_study_tables.PAIRS)}
     found = {name for name in found if not whole_tables.is_of_all_mnist(name)}
     return [name for name in ORDER if name in found] + sorted(found - set(ORDER))
 
@@ -108,10 +108,14 @@ def correlation_table() -> str:
     """Spearman correlation of every method's mean scores with those of leave-one-out: a row a method."""
     cells = {}
     for name in experiments():
-        matrix = pd.read_csv(REFERENCE / name / "correlation_spearman_mean.csv", index_col=0)
+        matrix = _matrix(REFERENCE / name / "correlation_spearman_mean.csv")
         for method in matrix.index.drop("loo"):
             cells.setdefault(method, {})[name] = f"{matrix.loc[method, 'loo']:.2f}"
     return by_method(cells)
+
+
+def _matrix(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, index_col="method")
 
 
 def by_method(cells: dict[str, dict[str, str]]) -> str:

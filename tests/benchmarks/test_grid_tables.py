@@ -10,7 +10,6 @@ import pytest
 from conftest import CHECKOUT
 
 
-
 @pytest.fixture
 def grid_tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(CHECKOUT / "benchmarks"))
@@ -20,7 +19,9 @@ def grid_tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def write_cell(folder: Path, device: str, name: str = "summary.csv", **seeds: int) -> None:
     folder.mkdir(exist_ok=True)
     shared = {"checkpoints": 5, "mean_p_value": 0.25, "share_q_below_level": 0.5}
-    pd.DataFrame([{"method": method, "seeds": own} | shared for method, own in seeds.items()]).to_csv(folder / name, index=False)
+    pd.DataFrame([{"method": method, "seeds": own} | shared for method, own in seeds.items()]).to_csv(
+        folder / name, index=False
+    )
     (folder / "steps.json").write_text(json.dumps({"training": {"device": device}}))
     (folder / "commands.sh").write_text(
         "# Code of the tables of p-values and correlations: commit abc1234.\n"
