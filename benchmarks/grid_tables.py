@@ -55,17 +55,17 @@ def _methods(summary: pd.DataFrame) -> list[dict]:
 
 
 def grid_table(reference: Path) -> pd.DataFrame:
-    """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are fewer.
+    """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are others.
 
     A star marks the methods that were added, on two CPU cores, and the commit that they are of.
     """
     rows = []
     for (model, task, size), found in cells(reference).groupby(["model", "task", "images a class"], sort=False):
-        first, seeds = found.iloc[0], found["seeds"].max()
+        first, seeds = found.iloc[0], found.loc[~found["added"], "seeds"].max()
         told = {}
         for row in found.itertuples():
-            fewer = "" if row.seeds == seeds else f" ({row.seeds} seeds)"
-            told[method_title(row.method)] = f"{row.share:.1%} / {row.p:.3f}{'*' * row.added}{fewer}"
+            other = "" if row.seeds == seeds else f" ({row.seeds} seeds)"
+            told[method_title(row.method)] = f"{row.share:.1%} / {row.p:.3f}{'*' * row.added}{other}"
         commits = [f"{'*' * row.added}{row.commit}" for row in found.drop_duplicates(["commit", "added"]).itertuples()]
         shared = {"model": model, "task": task, "images a class": size, "seeds": seeds}
         rows.append(shared | {"on": first["device"], "commit": ", ".join(commits)} | told)

@@ -18,10 +18,10 @@ TASK = replace(TASKS["mnist"], name="mnist1000", test_per_class=100)
 TASK
 
 python run_subset_generation.py --task mnist1000 --num_per_class 50
-python run_cnn_training.py --task mnist1000 --num_per_class 50 --variant keep1 --num_seeds 4
-python run_tda.py --task mnist1000 --num_per_class 50 --variant keep1 --methods grad_dot,grad_cos,trak_projected --num_seeds 4
-python run_tda.py --task mnist1000 --num_per_class 50 --variant keep1 --methods ekfac --ekfac.matrix sampled_fisher --num_seeds 4
-python run_compute_pvalues.py --experiment cnn_mnist1000_50pc_keep1 --num_seeds 4
+python run_cnn_training.py --task mnist1000 --num_per_class 50 --variant keep1 --num_seeds 5
+python run_tda.py --task mnist1000 --num_per_class 50 --variant keep1 --methods grad_dot,grad_cos,trak_projected --num_seeds 5
+python run_tda.py --task mnist1000 --num_per_class 50 --variant keep1 --methods ekfac --ekfac.matrix sampled_fisher --num_seeds 5
+python run_compute_pvalues.py --experiment cnn_mnist1000_50pc_keep1 --num_seeds 5
 
 # seed_agreement.csv
-PYTHONPATH=. python benchmarks/seed_agreement.py 4 cnn_mnist1000_50pc_keep1
+PYTHONPATH=. python benchmarks/seed_agreement.py 5 cnn_mnist1000_50pc_keep1

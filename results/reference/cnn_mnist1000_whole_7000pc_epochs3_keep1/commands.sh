@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All of MNIST, 60,000 training images scored against 1,000 test images: what made the files beside this one.
-# From any folder: bash results/reference/cnn_mnist1000_whole_7000pc_epochs3_keep1/commands.sh; on two CPU cores, about a quarter of an hour of processor time.
+# From any folder: bash results/reference/cnn_mnist1000_whole_7000pc_epochs3_keep1/commands.sh; on two CPU cores, about three quarters of an hour of processor time.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 
@@ -18,11 +18,12 @@ TASK = replace(TASKS["mnist"], name="mnist1000", test_per_class=100)
 TASK
 
 python run_subset_generation.py --task mnist1000_whole --num_per_class 7000
-python run_cnn_training.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --num_seeds 4
-python run_tda.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --methods trak_projected --num_seeds 4
-python run_tda.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --methods grad_dot,grad_cos --num_seeds 4
-python run_top_examples.py --experiment cnn_mnist1000_whole_7000pc_epochs3_keep1 --k 10 --num_seeds 4 --num_checkpoints 1
-python run_compute_pvalues.py --experiment cnn_mnist1000_whole_7000pc_epochs3_keep1 --num_seeds 4
+python run_cnn_training.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --num_seeds 5
+python run_tda.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --methods trak_projected --num_seeds 5
+python run_tda.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --methods grad_dot,grad_cos --num_seeds 5
+python run_tda.py --task mnist1000_whole --num_per_class 7000 --variant epochs3_keep1 --methods ekfac --ekfac.matrix sampled_fisher --num_seeds 5
+python run_top_examples.py --experiment cnn_mnist1000_whole_7000pc_epochs3_keep1 --k 10 --num_seeds 5 --num_checkpoints 1
+python run_compute_pvalues.py --experiment cnn_mnist1000_whole_7000pc_epochs3_keep1 --num_seeds 5
 
 # seed_agreement.csv
-PYTHONPATH=. python benchmarks/seed_agreement.py 4 cnn_mnist1000_whole_7000pc_epochs3_keep1
+PYTHONPATH=. python benchmarks/seed_agreement.py 5 cnn_mnist1000_whole_7000pc_epochs3_keep1
