@@ -13,7 +13,7 @@ from tda.methods.catalogue import method_title
 
 MODELS, TASKS, SIZES = ("cnn", "vit"), ("mnist3", "cifar10"), (10, 20, 50)
 FEWEST_SEEDS = 5
-"""With fewer, next to no pair can pass, whatever its mean: such a cell is in the table alone."""
+"""With fewer, the t-test passes few pairs, whatever their means: such a cell is in the table alone."""
 METHODS = ("loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos", "trak", "unrolled")
 OWN_ENSEMBLE = "summary_two_cores.csv"
 """Methods that were added to a cell of a GPU, whose members were not kept: the same seeds trained anew on two CPU cores."""
