@@ -31,6 +31,6 @@ python run_metasmoothness.py --task cifar10 --num_per_class 10 --variants inside
 
 # summary_two_cores.csv: methods added later, the seeds trained anew, to the same networks, bit for bit, in a root folder of its own. Commit 9aca936.
 python run_cnn_training.py --model cnn --task cifar10 --num_per_class 10
-python run_tda.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot,grad_cos,trak
+python run_tda.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot,grad_cos,trak,unrolled
 python run_compute_pvalues.py --experiment cnn_cifar10_10pc
 cp results/cnn_cifar10_10pc/summary.csv results/reference/cnn_cifar10_10pc/summary_two_cores.csv

@@ -38,3 +38,9 @@ python run_variance_components.py --model cnn --task mnist3 --num_per_class 50 -
 cp results/cnn_mnist3_50pc/variance_components.csv results/reference/cnn_mnist3_50pc/variance_components_3x3.csv
 cp results/cnn_mnist3_50pc/variance_p_values.csv results/reference/cnn_mnist3_50pc/variance_p_values_3x3.csv
 python run_variance_components.py --model cnn --task mnist3 --num_per_class 50 --methods grad_dot --num_starts 5 --num_orders 5
+
+# summary_two_cores.csv: methods added later, the seeds trained anew, to the same networks, bit for bit, in a root folder of its own. Commit 9aca936.
+python run_cnn_training.py --model cnn --task mnist3 --num_per_class 50
+python run_tda.py --model cnn --task mnist3 --num_per_class 50 --methods grad_dot,grad_cos,unrolled
+python run_compute_pvalues.py --experiment cnn_mnist3_50pc
+cp results/cnn_mnist3_50pc/summary.csv results/reference/cnn_mnist3_50pc/summary_two_cores.csv
