@@ -16,7 +16,7 @@ FEWEST_SEEDS = 5
 """With fewer, the t-test passes few pairs, whatever their means: such a cell is in the table alone."""
 METHODS = ("loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos", "trak", "unrolled")
 OWN_ENSEMBLE = "summary_two_cores.csv"
-"""Methods that were added to a cell of a GPU, whose members were not kept: the same seeds trained anew on two CPU cores."""
+"""Methods that were added to a cell later, of the same seeds on two CPU cores: trained anew where members were not kept."""
 _COMMIT = re.compile(r"^# Code of the tables of p-values and correlations: commit (\w+)\.$", re.MULTILINE)
 _OWN_COMMIT = re.compile(rf"^# {re.escape(OWN_ENSEMBLE)}: .*[Cc]ommit (\w+)\.$", re.MULTILINE)
 
@@ -24,7 +24,7 @@ _OWN_COMMIT = re.compile(rf"^# {re.escape(OWN_ENSEMBLE)}: .*[Cc]ommit (\w+)\.$",
 def cells(reference: Path) -> pd.DataFrame:
     """A row a cell and method: model, task, images a class, seeds, share of pairs with q < 0.05, mean p, device, commit.
 
-    Column `added` says that a method has an ensemble of its own: of the cell's seeds, trained anew on other processors.
+    Column `added` says that a method comes from OWN_ENSEMBLE.
     """
     rows = []
     for model, task, size in ((model, task, size) for model in (*MODELS, "cnn3") for task in TASKS for size in SIZES):
@@ -39,7 +39,7 @@ def cells(reference: Path) -> pd.DataFrame:
         shared["device"] = "two CPU cores" if device.startswith("cpu") else "H100"
         rows += [shared | {"added": False} | row for row in _methods(summary)]
         if (folder / OWN_ENSEMBLE).exists():
-            shared |= {"device": "two CPU cores", "commit": _OWN_COMMIT.search(commands)[1], "added": True}
+            shared |= {"commit": _OWN_COMMIT.search(commands)[1], "added": True}
             own = pd.read_csv(folder / OWN_ENSEMBLE)
             rows += [shared | row for row in _methods(own[~own["method"].isin(summary["method"])])]
     return pd.DataFrame(rows)
@@ -57,7 +57,7 @@ def _methods(summary: pd.DataFrame) -> list[dict]:
 def grid_table(reference: Path) -> pd.DataFrame:
     """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are others.
 
-    A star marks the methods that were added, on two CPU cores, and the commit that they are of.
+    A star marks the methods that were added, on two CPU cores, and the commit that they are of; the device is the others'.
     """
     rows = []
     for (model, task, size), found in cells(reference).groupby(["model", "task", "images a class"], sort=False):

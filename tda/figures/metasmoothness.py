@@ -22,7 +22,7 @@ def draw_metasmoothness(table: pd.DataFrame) -> Figure:
         told = removals["forecast"]
         errors = np.stack((told - removals["forecast_low"], removals["forecast_high"] - told)).clip(0)
         label = f"{name} ({along['agreement'].iloc[0]:.2f})"
-        panel.errorbar(removals["removed"], told, np.nan_to_num(errors), capsize=2, label=label, **styles[name])
+        panel.errorbar(removals["removed"], told, errors, capsize=2, label=label, **styles[name])
     panel.axhline(PREDICTED, color="grey", linewidth=0.8, linestyle=":")
     panel.set(xscale="log", ylim=(-0.25, 1.05))
     panel.set(xlabel="random training examples removed", ylabel="rank correlation, small step with removal")

@@ -35,7 +35,7 @@ def draw_score_metrics(table: pd.DataFrame) -> Figure:
             some = rows[rows["seeds"] == seeds]
             if len(some):
                 heights_of = some["score"].map(places) + (0.15 if seeds == "mean" else -0.15)
-                errors = np.nan_to_num(np.stack((some["value"] - some["low"], some["high"] - some["value"])).clip(0))
+                errors = np.stack((some["value"] - some["low"], some["high"] - some["value"])).clip(0)
                 panel.errorbar(some["value"], heights_of, xerr=errors, fmt=marker, markersize=4, capsize=2, label=label)
         panel.axvline(float(rows["chance"].iloc[0]), color="grey", linestyle=":", linewidth=1, label="by chance")
         panel.set_yticks(range(len(order)), [score_title(score) for score in order], fontsize=7)

@@ -38,7 +38,7 @@ def test_a_method_of_fewer_seeds_than_its_cell_says_so(tmp_path: Path, grid_tabl
 
 def test_methods_of_an_ensemble_of_their_own_have_a_star(tmp_path: Path, grid_tables: ModuleType) -> None:
     write_cell(tmp_path / "cnn_cifar10_20pc", "NVIDIA H100", grad_dot=10, loo=10)
-    write_cell(tmp_path / "cnn_cifar10_20pc", "NVIDIA H100", "summary_two_cores.csv", grad_dot=3, trak=10)
+    write_cell(tmp_path / "cnn_cifar10_20pc", "NVIDIA H100", "summary_two_cores.csv", grad_dot=3, trak=12)
     [row] = grid_tables.grid_table(tmp_path).to_dict("records")
-    assert (row["on"], row["commit"]) == ("H100", "abc1234, *def5678")
-    assert (row["Grad-Dot"], row["TRAK"]) == ("50.0% / 0.250", "50.0% / 0.250*")
+    assert (row["seeds"], row["on"], row["commit"]) == (10, "H100", "abc1234, *def5678")
+    assert (row["Grad-Dot"], row["TRAK"]) == ("50.0% / 0.250", "50.0% / 0.250* (12 seeds)")

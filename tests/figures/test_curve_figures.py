@@ -70,7 +70,10 @@ def test_forecasts_of_a_single_seed_have_no_interval():
     rows = [{"experiment": "plain", "removed": removed, "agreement": 0.2, "forecast": 0.5} for removed in (0, 1, 2)]
     table = pd.DataFrame(rows).assign(forecast_low=np.nan, forecast_high=np.nan)
     (panel,) = draw_metasmoothness(table).axes
-    np.testing.assert_allclose(interval_ends(panel.containers[0]), [[0.5, 0.5], [0.5, 0.5]])
+    points, caps, [bars] = panel.containers[0].lines
+    assert points.get_ydata().tolist() == [0.5, 0.5]
+    assert [len(bar) for bar in bars.get_segments()] == [0, 0]
+    assert [np.isnan(cap.get_ydata().astype(float)).all() for cap in caps] == [True, True]
 
 
 def test_reliability_has_a_point_for_every_row():
