@@ -16,7 +16,7 @@ FEWEST_SEEDS = 5
 """With fewer, the t-test passes few pairs, whatever their means: such a cell is in the table alone."""
 METHODS = ("loo", "ats", "if", "if_lissa", "grad_dot", "grad_cos", "trak", "unrolled")
 OWN_ENSEMBLE = "summary_two_cores.csv"
-"""Methods that were added to a cell later, of the same seeds on two CPU cores: trained anew where members were not kept."""
+"""Methods that were added to a cell later, or have more seeds, on two CPU cores: trained anew where members were not kept."""
 _COMMIT = re.compile(r"^# Code of the tables of p-values and correlations: commit (\w+)\.$", re.MULTILINE)
 _OWN_COMMIT = re.compile(rf"^# {re.escape(OWN_ENSEMBLE)}: .*[Cc]ommit (\w+)\.$", re.MULTILINE)
 
@@ -24,7 +24,7 @@ _OWN_COMMIT = re.compile(rf"^# {re.escape(OWN_ENSEMBLE)}: .*[Cc]ommit (\w+)\.$",
 def cells(reference: Path) -> pd.DataFrame:
     """A row a cell and method: model, task, images a class, seeds, share of pairs with q < 0.05, mean p, device, commit.
 
-    Column `added` says that a method comes from OWN_ENSEMBLE.
+    Column `added` says that a method comes from OWN_ENSEMBLE, which gives what the cell's summary lacks or has of fewer seeds.
     """
     rows = []
     for model, task, size in ((model, task, size) for model in (*MODELS, "cnn3") for task in TASKS for size in SIZES):
@@ -37,36 +37,39 @@ def cells(reference: Path) -> pd.DataFrame:
         shared = {"model": model, "task": task, "images a class": size, "commit": _COMMIT.search(commands)[1]}
         device = next(entry["device"] for step, entry in steps.items() if step.startswith(("scoring loo", "training")))
         shared["device"] = "two CPU cores" if device.startswith("cpu") else "H100"
-        rows += [shared | {"added": False} | row for row in _methods(summary)]
+        found = {method: shared | {"added": False} | told for method, told in _methods(summary).items()}
         if (folder / OWN_ENSEMBLE).exists():
             shared |= {"commit": _OWN_COMMIT.search(commands)[1], "added": True}
-            own = pd.read_csv(folder / OWN_ENSEMBLE)
-            rows += [shared | row for row in _methods(own[~own["method"].isin(summary["method"])])]
+            own = _methods(pd.read_csv(folder / OWN_ENSEMBLE))
+            fewest = {method: found[method]["seeds"] + 1 if method in found else 0 for method in own}
+            found |= {method: shared | told for method, told in own.items() if told["seeds"] >= fewest[method]}
+        rows += found.values()
     return pd.DataFrame(rows)
 
 
-def _methods(summary: pd.DataFrame) -> list[dict]:
+def _methods(summary: pd.DataFrame) -> dict[str, dict]:
     """Seeds, share and mean p of each of the grid's methods over the most checkpoints."""
     last = summary[(summary["checkpoints"] == summary["checkpoints"].max()) & summary["method"].isin(METHODS)]
-    return [
-        {"method": row.method, "seeds": row.seeds, "share": row.share_q_below_level, "p": row.mean_p_value}
+    return {
+        row.method: {"method": row.method, "seeds": row.seeds, "share": row.share_q_below_level, "p": row.mean_p_value}
         for row in last.itertuples()
-    ]
+    }
 
 
 def grid_table(reference: Path) -> pd.DataFrame:
     """A row a cell: share of pairs with q < 0.05 / mean p of the t-test, by method, and its seeds where they are others.
 
-    A star marks the methods that were added, on two CPU cores, and the commit that they are of; the device is the others'.
+    A star marks what comes from OWN_ENSEMBLE, on two CPU cores, and the commit that it is of; the device is the others'.
     """
     rows = []
     for (model, task, size), found in cells(reference).groupby(["model", "task", "images a class"], sort=False):
-        first, seeds = found.iloc[0], found.loc[~found["added"], "seeds"].max()
+        first, seeds = found.iloc[0], found["seeds"].max()
         told = {}
         for row in found.itertuples():
             other = "" if row.seeds == seeds else f" ({row.seeds} seeds)"
             told[method_title(row.method)] = f"{row.share:.1%} / {row.p:.3f}{'*' * row.added}{other}"
-        commits = [f"{'*' * row.added}{row.commit}" for row in found.drop_duplicates(["commit", "added"]).itertuples()]
+        sources = found.sort_values("added").drop_duplicates(["commit", "added"])
+        commits = [f"{'*' * row.added}{row.commit}" for row in sources.itertuples()]
         shared = {"model": model, "task": task, "images a class": size, "seeds": seeds}
         rows.append(shared | {"on": first["device"], "commit": ", ".join(commits)} | told)
     table = pd.DataFrame(rows).fillna("")

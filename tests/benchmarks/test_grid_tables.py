@@ -38,7 +38,15 @@ def test_a_method_of_fewer_seeds_than_its_cell_says_so(tmp_path: Path, grid_tabl
 
 def test_methods_of_an_ensemble_of_their_own_have_a_star(tmp_path: Path, grid_tables: ModuleType) -> None:
     write_cell(tmp_path / "cnn_cifar10_20pc", "NVIDIA H100", grad_dot=10, loo=10)
-    write_cell(tmp_path / "cnn_cifar10_20pc", "NVIDIA H100", "summary_two_cores.csv", grad_dot=3, trak=12)
+    write_cell(tmp_path / "cnn_cifar10_20pc", "NVIDIA H100", "summary_two_cores.csv", grad_dot=3, loo=10, trak=12)
     [row] = grid_tables.grid_table(tmp_path).to_dict("records")
-    assert (row["seeds"], row["on"], row["commit"]) == (10, "H100", "abc1234, *def5678")
-    assert (row["Grad-Dot"], row["TRAK"]) == ("50.0% / 0.250", "50.0% / 0.250* (12 seeds)")
+    assert (row["seeds"], row["on"], row["commit"]) == (12, "H100", "abc1234, *def5678")
+    assert row["Grad-Dot"] == row["LOO"] == "50.0% / 0.250 (10 seeds)" and row["TRAK"] == "50.0% / 0.250*"
+
+
+def test_more_seeds_of_an_ensemble_of_their_own_are_shown(tmp_path: Path, grid_tables: ModuleType) -> None:
+    write_cell(tmp_path / "cnn_cifar10_50pc", "NVIDIA H100", grad_dot=3, loo=3)
+    write_cell(tmp_path / "cnn_cifar10_50pc", "NVIDIA H100", "summary_two_cores.csv", grad_dot=10)
+    [row] = grid_tables.grid_table(tmp_path).to_dict("records")
+    assert (row["seeds"], row["commit"]) == (10, "abc1234, *def5678")
+    assert (row["Grad-Dot"], row["LOO"]) == ("50.0% / 0.250*", "50.0% / 0.250 (3 seeds)")

@@ -14,6 +14,6 @@ python run_correlation_analysis.py --experiment cnn_cifar10_20pc
 
 # summary_two_cores.csv: methods added later, the seeds trained anew, on two processors, in a root folder of its own. Commit 9aca936.
 python run_cnn_training.py --model cnn --task cifar10 --num_per_class 20
-python run_tda.py --model cnn --task cifar10 --num_per_class 20 --methods grad_dot,grad_cos,trak
+python run_tda.py --model cnn --task cifar10 --num_per_class 20 --methods grad_dot,grad_cos,trak,if,if_lissa,ats
 python run_compute_pvalues.py --experiment cnn_cifar10_20pc
 cp results/cnn_cifar10_20pc/summary.csv results/reference/cnn_cifar10_20pc/summary_two_cores.csv

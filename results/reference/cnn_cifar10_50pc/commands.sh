@@ -17,3 +17,9 @@ python run_tda.py --model cnn --task cifar10 --num_per_class 50 --methods grad_d
 python run_agreement_analysis.py --experiment cnn_cifar10_50pc --num_seeds 3
 python run_compute_pvalues.py --experiment cnn_cifar10_50pc --num_seeds 3
 python run_correlation_analysis.py --experiment cnn_cifar10_50pc --num_seeds 3
+
+# summary_two_cores.csv: methods added later, the seeds trained anew, on two processors, in a root folder of its own. Commit 9aca936.
+python run_cnn_training.py --model cnn --task cifar10 --num_per_class 50
+python run_tda.py --model cnn --task cifar10 --num_per_class 50 --methods grad_dot,grad_cos,trak,if,ats
+python run_compute_pvalues.py --experiment cnn_cifar10_50pc
+cp results/cnn_cifar10_50pc/summary.csv results/reference/cnn_cifar10_50pc/summary_two_cores.csv

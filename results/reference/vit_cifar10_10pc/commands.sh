@@ -14,6 +14,6 @@ python run_correlation_analysis.py --experiment vit_cifar10_10pc
 
 # summary_two_cores.csv: methods added later, the seeds trained anew, on two processors, in a root folder of its own. Commit 9aca936.
 python run_vit_finetuning.py --model vit --task cifar10 --num_per_class 10
-python run_tda.py --model vit --task cifar10 --num_per_class 10 --methods grad_dot,trak
+python run_tda.py --model vit --task cifar10 --num_per_class 10 --methods grad_dot,trak,if,if_lissa,ats
 python run_compute_pvalues.py --experiment vit_cifar10_10pc
 cp results/vit_cifar10_10pc/summary.csv results/reference/vit_cifar10_10pc/summary_two_cores.csv
