@@ -10,9 +10,9 @@ python run_vit_finetuning.py --model vit --task cifar10 --num_per_class 50
 python run_tda.py --model vit --task cifar10 --num_per_class 50 --methods grad_dot,grad_cos,trak
 python run_compute_pvalues.py --experiment vit_cifar10_50pc
 
-# summary_two_cores.csv: leave-one-out, three seeds of the same networks, and the other methods at as many. Commit 9aca936.
+# summary_two_cores.csv: three seeds of the same networks by the slower methods, and the other methods at as many. Commit 9aca936.
 for seed in 0 1 2; do
-  python run_tda.py --model vit --task cifar10 --num_per_class 50 --methods loo --seed_id "$seed"
+  python run_tda.py --model vit --task cifar10 --num_per_class 50 --methods loo,if,ats --seed_id "$seed"
 done
 python run_compute_pvalues.py --experiment vit_cifar10_50pc --num_seeds 3
 cp results/vit_cifar10_50pc/summary.csv results/reference/vit_cifar10_50pc/summary_two_cores.csv
