@@ -41,8 +41,9 @@ def cells(reference: Path) -> pd.DataFrame:
         if (folder / OWN_ENSEMBLE).exists():
             shared |= {"commit": _OWN_COMMIT.search(commands)[1], "added": True}
             own = _methods(pd.read_csv(folder / OWN_ENSEMBLE))
-            fewest = {method: found[method]["seeds"] + 1 if method in found else 0 for method in own}
-            found |= {method: shared | told for method, told in own.items() if told["seeds"] >= fewest[method]}
+            for method, told in own.items():
+                if method not in found or told["seeds"] > found[method]["seeds"]:
+                    found[method] = shared | told
         rows += found.values()
     return pd.DataFrame(rows)
 
