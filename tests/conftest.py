@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,12 @@ def make_root(folder: Path, sizes: tuple[int, ...] = (2, 3)) -> Path:
     for split, size in [("train", size) for size in sizes] + [("test", 50)]:
         write_subset(task_named("digits3"), split, size, draw_seed=0, force=False)
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal out modules that say so first, then those of many tests: what two workers share at the end is short."""
+    sizes = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.get_closest_marker("dealt_first") is None, -sizes[item.path]))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -34,6 +34,8 @@ STEPS = ["run_cnn_training.py", SCORING, "run_compute_pvalues.py", "run_correlat
 # The manifest holds times and is therefore never the same twice.
 PRODUCTS = ("data/**/*", "models/**/*", "results/**/*.parquet", "results/*/*.csv", "results/*/*.png", "results/*/*.pdf")
 
+pytestmark = pytest.mark.dealt_first
+
 
 def methods_of(script: str) -> list[str]:
     return METHODS if script == SCORING else list(script_module(script).SETTINGS.methods)

@@ -12,7 +12,7 @@ METHODS = ["ats", "grad_cos", "grad_dot", "if", "if_lissa", "loo"]
 SCORING = [f"tda_vit_scripts/run_vit_{name}.py" for name in ("loo", "ats", "if", "gd_and_gc")]
 PRODUCTS = ("models/**/*.safetensors", "results/**/*.parquet")
 
-pytestmark = pytest.mark.parametrize("ensemble", ["vit"], indirect=True)
+pytestmark = [pytest.mark.dealt_first, pytest.mark.parametrize("ensemble", ["vit"], indirect=True)]
 
 
 def test_study_from_fine_tuning_to_correlations(ensemble: Ensemble):

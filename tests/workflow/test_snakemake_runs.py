@@ -28,6 +28,8 @@ PLAIN = [
 PRODUCTS = ("data/**/*", "models/**/*", "results/**/*.parquet", "results/*/*.csv", "results/*/*.png", "results/*/*.pdf")
 OWN_ENVIRONMENT = CHECKOUT / ".venv-workflow" / "bin"
 
+pytestmark = pytest.mark.dealt_first
+
 
 @pytest.fixture(scope="module")
 def snakemake() -> str:
