@@ -6,8 +6,8 @@ Writes into results/<experiment>/
   agreement_with_loo.csv       a row for each method and number of averaged checkpoints: agreement with LOO of the same run, of
                                means over seeds, deviations, p-values and verdicts, and the distance of the distributions, each
                                with its 95 % interval over seeds and test examples
-  agreement_between_runs.csv   scores of one run against LOO of another, beside LOO of one run against LOO of another (the
-                               noise ceiling), and the same for halves of the seeds
+  agreement_between_runs.csv   scores of one run against LOO of another, beside LOO of one run against LOO of another, and
+                               the same for halves of the seeds
   agreement_with_loo.png and .pdf
 Cost on two CPU cores: seconds to a minute.
 """

@@ -4,7 +4,8 @@ Reads results/<experiment>/tda_scores/ of all methods found there and run_subset
 Writes into results/<experiment>/
   lds.csv                      a row for each method and ensemble size: LDS against the mean of a subset's retrainings with its
                                95 % bootstrap interval over subsets and test examples, and against a single retraining;
-                               random scores; and the noise ceiling, half of the retrainings against the other half
+                               random scores, one half of the retrainings as prediction of the other (retraining), and what an
+                               exact prediction would reach (exact_prediction, the noise ceiling)
   lds_by_reliability.csv       LDS of the pairs that the t-test calls reliable, of the others, of as many random pairs and of
                                as many with the largest mean scores, and their scores' correlation with the retraining effect
   lds_by_test_reliability.csv  LDS of test examples, in quarters by their share of reliable pairs

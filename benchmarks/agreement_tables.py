@@ -11,7 +11,7 @@ CHECKPOINTS = 1
 """The tables are of the last checkpoint, which leave-one-out and its derivative are of."""
 
 _NOTHING = pd.DataFrame({"method": ["no experiment is kept yet"]})
-_CEILING = "LOO of other runs"
+_OTHER_RUNS = "LOO of other runs"
 _REFERENCES = {"random": "random scores", "retraining": "retrainings of other runs"}
 
 
@@ -28,21 +28,21 @@ def same_run_table(reference: Path) -> pd.DataFrame:
             row.method: f"{row.spearman_seed:.2f} / {row.spearman_mean:.2f} / {row.spearman_p_value:.2f}"
             for row in with_loo.sort_values("spearman_seed", ascending=False).itertuples()
         }
-        ceiling = between[between["method"] == "loo"].iloc[0]
-        found[_CEILING] = " / ".join(
-            f"{ceiling[column]:.2f}" for column in ("spearman_other_run", "mean_of_halves", "p_value_of_halves")
+        of_loo = between[between["method"] == "loo"].iloc[0]
+        found[_OTHER_RUNS] = " / ".join(
+            f"{of_loo[column]:.2f}" for column in ("spearman_other_run", "mean_of_halves", "p_value_of_halves")
         )
         columns[name] = found
     return _by_method(columns)
 
 
 def other_run_table(reference: Path) -> pd.DataFrame:
-    """Rank correlation of one run's scores with LOO of another run, with its interval; LOO's own is the ceiling."""
+    """Rank correlation of one run's scores with LOO of another run, with its interval; LOO's own is to compare with."""
     columns = {}
     for name, _, between in _experiments(reference):
         ordered = between.sort_values("spearman_other_run", ascending=False)
         columns[name] = {
-            _CEILING if row.method == "loo" else row.method: _interval(row._asdict(), "spearman_other_run")
+            _OTHER_RUNS if row.method == "loo" else row.method: _interval(row._asdict(), "spearman_other_run")
             for row in ordered.itertuples()
         }
     return _by_method(columns)
@@ -52,18 +52,18 @@ def pairs_table(reference: Path) -> pd.DataFrame:
     """Of images with texts: rank correlation with LOO of the same run, of means over seeds, of p-values, and of another run."""
     rows = []
     for name, with_loo, between in _experiments(reference, of_pairs=True):
-        between, ceiling = between.set_index("method"), between.set_index("method").loc["loo"]
+        between, of_loo = between.set_index("method"), between.set_index("method").loc["loo"]
         for row in with_loo.sort_values("spearman_seed", ascending=False).itertuples():
             other = _interval(between.loc[row.method].to_dict(), "spearman_other_run")
             found = {"experiment": name, "method": method_title(row.method)}
             found |= {"LOO of the same run": _interval(row._asdict(), "spearman_seed")}
             found |= {"of means": f"{row.spearman_mean:.2f}", "of p-values": f"{row.spearman_p_value:.2f}"}
             rows.append(found | {"LOO of another run": other})
-        found = {"experiment": name, "method": _CEILING, "LOO of the same run": ""}
+        found = {"experiment": name, "method": _OTHER_RUNS, "LOO of the same run": ""}
         # Fewer than six seeds have no halves to compare.
-        halves = {"of means": ceiling.mean_of_halves, "of p-values": ceiling.p_value_of_halves}
+        halves = {"of means": of_loo.mean_of_halves, "of p-values": of_loo.p_value_of_halves}
         found |= {title: "" if pd.isna(value) else f"{value:.2f}" for title, value in halves.items()}
-        rows.append(found | {"LOO of another run": _interval(ceiling.to_dict(), "spearman_other_run")})
+        rows.append(found | {"LOO of another run": _interval(of_loo.to_dict(), "spearman_other_run")})
     return pd.DataFrame(rows) if rows else _NOTHING
 
 
@@ -111,7 +111,7 @@ def _by_method(columns: dict[str, dict[str, str]]) -> pd.DataFrame:
     if not columns:
         return _NOTHING
     methods = list(dict.fromkeys(method for cells in columns.values() for method in cells))
-    last = [_CEILING]
+    last = [_OTHER_RUNS]
     methods = [method for method in methods if method not in last] + [method for method in last if method in methods]
     named = {"method": [method if method in last else method_title(method) for method in methods]}
     return pd.DataFrame(named | {name: [cells.get(method, "") for method in methods] for name, cells in columns.items()})

@@ -12,11 +12,12 @@ from tda.methods.catalogue import method_title
 FAMILY = "bert_"
 PAIRS = "clip_"
 """How images with texts are called, whose tables are on a page of their own (pair_removal_tables.py)."""
-_REFERENCES = {"random": "random scores", "retraining": "noise ceiling"}
+REFERENCES = {"random": "random scores", "retraining": "retraining", "exact_prediction": "an exact prediction"}
+"""Rows of lds.csv that are no methods, and what the documents call them."""
 
 
 def lds_table(reference: Path) -> pd.DataFrame:
-    """LDS of one member, its share of the noise ceiling by single retrainings, LDS of the largest ensemble, and reliability."""
+    """LDS of one member, its share of what an exact prediction would reach, LDS of the largest ensemble, and reliability."""
     rows = []
     for path in sorted(reference.glob(f"{FAMILY}*/lds.csv")):
         found = pd.read_csv(path)
@@ -24,20 +25,19 @@ def lds_table(reference: Path) -> pd.DataFrame:
         for single in sorted(path.parent.glob("lds_one_run*.csv")):
             others = pd.read_csv(single)
             found = pd.concat([found, others[~others["method"].isin(set(found["method"]))]])
-        ceiling = found.loc[found["method"] == "retraining", "lds"]
+        ceiling = found.loc[found["method"] == "exact_prediction", "lds"]
         summary = _summary(path.with_name("summary.csv"))
         sizes = {method: of_method.set_index("members") for method, of_method in found.groupby("method", sort=False)}
         best_first = sorted(sizes, key=lambda method: -sizes[method]["lds"].iloc[0])
-        for method in [*(m for m in best_first if m not in _REFERENCES), *(m for m in _REFERENCES if m in sizes)]:
+        for method in [*(m for m in best_first if m not in REFERENCES), *(m for m in REFERENCES if m in sizes)]:
             of_method = sizes[method]
             first, last = of_method.iloc[0], of_method.iloc[-1]
             rows.append(
                 {
                     "experiment": path.parent.name,
-                    "method": _REFERENCES.get(method) or method_title(method),
+                    "method": REFERENCES.get(method) or method_title(method),
                     "LDS, one run": _cell(first),
-                    # The ceiling is what one retraining says of one other, so that it bounds what scores say of one.
-                    "of the ceiling": f"{first['lds_single_retraining'] / ceiling.iloc[0]:.2f}" if len(ceiling) else "",
+                    "of an exact one's": f"{first['lds'] / ceiling.iloc[0]:.2f}" if len(ceiling) else "",
                     "LDS, mean of (runs)": f"{_cell(last)} ({of_method.index[-1]})" if len(of_method) > 1 else "",
                     "mean p": summary["mean_p_value"].get(method, ""),
                     "q < 0.05": summary["share_q_below_level"].get(method, ""),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 from fact_tables import interval
-from language_study_tables import PAIRS
+from language_study_tables import PAIRS, REFERENCES
 
 from tda.methods.catalogue import method_title
 
@@ -55,7 +55,8 @@ def removal_table(reference: Path) -> pd.DataFrame:
 def lds_table(reference: Path) -> pd.DataFrame:
     """LDS of one member and of the largest ensemble against the mean of a subset's retrainings, and against a single one.
 
-    The last row is what retrainings say of each other: half of a subset's against the other half, and one against another.
+    The last rows are what retrainings say of each other, half of a subset's against the other half and one against another,
+    and what an exact prediction would reach.
     """
     rows = []
     for path in sorted(reference.glob(f"{PAIRS}*/lds.csv")):
@@ -63,7 +64,7 @@ def lds_table(reference: Path) -> pd.DataFrame:
         reliable = summary.drop_duplicates("method", keep="last").set_index("method")["share_q_below_level"]
         last = found.drop_duplicates("method", keep="last").set_index("method")
         methods = last[last["members"] > 0].sort_values("lds", ascending=False).index
-        titles = {method: method_title(method) for method in methods} | {"random": "random scores", "retraining": "retraining"}
+        titles = {method: method_title(method) for method in methods} | REFERENCES
         for method, title in titles.items():
             first = found[found["method"] == method].iloc[0]
             whole, is_method = last.loc[method], method in methods

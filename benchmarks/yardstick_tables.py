@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
-from language_study_tables import FAMILY, PAIRS
+from language_study_tables import FAMILY, PAIRS, REFERENCES
 
 from tda.methods.catalogue import method_title
 
@@ -28,9 +28,8 @@ def lds_table(reference: Path) -> pd.DataFrame:
             references = table[table["members"] == 0].set_index("method")
             columns[title] |= {method: _lds_cell(row) for method, row in references.iterrows()}
             order += rows.sort_values("lds", ascending=False).index.tolist()
-    titles = {"random": "random scores", "retraining": "noise ceiling"}
-    methods = [*dict.fromkeys(order), *titles]
-    found = {"method": [titles.get(method) or method_title(method) for method in methods]}
+    methods = [*dict.fromkeys(order), *REFERENCES]
+    found = {"method": [REFERENCES.get(method) or method_title(method) for method in methods]}
     return pd.DataFrame(found | {title: [cells.get(method, "") for method in methods] for title, cells in columns.items()})
 
 

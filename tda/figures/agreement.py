@@ -11,7 +11,7 @@ from tda.methods.catalogue import method_title
 REFERENCE = "loo"
 """The method that the others are compared with."""
 
-_SAME, _OTHER, _CEILING = BLUE, VERMILION, GREY
+_SAME, _OTHER, _LOO_OF_OTHERS = BLUE, VERMILION, GREY
 _PANELS = {
     "scores of a run": ("spearman_seed", "spearman_other_run"),
     "means over seeds": ("spearman_mean", "mean_of_halves"),
@@ -35,9 +35,9 @@ def draw_agreement(with_loo: pd.DataFrame, between: pd.DataFrame) -> Figure:
     panels = figure.subplots(1, len(_PANELS), sharex=True, sharey=True)
     for panel, (title, (same, other)) in zip(panels, _PANELS.items(), strict=True):
         _draw_points(panel, ordered, same, others.loc[ordered["method"], other].to_numpy())
-        ceiling = others.loc[REFERENCE, other]
-        if np.isfinite(ceiling):
-            panel.axvline(ceiling, color=_CEILING, linestyle="--", linewidth=1, label="LOO against LOO of other runs")
+        of_loo = others.loc[REFERENCE, other]
+        if np.isfinite(of_loo):
+            panel.axvline(of_loo, color=_LOO_OF_OTHERS, linestyle="--", linewidth=1, label="LOO against LOO of other runs")
         panel.axvline(0, color="grey", linewidth=0.6)
         panel.set(title=title, xlabel="rank correlation with LOO")
     panels[0].set_xlim(min(-0.25, panels[0].get_xlim()[0]), 1.04)

@@ -10,9 +10,9 @@ from tda.methods.catalogue import method_title
 
 @styled()
 def draw_lds(table: pd.DataFrame) -> Figure:
-    """LDS against compute time, a curve for each method over ensemble sizes, with intervals; the ceiling as a dashed line.
+    """LDS against compute time, a curve for each method over ensemble sizes, with intervals.
 
-    Against the number of members where no time is known.
+    Against the number of members where no time is known. Dashed: what an exact prediction would reach.
     """
     place = "seconds" if (table["seconds"] > 0).any() else "members"
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
@@ -21,7 +21,7 @@ def draw_lds(table: pd.DataFrame) -> Figure:
     for method, rows in table[table["members"] > 0].groupby("method"):
         errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
         panel.errorbar(rows[place], rows["lds"], errors, capsize=2, label=method_title(method), **styles[method])
-    for _, row in table[table["method"] == "retraining"].iterrows():
+    for _, row in table[table["method"] == "exact_prediction"].iterrows():
         panel.axhline(row["lds"], color="black", linestyle="--", linewidth=1, label="noise ceiling")
     panel.set_xscale("log")
     panel.axhline(0, color="grey", linewidth=0.6)

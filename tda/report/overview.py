@@ -231,7 +231,7 @@ def _agreement_points(found: Overview) -> list[dict]:
                 "low": same.loc[method, f"{column}_low"],
                 "high": same.loc[method, f"{column}_high"],
                 "other": other.loc[method, across] if method in other.index else None,
-                "ceiling": other.loc[REFERENCE, across] if REFERENCE in other.index else None,
+                "loo_of_other_runs": other.loc[REFERENCE, across] if REFERENCE in other.index else None,
             }
             points.append({"statistic": statistic, "method": method} | {key: plain(value) for key, value in numbers.items()})
     return points

@@ -85,7 +85,7 @@ def lds_columns(predicted: np.ndarray, retrained: Retrained) -> dict[str, float]
     return columns | {"scale": _scale(predicted, retrained)}
 
 
-def ceiling_columns(retrained: Retrained) -> dict[str, float]:
+def columns_of_retrainings(retrained: Retrained) -> dict[str, float]:
     """The same of retrainings as predictions of each other: of other runs, and of one half of them for the other half.
 
     lds_run of the same run is left NaN, for a repetition predicts itself. Without intervals where halves are compared, NaN for

@@ -51,10 +51,26 @@ def lds(predicted: Sequence[np.ndarray], outputs: np.ndarray, draws: int = DRAWS
     return percentiles(mean, found, centred=True)
 
 
-def noise_ceiling(outputs: np.ndarray, draws: int = DRAWS) -> Estimate | None:
-    """LDS between the means of two halves of the retrainings (R, S, n_test); None for a single retraining."""
+def retraining_agreement(outputs: np.ndarray, draws: int = DRAWS) -> Estimate | None:
+    """LDS between the means of two halves of the retrainings (R, S, n_test); None for a single retraining.
+
+    No bound: both halves are noisy, and a prediction that has less noise can be above it (noise_ceiling).
+    """
     half = len(outputs) // 2
     return lds([outputs[:half].mean(axis=0)], outputs[half : 2 * half].mean(axis=0), draws) if half else None
+
+
+def noise_ceiling(agreement: Estimate, times: float) -> Estimate:
+    """What an exact prediction, the expected outputs, would reach against a mean of retrainings.
+
+    agreement: the LDS r between two means of equally many retrainings; times: how often as many the predicted mean is of. Its
+    reliability is times r / (1 + (times - 1) r) (Spearman and Brown 1910), its correlation with what it is expected to be the
+    root of that (Spearman 1904). So it is for products of moments, one test example and noise that is alike on all subsets. Of
+    ranks it is near that, and the mean over test examples of unlike r lies below it: the ceiling is rather too high. 0 where
+    r is below 0.
+    """
+    reliable = [max(end, 0.0) for end in (agreement.value, agreement.low, agreement.high)]
+    return Estimate(*(float(np.sqrt(times * end / (1 + (times - 1) * end))) for end in reliable))
 
 
 def _resampled_ranks(order: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identi
 from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import write_table
 from tda.settings import LdsEvaluation
-from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions
+from tda.statistics.intervals import Estimate
+from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions, retraining_agreement
 from tda.statistics.pair_statistics import FEWEST_SEEDS, pair_statistics
 from tda.statistics.reliability import rows_of_pairs, rows_of_test_examples
 from tda.steps.lds_of_left_out import check_draw, evaluate_left_out
@@ -88,7 +89,7 @@ def _judge(predicted: Sequence[np.ndarray], outputs: SubsetOutputs) -> dict[str,
     targets = _targets(outputs)
     against_mean = lds(predicted, targets["mean"][0])
     single = float(np.mean([lds_of_each(one, target) for one in predicted for target in targets["single"]]))
-    return against_mean.columns("lds") | {"lds_single_retraining": single}
+    return _columns(against_mean, single)
 
 
 def _rows_of_sizes(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs, seconds: float) -> Iterator[dict]:
@@ -104,15 +105,22 @@ def _rows_of_sizes(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs,
 
 
 def _reference_rows(shape: tuple[int, int], outputs: SubsetOutputs) -> Iterator[dict]:
-    """Random scores, and what retraining predicts of itself: half of the retrainings against the other half."""
+    """Random scores; half of the retrainings as prediction of the other half; and what an exact prediction would reach."""
     masks = outputs.masks.numpy()
     noise = np.random.default_rng(_RANDOM_SEED).normal(size=shape)
     yield {"method": "random", "members": 0, "ensembles": 1} | _judge([predictions(masks, noise)], outputs)
-    ceiling = noise_ceiling(outputs.margins.numpy())
-    if ceiling is not None:
-        pair = noise_ceiling(outputs.margins.numpy()[:2])
-        found = ceiling.columns("lds") | {"lds_single_retraining": pair.value}
-        yield {"method": "retraining", "members": 0, "ensembles": 1} | found
+    margins = outputs.margins.numpy()
+    halves = retraining_agreement(margins)
+    if halves is not None:
+        pair = retraining_agreement(margins[:2])
+        yield {"method": "retraining", "members": 0, "ensembles": 1} | _columns(halves, pair.value)
+        exact = noise_ceiling(halves, times=len(margins) / (len(margins) // 2))
+        single = noise_ceiling(pair, times=1).value
+        yield {"method": "exact_prediction", "members": 0, "ensembles": 1} | _columns(exact, single)
+
+
+def _columns(against_mean: Estimate, single: float) -> dict[str, float]:
+    return against_mean.columns("lds") | {"lds_single_retraining": single}
 
 
 def seconds_of_member(folder: ResultsFolder, method: str) -> float:

@@ -14,7 +14,7 @@ from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identi
 from tda.scores.score_files import Scores, check_comparable, methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import LdsEvaluation
-from tda.statistics.left_out_lds import Retrained, ceiling_columns, lds_columns, predicted_rises
+from tda.statistics.left_out_lds import Retrained, columns_of_retrainings, lds_columns, predicted_rises
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.errors import UserError
 from tda.system.files import sha256
@@ -89,7 +89,7 @@ def _rows(study: Study, methods: Iterator[Scores], outputs: SubsetOutputs, setti
     yield from in_threads(row, methods)
     noise = np.random.default_rng(_RANDOM_SEED).normal(size=(len(whole), left_out.shape[1], whole.shape[1]))
     yield {"method": "random"} | named | lds_columns(predicted_rises(left_out, noise), truth)
-    yield {"method": "retraining"} | named | ceiling_columns(truth)
+    yield {"method": "retraining"} | named | columns_of_retrainings(truth)
 
 
 def _losses_of_members(study: Study, seed_ids: list[int]) -> np.ndarray:

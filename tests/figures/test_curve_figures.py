@@ -32,7 +32,8 @@ def test_lds_stands_against_seconds_with_the_ceiling_as_a_line():
         {"method": "trak", "members": 2, "lds": 0.5, "low": 0.4, "high": 0.55, "seconds": 4.0},
         {"method": "loo", "members": 1, "lds": 0.1, "low": 0.0, "high": 0.2, "seconds": 9.0},
         {"method": "random", "members": 0, "lds": 0.01, "low": -0.1, "high": 0.1, "seconds": np.nan},
-        {"method": "retraining", "members": 0, "lds": 0.9, "low": 0.8, "high": 0.95, "seconds": np.nan},
+        {"method": "retraining", "members": 0, "lds": 0.8, "low": 0.7, "high": 0.85, "seconds": np.nan},
+        {"method": "exact_prediction", "members": 0, "lds": 0.9, "low": 0.8, "high": 0.95, "seconds": np.nan},
     ]
     (panel,) = draw_lds(pd.DataFrame(rows)).axes
     assert points_of(panel) == {"LOO": [[9.0, 0.1]], "TRAK": [[2.0, 0.4], [4.0, 0.5]]}

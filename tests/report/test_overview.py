@@ -41,7 +41,7 @@ def test_a_row_takes_each_value_from_its_table(folder: Path):
     write(folder / "correlation_spearman_mean.csv", method=["if", "loo"], **{"if": [1.0, 0.7], "loo": [0.7, 1.0]})
     agreement = {"method": ["if", "if"], "checkpoints": [1, 2], "spearman_seed": [0.1, 0.3]}
     write(folder / "agreement_with_loo.csv", **agreement)
-    lds = {"method": ["if", "if", "retraining"], "members": [1, 4, 0], "lds": [0.2, 0.4, 0.9]}
+    lds = {"method": ["if", "if", "exact_prediction"], "members": [1, 4, 0], "lds": [0.2, 0.4, 0.9]}
     write(folder / "lds.csv", **lds)
     left_out = {"method": "if", "estimand": ["same run", "same run", "other seeds"], "left_out": [2, 75, 1]}
     write(folder / "lds_left_out.csv", **left_out, checkpoints=1, lds_run=[0.6, 0.7, 0.1])
@@ -86,7 +86,7 @@ def test_agreement_is_drawn_at_the_most_checkpoints(folder: Path):
         "deviations over seeds",
         "p-values",
     ]
-    expected = {"method": "if", "value": 0.2, "low": 0.2, "high": 0.2, "other": 0.6, "ceiling": 0.4}
+    expected = {"method": "if", "value": 0.2, "low": 0.2, "high": 0.2, "other": 0.6, "loo_of_other_runs": 0.4}
     assert all(point | expected == point for point in points)
 
 

@@ -169,7 +169,7 @@ def test_other_run_s_interval_leaves_out_a_seed_as_row_and_column():
     assert found["spearman_test_other_run_high"] == pytest.approx(high)
 
 
-def test_the_ceiling_is_of_other_runs_and_few_seeds_have_no_halves():
+def test_loo_is_compared_with_loo_of_other_runs_and_few_seeds_have_no_halves():
     _, reference = two_methods(runs=4)
     found = agreement_between_runs(describe(reference), describe(reference), itself=True)
     assert np.isnan(found["spearman_same_run"]) and np.isnan(found["mean_of_halves"])

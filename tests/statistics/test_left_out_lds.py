@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tda.statistics.left_out_lds import Retrained, ceiling_columns, lds_columns, predicted_rises
+from tda.statistics.left_out_lds import Retrained, columns_of_retrainings, lds_columns, predicted_rises
 
 RUNS, SUBSETS, TRAIN, TESTS = 5, 12, 8, 6
 
@@ -144,9 +144,9 @@ def test_scores_that_do_not_vary_predict_nothing_and_a_single_member_has_no_inte
     assert found["lds_other_run"] == pytest.approx(np.mean(expected)) and np.isnan(found["lds_other_run_low"])
 
 
-def test_the_ceiling_is_what_retrainings_say_of_each_other():
+def test_retrainings_are_judged_by_what_they_say_of_each_other():
     _, _, truth = retrained()
-    found = ceiling_columns(truth)
+    found = columns_of_retrainings(truth)
     rises = truth.rises
     pairs = [(r, q) for r in range(RUNS) for q in range(RUNS) if r != q]
     expected = np.mean([spearman_of_tests(rises[r], rises[q]) for r, q in pairs])
@@ -155,7 +155,7 @@ def test_the_ceiling_is_what_retrainings_say_of_each_other():
     assert found["lds_means"] == pytest.approx(spearman_of_tests(*(half.mean(axis=0) for half in halves)))
     expected = spearman_of_tests(*(half.var(axis=0, ddof=1) for half in halves))
     assert found["lds_variance"] == pytest.approx(expected)
-    others = ceiling_columns(Retrained(truth.whole, truth.losses, False))
+    others = columns_of_retrainings(Retrained(truth.whole, truth.losses, False))
     assert np.isnan(others["lds_other_run"])
     pairs = np.mean([spearman_of_tests(truth.losses[r], truth.losses[q]) for r, q in pairs])
     assert others["lds_run"] == pytest.approx(pairs)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions
+from tda.statistics.intervals import Estimate
+from tda.statistics.linear_datamodeling_score import lds, lds_of_each, noise_ceiling, predictions, retraining_agreement
 
 _GENERATOR = np.random.default_rng(3)
 MASKS = _GENERATOR.random((40, 60)) < 0.5
@@ -63,8 +64,24 @@ def test_several_predictions_are_averaged():
     assert lds([first, second], OUTPUTS).value == pytest.approx(expected)
 
 
-def test_noise_ceiling_is_the_agreement_of_two_halves():
+def test_retrainings_agree_by_halves():
     outputs = np.stack([OUTPUTS + 0.1 * noise(OUTPUTS.shape, seed) for seed in range(5)])
     expected = lds([outputs[:2].mean(0)], outputs[2:4].mean(0))
-    assert noise_ceiling(outputs) == expected and expected.value > 0.99
-    assert noise_ceiling(outputs[:1]) is None
+    assert retraining_agreement(outputs) == expected and expected.value > 0.99
+    assert retraining_agreement(outputs[:1]) is None
+
+
+@pytest.mark.parametrize(("size_of_noise", "count"), [(0.7, 6), (1.2, 5), (2.0, 2)])
+def test_an_exact_prediction_reaches_the_noise_ceiling_and_no_half_of_the_retrainings_does(size_of_noise: float, count: int):
+    """The truth is known here: what retrainings scatter around."""
+    truth = noise((400, 60), seed=100)
+    outputs = truth + size_of_noise * np.stack([noise(truth.shape, seed) for seed in range(count)])
+    halves, pair = retraining_agreement(outputs), retraining_agreement(outputs[:2])
+    reached = lds([truth], outputs.mean(0)).value
+    assert noise_ceiling(halves, count / (count // 2)).value == pytest.approx(reached, abs=0.02)
+    assert noise_ceiling(pair, 1).value == pytest.approx(lds([truth], outputs[0]).value, abs=0.02)
+    assert reached > halves.value + 0.05
+
+
+def test_the_noise_ceiling_of_retrainings_that_disagree_is_zero():
+    assert noise_ceiling(Estimate(-0.1, -0.3, 0.25), times=1) == Estimate(0.0, 0.0, 0.5)

@@ -73,7 +73,7 @@ def test_rows_and_closing_line(loo: np.ndarray):
         assert table.loc[("grad_dot", k), "share_reliable_reference"] == pytest.approx((both[1].q_value < 0.05).mean())
 
 
-def test_between_runs_has_the_ceiling(loo: np.ndarray):
+def test_between_runs_has_loo_of_other_runs(loo: np.ndarray):
     analyse()
     table = read("agreement_between_runs")
     assert len(table) == 12 and np.isnan(table.loc[("loo", 1), "spearman_same_run"])
@@ -95,7 +95,7 @@ def test_files_are_recorded_and_do_not_depend_on_threads(loo: np.ndarray, monkey
     assert [(FOLDER.path / name).read_bytes() for name in names] == before
 
 
-def test_figure_has_every_method_in_order_and_the_ceiling(loo: np.ndarray):
+def test_figure_has_every_method_in_order_and_loo_of_other_runs(loo: np.ndarray):
     analyse()
     tables = [read(f"agreement_{name}").reset_index() for name in ("with_loo", "between_runs")]
     figure = draw_agreement(*(table[table["checkpoints"] == 1] for table in tables))
@@ -106,8 +106,8 @@ def test_figure_has_every_method_in_order_and_the_ceiling(loo: np.ndarray):
     table = tables[0].set_index(["method", "checkpoints"])
     expected = [[table.loc[(name, 1), "spearman_seed"], place] for place, name in enumerate(("noise", "grad_dot", "exact"))]
     np.testing.assert_allclose(points, expected)
-    (ceiling,) = [line for line in panels[2].lines if line.get_linestyle() == "--"]
-    assert set(ceiling.get_xdata()) == {tables[1].set_index(["method", "checkpoints"]).loc[("loo", 1), "std_of_halves"]}
+    (of_loo,) = [line for line in panels[2].lines if line.get_linestyle() == "--"]
+    assert set(of_loo.get_xdata()) == {tables[1].set_index(["method", "checkpoints"]).loc[("loo", 1), "std_of_halves"]}
 
 
 def test_what_cannot_be_compared_is_refused(loo: np.ndarray, tmp_path: Path):

@@ -12,6 +12,7 @@ from tda.steps.lds_evaluation import seconds_of_member
 from tda.training.retrainings import RetrainingStore
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
+REFERENCES = ("random", "retraining", "exact_prediction")
 DRAW = SubsetDraw("evaluation", 0.5, 12, 2)
 
 
@@ -46,11 +47,13 @@ def test_tables_and_figure(judged: Ensemble):
     pair = plain_lds(masks, values[:2].mean(axis=0), margins.mean(axis=0))
     assert table.loc["grad_cos", 2]["lds"] == pytest.approx(pair, abs=1e-5)
     assert table.loc["grad_cos", 2]["seconds"] == pytest.approx(2 * single["seconds"], rel=1e-4)
-    ceiling = np.mean([spearmanr(margins[0, :, test], margins[1, :, test]).statistic for test in range(150)])
-    assert table.loc["retraining", 0]["lds"] == pytest.approx(ceiling, abs=1e-5)
+    agreement = np.mean([spearmanr(margins[0, :, test], margins[1, :, test]).statistic for test in range(150)])
+    assert table.loc["retraining", 0]["lds"] == pytest.approx(agreement, abs=1e-5)
+    assert table.loc["exact_prediction", 0]["lds"] == pytest.approx(np.sqrt(2 * agreement / (1 + agreement)), abs=1e-5)
+    assert table.loc["exact_prediction", 0]["lds_single_retraining"] == pytest.approx(np.sqrt(agreement), abs=1e-5)
     assert table.loc["random", 0]["low"] < 0.1 and table.loc["random", 0]["high"] > -0.1
     assert ((table["low"] <= table["lds"]) & (table["lds"] <= table["high"])).all()
-    assert set(table.index.get_level_values("method")) == {"grad_cos", "grad_dot", "trak", "random", "retraining"}
+    assert set(table.index.get_level_values("method")) == {"grad_cos", "grad_dot", "trak", *REFERENCES}
     assert (folder.path / "lds.png").exists() and (folder.path / "lds.pdf").exists()
     assert (folder.path / "lds_by_reliability.png").exists()
     for name in ("lds_by_reliability", "lds_by_test_reliability"):

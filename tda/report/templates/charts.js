@@ -78,7 +78,7 @@ const Charts = (() => {
       y: { domain: names, label: null },
       marks: [
         Plot.ruleX([0], { stroke: colour("soft") }),
-        points[0]?.ceiling === null ? null : Plot.ruleX([points[0]?.ceiling ?? 1], { strokeDasharray: "5 4" }),
+        points[0]?.loo_of_other_runs === null ? null : Plot.ruleX([points[0]?.loo_of_other_runs ?? 1], { strokeDasharray: "5 4" }),
         Plot.ruleY(points.filter((point) => point.low !== null), { y, x1: "low", x2: "high", stroke: colour("helpful"), strokeWidth: 2 }),
         Plot.dot(points, { y, x: "value", fill: colour("helpful"), r: 5, tip: true, title: label }),
         Plot.dot(points.filter((point) => point.other !== null), { y, x: "other", stroke: colour("harmful"), strokeWidth: 2, r: 5 }),
@@ -94,7 +94,7 @@ const Charts = (() => {
     const rows = halves.length ? halves.map((row) => ({ ...row, place: timed ? row.seconds : row.members, value: row.lds }))
       : charts.left_out.filter((row) => row.estimand === "same run").map((row) => ({ ...row, place: row.left_out, value: row.lds_run, low: row.lds_run_low, high: row.lds_run_high }));
     const where = halves.length ? (timed ? "seconds of training and scoring" : "members") : "training examples left out";
-    const ceiling = charts.lds.find((row) => row.method === "retraining");
+    const ceiling = charts.lds.find((row) => row.method === "exact_prediction");
     const known = rows.filter((row) => row.value !== null && row.place > 0).map((row) => ({ ...row, method: title(row.method) })), element = at("lds");
     const shown = (row) => `${row.method}\n${where}: ${Format.number(row.place)}\nLDS ${Format.correlation(row.value)} (${Format.correlation(row.low)} to ${Format.correlation(row.high)})`;
     const plot = Plot.plot({
@@ -112,7 +112,7 @@ const Charts = (() => {
     });
     element.replaceChildren(plot);
     at("lds-caption").textContent = halves.length
-      ? `Score of rank agreement with models retrained on random subsets, with 95 % interval, for ensembles of growing size.${ceiling ? ` Dashed: what retraining itself reaches (${Format.correlation(ceiling.lds)}).` : ""}`
+      ? `Score of rank agreement with models retrained on random subsets, with 95 % interval, for ensembles of growing size.${ceiling ? ` Dashed: what an exact prediction would reach (${Format.correlation(ceiling.lds)}).` : ""}`
       : "Score of rank agreement with retrainings of the same run that leave few examples out, with 95 % interval.";
     const cells = known.map((row) => [row.method, [Format.number(row.place), row.place], [Format.correlation(row.value), row.value], [Format.correlation(row.low), row.low], [Format.correlation(row.high), row.high]]);
     at("lds-table").replaceChildren(Tables.plain(["method", where, "LDS", "from", "to"], cells));
