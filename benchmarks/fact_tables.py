@@ -41,6 +41,7 @@ def falling_table(reference: Path) -> pd.DataFrame:
                     "experiment": path.parent.name,
                     "left out": f"{left_out} ({row['removed']})",
                     "facts x seeds": f"{row['facts']} x {row['seeds']}",
+                    "texts out of a training": f"{row['removed_together']:g}",
                     "fall in nats": interval(row, "fall"),
                     "more than random": interval(row, "more_than_random"),
                     "more than the stating texts": interval(row, "more_than_oracle"),
@@ -54,9 +55,11 @@ def falling_table(reference: Path) -> pd.DataFrame:
 
 
 def interval(row: dict, name: str) -> str:
-    """A value with its interval, empty where there is none."""
+    """A value with its interval, without where there is none; empty where there is no value."""
     if pd.isna(row[name]):
         return ""
+    if pd.isna(row[f"{name}_low"]):
+        return f"{row[name]:.2f}"
     value, low, high = (f"{row[f'{name}{end}']:.2f}" for end in ("", "_low", "_high"))
     return f"{value} [{low}, {high}]"
 

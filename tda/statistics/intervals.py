@@ -9,6 +9,8 @@ from scipy import stats
 
 _LEVEL = 0.95
 _SEED = 0
+FEWEST_ROWS = 10
+"""Of crossed samples: of fewer rows the bootstrap's interval would hold the mean in fewer than nine of ten cases."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ def jackknifed(value: float, *without: np.ndarray, low: float = -np.inf, high: f
 
 
 def bootstrap_mean(values: np.ndarray, draws: int = 9999) -> Estimate:
-    """The mean of values (n,) with the bootstrap's percentile interval; NaN for none."""
+    """The mean of values (n,) with the bootstrap's percentile interval; NaN for none.
+
+    Rather too narrow for few: of twelve normal values it holds the mean in 91 of 100 cases, of four in 81.
+    """
     if len(values) < 2:
         return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
     found = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=draws, rng=np.random.default_rng(_SEED))
@@ -78,10 +83,11 @@ def bootstrap_crossed(values: np.ndarray, draws: int = 9999) -> Estimate:
     """The mean of values (n, m), with the percentile interval of the bootstrap that draws rows and columns independently.
 
     Crossed samples, such as facts and seeds, share what a row or a column does to all its values; drawing both counts that, and
-    the values' own noise twice, so that the interval is rather too wide (Owen 2007, The pigeonhole bootstrap). NaN ends for
-    fewer than two rows or columns.
+    the values' own noise twice (Owen 2007, The pigeonhole bootstrap). So it is rather too wide where there are many of both,
+    and too narrow for few, as all percentiles are: of 16 rows of normal effects and two columns it holds the mean in 92 to 94
+    of 100 cases, of log-normal ones in 84. NaN ends for fewer than FEWEST_ROWS rows or two columns.
     """
-    if min(values.shape) < 2:
+    if len(values) < FEWEST_ROWS or values.shape[1] < 2:
         return Estimate(float(values.mean()) if values.size else np.nan, np.nan, np.nan)
     generator = np.random.default_rng(_SEED)
     rows, columns = (generator.multinomial(n, np.full(n, 1 / n), size=draws) / n for n in values.shape)
