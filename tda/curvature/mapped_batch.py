@@ -12,7 +12,7 @@ from tda.curvature.batch_statistics import open_normalisation
 from tda.curvature.weighted_batch import Values, WeightedBatch
 from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.single_precision import without_autocast
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_line
 from tda.system.inputs import call, count_of, device_of
 
 # Tangents of this many directions at a time, at most: a CPU does better with what lies in its caches.
@@ -78,5 +78,5 @@ def refused() -> Iterator[None]:
     except RuntimeError as error:
         if "memory" in str(error):
             raise
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise UserError(f"torch cannot follow tangents of parameters through this model ({reason}); choose loo") from error

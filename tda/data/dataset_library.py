@@ -12,7 +12,7 @@ from tda.data.picture_folders import PicturesOnDemand, pictures_in, printable
 from tda.data.picture_tables import RowsOnDemand, check_pictures, count_rows, label_names, parquet_files, paths_kept
 from tda.data.pools import Pool
 from tda.experiments.folders import data_folder
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 from tda.system.files import reading_folder
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class LibrarySource:
         try:
             return load_dataset(path, data_files=files, split=split, cache_dir=str(data_folder() / ".datasets"))
         except Exception as error:  # the library raises errors of its own, of the hub's client and of pyarrow
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            reason = in_one_line(error)
             mend = "mend the folder" if self.folder else "run once with a network, so that it is cached"
             raise UserError(f"the {split} part of {self.where} cannot be read: {reason}; {mend}") from error
 

@@ -11,7 +11,7 @@ from tda.data.pictures import decoded
 from tda.data.pools import Pool
 from tda.data.text_files import TextTable, text_table
 from tda.experiments.folders import data_folder
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _hub_table(name: str, part: str, folder: Path) -> TextTable:
                 dataset = dataset.cast_column(column, Image(decode=False))
         columns = {column: dataset[column][:] for column in dataset.column_names}
     except Exception as error:  # the library raises errors of its own, of the hub's client and of pyarrow
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(
             f"the {part} part of {where} cannot be read: {reason}; run once with a network, so that it is cached, or put "
             f"{part}.parquet into {folder}"

@@ -11,7 +11,7 @@ from tda.data.picture_tables import label_names
 from tda.data.pools import Pool
 from tda.data.text_files import TextTable, text_table
 from tda.experiments.folders import data_folder
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _hub_table(name: str, part: str, wanted: Sequence[str], mend: str) -> TextTa
     try:
         dataset = load_dataset(path, subset or None, split=part, cache_dir=str(data_folder() / ".datasets"))
     except Exception as error:  # the library raises errors of its own, of the hub's client and of pyarrow
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"the {part} part of {where} cannot be read: {reason}; {mend}") from error
     columns = {}
     for column in dataset.column_names:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from tda.data.packaged_encoder import PACKAGED, packaged_folder
 from tda.data.packaged_language_model import SMOLLM2, gguf_tokenizer, smollm2_file
 from tda.experiments.folders import data_folder
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 from tda.system.files import reading, sha256, write_text
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def tokenizer_named(name: str) -> "Tokenizer":
     except UserError:
         raise
     except Exception as error:  # the library raises plain exceptions, and those of the hub's client
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(
             f"tokenizer {name} cannot be read: {reason}; give a folder that holds tokenizer.json, or run once with a network"
         ) from error

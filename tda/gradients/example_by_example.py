@@ -20,17 +20,20 @@ from tda.system.inputs import Inputs, chosen, count_of
 
 
 def rows_example_by_example(
-    model: nn.Module, layers: list[Layer], inputs: Inputs, labels: Tensor, quantity: Quantity
+    model: nn.Module, layers: list[Layer], wrong: list[Layer], inputs: Inputs, labels: Tensor, quantity: Quantity
 ) -> list[LayerRows]:
-    """The rows of each layer for all examples."""
-    recorded = accounting([layer for layer in layers if layer.factored and not layer.others])
+    """The rows of each layer for all examples; wrong: those of the layers whose formula is not that of what they do."""
+    recorded = accounting([layer for layer in layers if layer.factored and not layer.others and layer not in wrong])
     watched = {name: layer.module.get_parameter(local) for layer in layers for local, name in layer.parameters.items()}
     blocks: list[list[LayerRows]] = [[] for _ in layers]
     for i in range(count_of(inputs)):
         example, label = chosen(inputs, slice(i, i + 1)), labels[i : i + 1]
         recording = record_calls(model, recorded, example, label, quantity, watched)
         for layer, rows in zip(layers, blocks, strict=True):
-            found = _factored_rows(layer, recording) if layer.factored else _formed_rows(layer, recording)
+            if layer.factored:
+                found = None if layer in wrong else _factored_rows(layer, recording)
+            else:
+                found = _formed_rows(layer, recording)
             if found is None:
                 found = _differentiated(model, layer, example, label, quantity, recording)
             rows.append(found)

@@ -5,6 +5,7 @@ decide what is computed (branches, early exits, experts, reordered batches), mor
 with what was proved, and what differs is computed in a slower way.
 """
 
+import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from tda.gradients.accounts import Accounts, Probe, accounting, find_accounts
+from tda.gradients.accounts import WRONG_ACCOUNT, Accounts, Probe, accounting, find_accounts
 from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.example_by_example import rows_example_by_example
 from tda.gradients.fallbacks import report_fallback
@@ -23,25 +24,23 @@ from tda.gradients.forward_inspection import (
     inspected,
     refuse_changing_outputs,
     refuse_mixing_of_alike,
-    spread,
 )
 from tda.gradients.gradient_rows import GradientRows, LayerRows, joined_rows
 from tda.gradients.layer_rows import has_formula, recorded_rows
 from tda.gradients.layers import Layer, NotPerExampleError
-from tda.gradients.quantities import Quantity, probe_quantity
+from tda.gradients.probing import mirrored_probe, probe_of
+from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import Recording, record_calls
 from tda.gradients.selected_parameters import refuse_batch_statistics, refuse_opaque, selected_shapes
-from tda.gradients.single_precision import Follower, in_single_precision, without_autocast
-from tda.gradients.spot_check import EXAMPLES_A_GRADIENT, compare_gradient, compare_value
-from tda.gradients.whole_model import looped_gradients, reentrant_error, refuse_reentrant_checkpoints, vectorized_gradients
+from tda.gradients.single_precision import Follower, in_single_precision, outside_inference, without_autocast
+from tda.gradients.spot_check import EXAMPLES_A_GRADIENT, compare_gradient, compare_value, reached, wrong_gradients
+from tda.gradients.whole_model import looped_gradients, refuse_reentrant_checkpoints, vectorized_gradients
+from tda.system.errors import UserError, first_line
 from tda.system.inputs import Inputs, batches_of, call, chosen, count_of, device_of
 from tda.system.padding import in_groups
 
 BLOCK_SIZE = 128
 """Examples in a pass, where their gradients fit: enough for the processor's kernels, few enough for its cache."""
-
-_PROBE_EXAMPLES = 8
-"""Examples on which the accounts of a model whose course depends on the data are proved."""
 
 
 @dataclass
@@ -49,11 +48,14 @@ class Supervision:
     """What a plan remembers from block to block.
 
     seen: how many examples it has seen; compared: how many at the last comparison of a gradient with that of an example alone;
+    unproved: names whose gradient no example was seen to have; wrong: layers that turned out not to account for theirs;
     of_any_length: whether a quantity gives as many values for a text however long its padding is.
     """
 
     seen: int = 0
     compared: int = -EXAMPLES_A_GRADIENT
+    unproved: set[str] = field(default_factory=set)
+    wrong: list[Layer] = field(default_factory=list)
     of_any_length: dict[Quantity, bool] = field(default_factory=dict)
 
 
@@ -100,9 +102,11 @@ class GradientPlan:
         Raises UserError if an example's output turns out to depend on the other examples of its batch or on chance.
         """
         self.follower.refresh()
-        inputs = in_single_precision(inputs)
+        inputs, labels = in_single_precision(inputs), outside_inference(labels)
         with without_autocast(device_of(inputs)):
             found = self._rows_in_groups(inputs, labels, quantity)
+            if self._finds_wrong_layers(found, inputs, labels, quantity):
+                found = self._rows_in_groups(inputs, labels, quantity)
         self._check(found, inputs, labels, quantity)
         return found
 
@@ -116,7 +120,7 @@ class GradientPlan:
         one = in_single_precision(chosen(inputs, slice(0, 1)))
         with without_autocast(device_of(one)):
             # With its padding, for others may have none.
-            rows = self._block_rows(one, labels[:1], quantity)
+            rows = self._block_rows(one, outside_inference(labels[:1]), quantity)
         if not self.forward.data_dependent:
             return rows.size_in_bytes()
         held = {name for layer in rows.layers if isinstance(layer, FormedRows) for name in layer.parts}
@@ -162,32 +166,36 @@ class GradientPlan:
 
     def _layer_rows(self, layer: Layer, recording: Recording, count: int) -> LayerRows | None:
         """The layer's rows, or None where the block used its parameters in a way that was not proved."""
-        if any(name in recording.outside for name in layer.parameters.values()):
+        if layer in self.supervision.wrong or any(name in recording.outside for name in layer.parameters.values()):
             return None
         for way in (layer, replace(layer, vectorized=False)):
             try:
                 return recorded_rows(way, recording, count)
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, UserError):
                 raise
             except NotPerExampleError:
                 return None
-            except (RuntimeError, ValueError, TypeError) as error:
+            except Exception as error:
                 # Run again for all examples at once, a module may come to a branch that only single examples can take.
-                if not way.vectorized or has_formula(layer):
+                if has_formula(layer):
                     raise
-                report_fallback(layer.parameters.values(), "one example at a time in some batches", _first_line(error))
+                if not way.vectorized:
+                    return None
+                report_fallback(layer.parameters.values(), "one example at a time in some batches", first_line(error))
 
     def _replace_missing(self, rows: list, inputs: Inputs, labels: Tensor, quantity: Quantity) -> None:
         missing = [place for place, layer in enumerate(rows) if layer is None]
         if not missing:
             return
         layers = [self.layers[place] for place in missing]
-        report_fallback(
-            _names(layers),
-            "one example at a time in some batches",
-            "the model uses them there otherwise than in its first batch",
-        )
-        slower = rows_example_by_example(self.model, layers, inputs, labels, quantity)
+        otherwise = [layer for layer in layers if layer not in self.supervision.wrong]
+        if otherwise:
+            report_fallback(
+                _names(otherwise),
+                "one example at a time in some batches",
+                "the model uses them there otherwise than in its first batch",
+            )
+        slower = rows_example_by_example(self.model, layers, self.supervision.wrong, inputs, labels, quantity)
         for place, found in zip(missing, slower, strict=True):
             rows[place] = found
 
@@ -203,11 +211,25 @@ class GradientPlan:
         if self.vectorized:
             try:
                 return vectorized_gradients(self.model, names, inputs, labels, quantity)
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, UserError):
                 raise
-            except (RuntimeError, ValueError, TypeError):
+            except Exception:
                 report_fallback(names, "one example at a time in some batches", "torch.func.vmap cannot follow the model there")
         return looped_gradients(self.model, names, inputs, labels, quantity)
+
+    def _finds_wrong_layers(self, rows: GradientRows, inputs: Inputs, labels: Tensor, quantity: Quantity) -> bool:
+        """Prove what no earlier example reached; whether a layer's account was wrong, which is not used any more."""
+        state, known = self.supervision, len(self.supervision.wrong)
+        for layer, layer_rows in zip(self.layers, rows.layers, strict=False):
+            pending = [name for name in layer.parameters.values() if name in state.unproved]
+            if not pending or layer in state.wrong:
+                continue
+            position, names = reached(rows, layer_rows, pending)
+            if names and wrong_gradients(self.model, names, rows, inputs, labels, quantity, position, self.forward):
+                state.wrong.append(layer)
+                report_fallback(layer.parameters.values(), "one example at a time", WRONG_ACCOUNT)
+            state.unproved.difference_update(names)
+        return len(state.wrong) > known
 
     def _check(self, rows: GradientRows, inputs: Inputs, labels: Tensor, quantity: Quantity) -> None:
         """Compare an example with what it gives alone, where the data decide what the model does to a batch."""
@@ -215,7 +237,8 @@ class GradientPlan:
         if not self.forward.data_dependent or count == 1:
             return
         state.seen += count
-        position = state.seen % count
+        # Any place: what a model does to the first of a batch, the longest text perhaps, it need not do to the others.
+        position = random.Random(state.seen).randrange(count)
         if state.seen - state.compared >= EXAMPLES_A_GRADIENT or state.seen < EXAMPLES_A_GRADIENT:
             state.compared = state.seen
             names = [*_names(self.layers), *self.whole_model, *self.resting]
@@ -246,56 +269,42 @@ def plan_gradients(
     refuse_changing_outputs(model, two, forward)
     if pair is None:
         refuse_mixing_of_alike(model, chosen(two, slice(0, 1)), forward)
-    probe = _mirrored_probe(model, inputs, shapes, forward) if forward.data_dependent else _probe(model, two, shapes, forward)
+    probe = mirrored_probe(model, inputs, shapes, forward) if forward.data_dependent else probe_of(model, two, shapes, forward)
     # What the data may call is given to a module above; what nothing ever calls would only cost time there.
     names = list(shapes) if forward.data_dependent else [name for name in shapes if name in probe.expected]
-    accounts = find_accounts(probe, names, left_examples, right_examples)
+    accounts = _found_accounts(probe, names, left_examples, right_examples)
     whole_model = [name for name in shapes if name in accounts.refused and name in probe.expected]
     resting = [name for name in shapes if name not in probe.expected and (name in accounts.refused or name not in names)]
     if resting:
+        report_fallback(resting, "zero where no example reaches them", "none of the first batch does")
         refuse_reentrant_checkpoints(model, resting, probe.inputs, probe.labels)
     vectorized = bool(whole_model) and not forward.reads and _vectorization_is_right(probe, whole_model)
     _report(accounts, whole_model, vectorized)
-    return GradientPlan(follower, shapes, accounts.layers, whole_model, vectorized, resting, forward, Supervision())
+    supervision = Supervision(unproved=probe.unproved(_names(accounts.layers)))
+    return GradientPlan(follower, shapes, accounts.layers, whole_model, vectorized, resting, forward, supervision)
 
 
-def _probe(model: nn.Module, inputs: Inputs, names: Collection[str], forward: ForwardPass) -> Probe:
-    labels = torch.zeros(count_of(inputs), dtype=torch.int64, device=device_of(inputs))
+def _found_accounts(probe: Probe, names: list[str], left_examples: int, right_examples: int) -> Accounts:
     try:
-        expected = looped_gradients(model, names, inputs, labels, probe_quantity)
-    except RuntimeError as error:
-        if "use_reentrant" in str(error):
-            raise reentrant_error() from error
+        return find_accounts(probe, names, left_examples, right_examples)
+    except (torch.OutOfMemoryError, UserError):
         raise
-    return Probe(model, inputs, labels, probe_quantity, expected, forward)
-
-
-def _mirrored_probe(model: nn.Module, inputs: Inputs, names: Collection[str], forward: ForwardPass) -> Probe:
-    """More examples, and once more in the opposite order: no sorting leaves as it is what reads the same both ways."""
-    probe = _probe(model, in_single_precision(chosen(inputs, spread(count_of(inputs), _PROBE_EXAMPLES))), names, forward)
-    mirrored = list(range(len(probe.labels))) + list(reversed(range(len(probe.labels))))
-    return replace(
-        probe,
-        inputs=chosen(probe.inputs, mirrored),
-        labels=probe.labels[mirrored],
-        expected={name: gradient[mirrored] for name, gradient in probe.expected.items()},
-    )
+    except RuntimeError as error:
+        # Of a model that maps a module by torch.func on its way nobody can keep what that module is given.
+        reason = f"what its modules are given cannot be kept: {first_line(error)}"
+        return Accounts(refused={name: reason for name in names})
 
 
 def _names(layers: list[Layer]) -> list[str]:
     return [name for layer in layers for name in layer.parameters.values()]
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]
-
-
 def _vectorization_is_right(probe: Probe, names: list[str]) -> bool:
     try:
         found = vectorized_gradients(probe.model, names, probe.inputs, probe.labels, probe.quantity)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, UserError):
         raise
-    except (RuntimeError, ValueError, TypeError):
+    except Exception:
         return False
     return not probe.wrong(found)
 

@@ -136,7 +136,7 @@ class Projection:
             order = _kernel_first(shape, part.device)
             rows = sketch.input_rows[order, None] + sketch.output_rows.reshape(groups, 1, -1)
             signs = sketch.input_signs[order, None] * sketch.output_signs.reshape(groups, 1, -1)
-        projected.scatter_add_(1, (rows.flatten() % self.dimension).expand_as(part), part * signs.flatten())
+        projected.scatter_add_(1, (rows.flatten() % self.dimension).expand_as(part), (part * signs.flatten()).to(projected))
 
     def _spectrum_is_cheaper(self, layer: FactoredRows) -> bool:
         _, _, groups, positions, outputs = layer.deltas.shape
@@ -173,7 +173,9 @@ class Projection:
         tokens = layer.inputs[:, None]
         rows = (sketch.output_rows[tokens][..., None] + sketch.input_rows) % self.dimension
         signed = layer.deltas * (sketch.output_signs[tokens][..., None] * sketch.input_signs)
-        projected.scatter_add_(1, rows.expand_as(signed).flatten(2).flatten(0, 1), signed.flatten(2).flatten(0, 1))
+        projected.scatter_add_(
+            1, rows.expand_as(signed).flatten(2).flatten(0, 1), signed.flatten(2).flatten(0, 1).to(projected)
+        )
 
     def _sketch(self, name: str, shape: torch.Size, like: Tensor) -> Sketch:
         key = (name, like.device, like.dtype)

@@ -64,8 +64,9 @@ def contrast_roots(logits: Tensor, labels: Tensor) -> Tensor:
     from_here = _from_the_end(probabilities)
     later = from_here[:, 1:]
     # Where all later classes have underflowed, so has the scale, and any mean will do.
-    means = _from_the_end(probabilities * logits)[:, 1:] / later.clamp(min=torch.finfo(later.dtype).tiny)
-    return (probabilities[:, :-1] * later / from_here[:, :-1]).sqrt() * (logits[:, :-1] - means)
+    tiny = torch.finfo(later.dtype).tiny
+    means = _from_the_end(probabilities * logits)[:, 1:] / later.clamp(min=tiny)
+    return (probabilities[:, :-1] * later / from_here[:, :-1].clamp(min=tiny)).sqrt() * (logits[:, :-1] - means)
 
 
 def contrast_weights(logits: Tensor, labels: Tensor) -> Tensor:

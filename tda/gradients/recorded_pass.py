@@ -190,7 +190,9 @@ def _laid_out(times: int) -> Callable[[object], object]:
 
 def _delta_keeper(call: ModuleCall, index: int) -> Callable[[Tensor], None]:
     def keep(delta: Tensor) -> None:
-        call.deltas[-1][index] = delta
+        # A model that differentiates on its way calls this before any quantity is differentiated.
+        if call.deltas:
+            call.deltas[-1][index] = delta
 
     return keep
 

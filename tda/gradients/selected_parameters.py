@@ -19,6 +19,9 @@ def selected_shapes(model: nn.Module, parameters: Collection[str] | None) -> dic
     selected = {name: parameter.shape for name, parameter in available.items() if name in set(parameters)}
     if not selected:
         raise UserError("no parameter is selected: name some, or let the model's parameters require gradients")
+    for name in selected:
+        if available[name].is_complex():
+            raise UserError(f"the parameter {name!r} is complex; inner products are taken of real gradients: name the others")
     return selected
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.autocast_mode import autocast
 
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_line
 from tda.system.inputs import Inputs, mapped
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
@@ -29,7 +29,7 @@ def single_precision(model: nn.Module) -> nn.Module:
     try:
         copied = copy.deepcopy(model)
     except (RuntimeError, TypeError) as error:
-        reason = str(error).split("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"the model is in 16 bits and cannot be copied to be computed in float32 ({reason}); give model.float()"
         ) from error
@@ -39,6 +39,11 @@ def single_precision(model: nn.Module) -> nn.Module:
 def in_single_precision(inputs: Inputs) -> Inputs:
     """The inputs with tensors of 16 bits in float32."""
     return mapped(inputs, lambda part: part.float() if part.dtype in LOW_PRECISION else part)
+
+
+def outside_inference(labels: Tensor) -> Tensor:
+    """The labels, as a copy where they were made in inference mode: no loss of such can be differentiated."""
+    return labels.clone() if labels.is_inference() else labels
 
 
 class Follower:

@@ -1,15 +1,18 @@
 """Compares an example's gradient in a block with the one that it has alone.
 
 Models whose course depends on the data may do to a later batch what they did not do to the first: sort its examples, or scale
-all of them by one that stands out. Nothing in what the layers process need show it.
+all of them by one that stands out. Nothing in what the layers process need show it. And of a parameter whose gradient was zero
+for all examples of the probe nothing was proved until an example reaches it.
 """
+
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
 
 from tda.gradients.evaluation_mode import evaluation
 from tda.gradients.forward_inspection import ForwardPass, company_error
-from tda.gradients.gradient_rows import GradientRows
+from tda.gradients.gradient_rows import GradientRows, LayerRows
 from tda.gradients.quantities import Quantity
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen
@@ -28,7 +31,7 @@ def compare_value(
     forward: ForwardPass,
 ) -> None:
     """Raise UserError unless the first quantity of the example at a position of the block is the one that it has alone."""
-    with evaluation(model, differentiable=()), torch.no_grad():
+    with evaluation(model, differentiable=()), torch.enable_grad():
         _refuse_other_value(rows, _alone(model, inputs, labels, quantity, position)[1], position, forward)
 
 
@@ -43,23 +46,65 @@ def compare_gradient(
     forward: ForwardPass,
 ) -> None:
     """The same for the value and, for the named parameters, for its gradient."""
+    value, wrong = _other_gradients(model, names, rows, inputs, labels, quantity, position, forward)
+    _refuse_other_value(rows, value, position, forward)
+    if wrong:
+        raise UserError(
+            f"the gradient of {wrong[0]} for an example in a batch is not the one that the example has alone: the model "
+            "regroups the examples of a batch; give it one example at a time (block_size=1, or batches of one)"
+        )
+
+
+def reached(rows: GradientRows, layer: LayerRows, names: Collection[str]) -> tuple[int, list[str]]:
+    """The example with the largest first gradient in a layer's rows, and those of the names that it reaches beyond rounding."""
+    quantities = rows.values[0].numel()
+    position = int(layer.squared_norms()[::quantities].argmax())
+    chosen_row = torch.tensor([position * quantities], device=rows.values.device)
+    total = rows.chosen(chosen_row).squared_norms().sqrt()
+    found, rounding = layer.chosen(chosen_row).gradients(), 10 * torch.finfo(total.dtype).eps * total
+    return position, [name for name in names if found[name].norm() > rounding]
+
+
+def wrong_gradients(
+    model: nn.Module,
+    names: list[str],
+    rows: GradientRows,
+    inputs: Inputs,
+    labels: Tensor,
+    quantity: Quantity,
+    position: int,
+    forward: ForwardPass,
+) -> list[str]:
+    """The names of which the example at a position of the block has another gradient alone."""
+    return _other_gradients(model, names, rows, inputs, labels, quantity, position, forward)[1]
+
+
+def _other_gradients(
+    model: nn.Module,
+    names: list[str],
+    rows: GradientRows,
+    inputs: Inputs,
+    labels: Tensor,
+    quantity: Quantity,
+    position: int,
+    forward: ForwardPass,
+) -> tuple[Tensor, list[str]]:
+    """The example's first quantity alone, and the names of which its gradient is another."""
     with evaluation(model, differentiable=names):
         parameters = [model.get_parameter(name) for name in names]
         logits, value = _alone(model, inputs, labels, quantity, position)
         expected = _gradients(value, parameters, keep=True)
         # How far rounding moves the gradient of a loss that is flat there shows in that of the logits.
         rough = _gradients(torch.linalg.vector_norm(logits), parameters, keep=False)
-    _refuse_other_value(rows, value, position, forward)
     quantities = rows.values[0].numel()
     found = rows.chosen(torch.tensor([position * quantities], device=value.device)).gradients()
     total = torch.stack([gradient.norm() for gradient in expected]).norm()
+    wrong = []
     for name, gradient, of_logits in zip(names, expected, rough, strict=True):
         allowed = forward.gradient_tolerance * gradient.norm() + forward.epsilon * (10 * total + 100 * of_logits.norm())
         if (found[name][0] - gradient).norm() > allowed:
-            raise UserError(
-                f"the gradient of {name} for an example in a batch is not the one that the example has alone: the model "
-                "regroups the examples of a batch; give it one example at a time (block_size=1, or batches of one)"
-            )
+            wrong.append(name)
+    return value, wrong
 
 
 def _alone(model: nn.Module, inputs: Inputs, labels: Tensor, quantity: Quantity, position: int) -> tuple[Tensor, Tensor]:

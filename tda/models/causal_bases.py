@@ -8,7 +8,7 @@ from torch import nn
 
 from tda.models.language_models import with_places_of_examples
 from tda.models.vit_base import silence_transformers
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_sentence
 
 
 def causal_base(name: str) -> nn.Module:
@@ -33,7 +33,7 @@ def _loaded(name: str, changed: int) -> nn.Module:
             name, local_files_only=local, attn_implementation="eager", dtype=torch.float32, output_loading_info=True
         )
     except Exception as error:  # transformers and the hub's client raise OSError, ValueError, KeyError and errors of their own
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__
+        reason = first_sentence(error)
         mend = "give a folder that save_pretrained wrote" + ("" if local else ", or run once with a network")
         raise UserError(f"base {name} cannot be loaded as a causal language model: {reason}; {mend}") from error
     if report["missing_keys"]:

@@ -18,7 +18,7 @@ from tda.data.tokenizers import tokenizer_named, vocabulary_hash
 from tda.models.attention import ATTENTION, register_attention
 from tda.models.language_models import exact_norms, vocabulary_of
 from tda.models.vit_base import silence_transformers
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_sentence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +69,7 @@ def _loaded(name: str, changed: int, answers: bool = False) -> LanguageBase:
                     place, local_files_only=local, attn_implementation=ATTENTION, dtype=torch.float32, **options
                 )
         except Exception as error:  # transformers and the hub's client raise OSError, ValueError, KeyError and their own
-            reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__
+            reason = first_sentence(error)
             other = "a folder that save_pretrained wrote" if answers else SMOLLM2
             mend = "give a folder that save_pretrained wrote" if local else f"run once with a network, or give --base {other}"
             what = "a model that answers texts" if answers else "a language model"

@@ -20,7 +20,7 @@ from tda.models.fine_tuning import SMALL_BASE
 from tda.models.layer_tuning import Preparation
 from tda.models.text_bases import encoder_named
 from tda.models.vit_base import silence_transformers
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_sentence, in_one_line
 
 SMALL = SMALL_BASE
 """A small vision transformer and a small transformer of texts, drawn from the member's seed."""
@@ -176,7 +176,7 @@ def _of_transformers(name: str, task: Task) -> PairBase:
         options = {"attn_implementation": ATTENTION, "dtype": torch.float32, "output_loading_info": True}
         network, report = load(name, local_files_only=local, **options)
     except Exception as error:  # transformers and the hub's client raise OSError, ValueError, KeyError and their own
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__
+        reason = first_sentence(error)
         mend = "give a folder that save_pretrained wrote" if local else f"run once with a network, or give --base {PACKAGED}"
         raise UserError(f"base {name} cannot be loaded as a CLIP model: {reason}; {mend}") from error
     if lacking := sorted(report["missing_keys"]):
@@ -207,7 +207,7 @@ def _normalisation(name: str, local: bool) -> tuple[tuple[float, ...], tuple[flo
     try:
         processor = AutoImageProcessor.from_pretrained(name, local_files_only=local)
     except Exception as error:  # as above
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"the image processor of base {name} cannot be loaded: {reason}; save it beside the model") from error
     return tuple(processor.image_mean), tuple(processor.image_std)
 
@@ -221,7 +221,7 @@ def _of_open_clip(name: str, task: Task) -> PairBase:
     try:
         network = open_clip.create_model(architecture, pretrained=weights or None).eval()
     except Exception as error:  # the package and the hub's client raise RuntimeError, OSError and their own
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         known = "open_clip.list_pretrained() names architectures and tags of weights"
         raise UserError(f"base {name} cannot be loaded by open_clip: {reason}; {known}") from error
     return open_clip_base(name, network, task)

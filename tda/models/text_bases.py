@@ -17,7 +17,7 @@ from tda.data.tokenizers import tokenizer_named, vocabulary_hash
 from tda.models.attention import ATTENTION, register_attention
 from tda.models.language_models import vocabulary_of
 from tda.models.vit_base import silence_transformers
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_sentence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,7 +100,7 @@ def _explained(name: str, local: bool, load: Callable[[], object]) -> object:
     try:
         return load()
     except Exception as error:  # they raise OSError, ValueError, KeyError, RuntimeError and errors of their own
-        reason = " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__
+        reason = first_sentence(error)
         if local:
             raise UserError(
                 f"base {name} cannot be loaded as a classifier of texts: {reason}; give a folder that save_pretrained wrote"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.models.attention import ATTENTION, register_attention
-from tda.system.errors import UserError
+from tda.system.errors import UserError, first_sentence
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor, PreTrainedModel
@@ -122,17 +122,13 @@ def explained(name: str, local: bool, load: Callable[[], object]) -> object:
     except Exception as error:  # they raise OSError, ValueError, KeyError, RuntimeError and errors of their own
         if local:
             raise UserError(
-                f"base {name} cannot be loaded as an image classifier: {_first_sentence(error)}; give a folder that "
+                f"base {name} cannot be loaded as an image classifier: {first_sentence(error)}; give a folder that "
                 f"save_pretrained of a model and of its image processor wrote"
             ) from error
         raise UserError(
-            f"base {name} is neither a local folder nor cached nor reachable on the hub: {_first_sentence(error)}; run once "
+            f"base {name} is neither a local folder nor cached nor reachable on the hub: {first_sentence(error)}; run once "
             f"with a network, give --base a folder that save_pretrained wrote, or leave --base out"
         ) from error
-
-
-def _first_sentence(error: Exception) -> str:
-    return " ".join(str(error).split()).split(". ")[0].rstrip(".")[:200] or type(error).__name__
 
 
 def _classifier_name(name: str, network: nn.Module) -> str:

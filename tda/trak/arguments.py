@@ -34,7 +34,11 @@ def usable_model(model: object, device: torch.device) -> nn.Module:
     refuse_opaque(model)
     if next(model.parameters(), None) is None:
         raise UserError("the model has no parameters, so that nothing can be attributed to training examples")
-    return single_precision(model).to(device).eval()
+    with torch.inference_mode(False):
+        usable = single_precision(model).to(device)
+    # Not in one with the above: a train() of a program's own may give nothing back.
+    usable.eval()
+    return usable
 
 
 def parameter_names(names: Iterable[str] | None) -> list[str] | None:
@@ -96,6 +100,8 @@ class Positions:
 
 
 def _whole_numbers(inds: Iterable[int]) -> np.ndarray:
+    if not isinstance(inds, Iterable):
+        raise UserError(f"inds is {inds!r}; give the positions of the batch's examples, such as [{inds!r}]")
     listed = inds.detach().cpu() if isinstance(inds, Tensor) else inds if hasattr(inds, "__len__") else list(inds)
     found = np.asarray(listed)
     if found.size and not np.issubdtype(found.dtype, np.integer):

@@ -72,6 +72,8 @@ def _tensor(part: object, name: str) -> Tensor:
         raise UserError(
             f"part {name} of a batch is {type(part).__name__}, no tensor; give tensors or arrays of numbers"
         ) from error
+    if tensor.layout != torch.strided:
+        raise UserError(f"part {name} of a batch is sparse; give a dense tensor, such as its to_dense()")
     if not tensor.dim():
         raise UserError(f"part {name} of a batch is a single number; give one row for each example")
     return tensor

@@ -49,6 +49,10 @@ class LayerGradients:
         self._plan: GradientPlan | None = None
         self._block_sizes: dict[tuple, int] = {}
 
+    def take_weights(self, model: nn.Module) -> None:
+        """Other weights were loaded: the plan is proved anew, for what is right where some are zero need not be elsewhere."""
+        self._plan = None
+
     def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples; raises UserError where logits or labels do not fit."""
         inputs, labels = self.task.split(batch)
@@ -84,6 +88,8 @@ class LayerGradients:
         self.task.require_logits(logits.shape)
         if not logits.requires_grad:
             raise UserError(_NO_GRADIENT)
+        if logits.is_complex():
+            raise UserError("the model's logits are complex; give real ones, such as their absolute values")
         return logits.shape[-1] if logits.dim() else 1
 
     def _other_task(self) -> str:
@@ -115,6 +121,9 @@ class FunctionalGradients:
     parameters: Collection[str] | None
     vectorized: bool | None = field(default=None, init=False)
     _is_differentiable: bool = field(default=False, init=False)
+
+    def take_weights(self, model: nn.Module) -> None:
+        """Other weights were loaded, which nothing here depends on."""
 
     def projected(self, batch: list[Tensor], projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples.
@@ -209,6 +218,9 @@ class BatchedGradients:
     task: AbstractModelOutput
     parameters: Collection[str] | None
 
+    def take_weights(self, model: nn.Module) -> None:
+        """Other weights were loaded, which nothing here depends on."""
+
     def projected(self, batch: list[Tensor], projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
         return torch.cat([projection.project_gradients(block) for block in self.blocks(batch)])
@@ -240,8 +252,9 @@ class BatchedGradients:
 def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:
     weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     if not differentiable:
-        with torch.no_grad(), in_their_places(model):
-            return task.get_out_to_loss_grad(model, weights, buffers, batch)
+        # With gradients, for a model may differentiate on its way; none of its parameters takes part.
+        with evaluation(model, ()), torch.enable_grad(), in_their_places(model):
+            return task.get_out_to_loss_grad(model, weights, buffers, batch).detach()
     # A program may take Q by autograd.
     with evaluation(model, differentiable), in_their_places(model):
         return task.get_out_to_loss_grad(model, weights, buffers, _copied(batch))

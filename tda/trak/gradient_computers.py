@@ -99,6 +99,10 @@ class ComputedGradients:
         """computer: of the model whose weights are loaded."""
         self.computer = computer
 
+    def take_weights(self, model: nn.Module) -> None:
+        """Compute with the weights that were loaded into the model."""
+        self.computer.load_model_params(model)
+
     def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
         gradients = self.computer.compute_per_sample_grad(batch=[part.clone() for part in batch])

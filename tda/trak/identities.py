@@ -49,13 +49,15 @@ def task_identity(task: object) -> str:
 
 def model_identity(model: nn.Module) -> str:
     """Hash of a model's structure: modules with their settings, names, shapes and dtypes of its tensors; not their values."""
-    tensors = [f"{name} {tuple(tensor.shape)} {tensor.dtype}" for name, tensor in model.state_dict().items()]
+    state = model.state_dict().items()
+    tensors = [f"{name} {tuple(kept.shape)} {kept.dtype}" if isinstance(kept, Tensor) else name for name, kept in state]
     return _hashed([_printed(model), *tensors])
 
 
 def weights_identity(state: dict[str, Tensor]) -> str:
-    """Hash of every value of a state dict."""
-    return sha256(*(part for name, value in state.items() for part in (name.encode(), _bytes(value))))
+    """Hash of every value of a state dict; a module's extra state counts where it can be described."""
+    described = (_bytes(value) if isinstance(value, Tensor) else _described(value).encode() for value in state.values())
+    return sha256(*(part for pair in zip(map(str.encode, state), described, strict=True) for part in pair))
 
 
 def tensors_identity(tensors: Iterable[Tensor]) -> str:
@@ -111,7 +113,10 @@ def _described(value: object, depth: int = 5) -> str:
     if isinstance(value, nn.Module):
         return f"{_printed(value)} {weights_identity(value.state_dict())}"
     if isinstance(value, types.FunctionType):
-        enclosed = [_described(cell.cell_contents, 1) for cell in value.__closure__ or ()]
+        if not depth:
+            # One that calls itself encloses itself.
+            return _described_code(value.__code__)
+        enclosed = [_described_cell(cell, depth - 1) for cell in value.__closure__ or ()]
         defaults = _described([value.__defaults__, value.__kwdefaults__])
         return f"{_described_code(value.__code__)} {defaults} {enclosed}"
     if depth and isinstance(value, dict):
@@ -119,6 +124,13 @@ def _described(value: object, depth: int = 5) -> str:
     if depth and isinstance(value, list | tuple):
         return str([_described(member, depth - 1) for member in value])
     return _type_name(type(value))
+
+
+def _described_cell(cell: types.CellType, depth: int) -> str:
+    try:
+        return _described(cell.cell_contents, depth)
+    except ValueError:
+        return "bound later"
 
 
 def _described_code(code: types.CodeType) -> str:

@@ -18,14 +18,14 @@ from tda.gradients.projections import Projection
 from tda.gradients.selected_parameters import selected_shapes
 from tda.gradients.single_precision import without_autocast
 from tda.system.devices import pick_device
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 from tda.system.files import sha256
 from tda.trak.abstract_output import AbstractModelOutput, arranged
 from tda.trak.arguments import Positions, parameter_names, shard_of, usable_model, whole_number
 from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.finalizing import Finalizer, require_own_algebra
 from tda.trak.folder import SaveFolder
-from tda.trak.gradient_computers import AbstractGradientComputer, ComputedGradients, gradients_of, require_gradient_computer
+from tda.trak.gradient_computers import AbstractGradientComputer, gradients_of, require_gradient_computer
 from tda.trak.gradient_index import GradientIndex
 from tda.trak.identities import example_identities, model_identity, task_identity, weights_identity
 from tda.trak.modelout_functions import task_output
@@ -280,8 +280,7 @@ class TRAKer:
         try:
             self.model.load_state_dict(checkpoint)
         except (RuntimeError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"the checkpoint of model_id {model_id} is not one of this model: {reason}") from error
+            raise UserError(f"the checkpoint of model_id {model_id} is not one of this model: {in_one_line(error)}") from error
         self.model.eval()
         others = self._folder.keep_checkpoint(model_id, weights_identity(self.model.state_dict()))
         if others:
@@ -291,8 +290,8 @@ class TRAKer:
         if self._gradients is None or names != self._parameters:
             self._parameters = names
             self._gradients = gradients_of(self.model, self.task, names, self._computer, self.precision, self.device)
-        elif isinstance(self._gradients, ComputedGradients):
-            self._gradients.computer.load_model_params(self.model)
+        else:
+            self._gradients.take_weights(self.model)
         self._projection = projection_for(self.projector, model_id, self.proj_dim)
         self._model_id = self.ckpt_loaded = self.saver.current_model_id = model_id
 

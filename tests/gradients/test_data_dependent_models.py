@@ -155,8 +155,54 @@ class ScalingRarely(Chunked):
 def test_a_batch_whose_examples_mix_after_the_probe_is_refused() -> None:
     model, inputs = seeded(ScalingRarely), features(130)
     plan = plan_gradients(model, inputs)
-    inputs[128, 1] = 6
+    inputs[123, 1] = 6
     labels = labels_of(inputs)
     plan.rows(inputs[:100], labels[:100], cross_entropy_loss, block_size=10)
     with pytest.raises(UserError, match="depends on the other examples of its batch"):
         plan.rows(inputs[100:], labels[100:], cross_entropy_loss, block_size=10)
+
+
+class Lengths(nn.Module):
+    """Sums as many rows of each example as it is long, as a list says that Python walks through."""
+
+    def __init__(self, by_place: bool) -> None:
+        super().__init__()
+        self.weight, self.bias, self.by_place = nn.Parameter(torch.randn(4)), nn.Parameter(torch.randn(4)), by_place
+
+    def forward(self, hidden: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+        if self.by_place:
+            rows = [hidden[place, :length] for place, length in enumerate(lengths)]
+        else:
+            rows = [example[:length] for example, length in zip(hidden, lengths, strict=False)]
+        return torch.stack([(row * self.weight + self.bias).sin().sum(dim=0) for row in rows])
+
+
+class OfLengths(nn.Module):
+    def __init__(self, by_place: bool) -> None:
+        super().__init__()
+        self.words, self.inner, self.head = nn.Embedding(10, 4), Lengths(by_place), nn.Linear(4, CLASSES)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.head(self.inner(self.words(tokens), (tokens != 0).sum(dim=1).tolist()))
+
+
+def texts_sorted_by_length() -> torch.Tensor:
+    """Eight whole texts, then batches of eight, the longest first and whole in each."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, 10, (32, 6), generator=generator)
+    for start in (8, 16, 24):
+        lengths = [6, *sorted(torch.randint(1, 6, (7,), generator=generator).tolist(), reverse=True)]
+        for place, length in enumerate(lengths):
+            tokens[start + place, length:] = 0
+    return tokens
+
+
+def test_lists_that_stop_fitting_where_the_first_of_every_batch_still_does() -> None:
+    """A module that is run again with another batch's list is found out, wherever in the batch that shows."""
+    model, tokens = seeded(lambda: OfLengths(False)), texts_sorted_by_length()
+    with pytest.raises(UserError, match="is not the one that the example has alone"):
+        plan_gradients(model, tokens[:8]).rows(tokens, labels_of(tokens), cross_entropy_loss, block_size=8)
+
+
+def test_a_list_that_is_read_by_place() -> None:
+    assert_gradients_are_those_alone(seeded(lambda: OfLengths(True)), texts_sorted_by_length(), block_size=8)

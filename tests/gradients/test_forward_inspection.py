@@ -158,3 +158,40 @@ def test_pairs_and_spread_positions() -> None:
 
 def test_branches_and_sorting_are_data_dependent() -> None:
     assert seen(seeded(Branching), features()).reads and seen(seeded(Sorting), features()).data_dependent
+
+
+def by_the_largest(inputs: Tensor) -> Tensor:
+    return inputs / inputs.max()
+
+
+MIXING_UNSEEN = {
+    "images of one largest value": (lambda hidden: hidden, by_the_largest, None),
+    "a masked class": (lambda hidden: hidden - hidden.mean(dim=0), lambda inputs: inputs, float("-inf")),
+    "a cast to 16 bits": (lambda hidden: hidden + 0.1 * hidden.mean(dim=0).bfloat16(), lambda inputs: inputs, None),
+}
+
+
+@pytest.mark.parametrize("kind", MIXING_UNSEEN)
+def test_mixing_that_little_shows_is_refused(kind: str) -> None:
+    function, before, masked = MIXING_UNSEEN[kind]
+
+    class Mixing(Between):
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits = super().forward(before(inputs))
+            return logits if masked is None else logits.index_fill(1, torch.tensor([1]), masked)
+
+    model, inputs = seeded(lambda: Mixing(function)), features().abs() / 10
+    inputs[:, 0] = 1
+    with pytest.raises(UserError, match="depends on the other examples of its batch"):
+        plan_gradients(model, inputs)
+
+
+def test_a_model_that_does_not_take_twice_the_values_is_not_refused() -> None:
+    class Strict(Between):
+        def forward(self, inputs: Tensor) -> Tensor:
+            if float(inputs.detach().abs().max()) > 1:
+                raise ValueError("not normalised")
+            return super().forward(inputs)
+
+    inputs = features()
+    plan_gradients(seeded(lambda: Strict(torch.tanh)), inputs / inputs.abs().max())

@@ -119,7 +119,7 @@ def test_the_slower_way_gives_rows_of_the_same_form():
     model, inputs = prepared(Tied, bias=True), tokens()
     plan, labels = plan_gradients(model, inputs), labels_of(inputs)
     layers = [replace(layer, factored=True) if layer.others else layer for layer in plan.layers]
-    slower = rows_example_by_example(model, layers, inputs, labels, quantities)
+    slower = rows_example_by_example(model, layers, [], inputs, labels, quantities)
     rows = replace(plan, layers=layers).rows(inputs, labels, quantities)
     for left, right in zip(slower, rows.layers, strict=True):
         assert type(left) is type(right)
