@@ -1,6 +1,5 @@
-"""What models that never saw an example say of its label: out-of-fold probabilities, and confident learning on them."""
+"""What models that never saw an example say of its label: out-of-fold probabilities."""
 
-import importlib.util
 from collections.abc import Sequence
 
 import numpy as np
@@ -52,21 +51,3 @@ def out_of_fold_probabilities(study: Study, seed_ids: Sequence[int], num_folds: 
         logits = logits_of_split(model.eval(), train[held_out.to(device)]).double().cpu()
         found[place, held_out.numpy()] = functional.softmax(logits[:, : found.shape[2]], dim=1).numpy()
     return found
-
-
-def require_cleanlab() -> None:
-    """Raise UserError where the optional package is missing."""
-    if importlib.util.find_spec("cleanlab") is None:
-        raise UserError("confident learning needs the package cleanlab: run pip install -r req-debiasing.txt, or leave it out")
-
-
-def confident_learning(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """How suspicious each label (n,) is to cleanlab (Northcutt et al. 2021), in 0 to 1, by out-of-fold probabilities (n, C).
-
-    1 less its label quality by self-confidence, adjusted by each class's mean self-confidence, as confident learning compares a
-    probability with the class's own threshold. Raises UserError where the package is missing.
-    """
-    require_cleanlab()
-    from cleanlab.rank import get_label_quality_scores
-
-    return 1 - get_label_quality_scores(labels, probabilities, method="self_confidence", adjust_pred_probs=True)

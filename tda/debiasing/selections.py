@@ -51,10 +51,5 @@ def removals_to_balance(groups: Sequence[Hashable] | np.ndarray) -> int:
     return int((sizes - sizes.min()).sum())
 
 
-def counts_of_shares(shares: Sequence[float], num_train: int) -> list[int]:
-    """Numbers of examples that shares of the training set are, ascending, each once; those below 1 or of all are left out."""
-    return sorted({count for count in (round(share * num_train) for share in shares) if 0 < count < num_train})
-
-
 def _random_order(size: int, draw: int, purpose: str) -> np.ndarray:
     return torch.randperm(size, generator=stream(draw, purpose)).numpy()

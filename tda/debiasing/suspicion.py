@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tda.data.splits import Split
+from tda.debiasing.confident_learning import adjusted_suspicion, require_cleanlab
 from tda.debiasing.left_out_predictions import MOST_LAYERS, left_out_predictions, posterior_wrong
-from tda.debiasing.out_of_fold import confident_learning, out_of_fold_probabilities, require_cleanlab
+from tda.debiasing.out_of_fold import out_of_fold_probabilities
 from tda.debiasing.training_history import training_history
 from tda.debiasing.wrong_labels import self_influence
 from tda.gradients.gradient_kernel import gradient_kernel
@@ -142,7 +143,7 @@ def _out_of_fold(suspects: Suspects) -> np.ndarray:
 
 
 def _cleanlab(suspects: Suspects) -> np.ndarray:
-    return np.stack([confident_learning(suspects.labels, of_seed) for of_seed in suspects.probabilities])
+    return np.stack([adjusted_suspicion(suspects.labels, of_seed) for of_seed in suspects.probabilities])
 
 
 SUSPICIONS: dict[str, Callable[[Suspects], np.ndarray]] = {

@@ -14,7 +14,7 @@ import torch
 from tda.facts.answers import Answers, as_answers, measured_answers
 from tda.facts.asked_facts import AskedFacts
 from tda.statistics.intervals import Estimate, bootstrap_crossed, bootstrap_mean
-from tda.system.random_streams import stream, stream_seed
+from tda.system.random_streams import stream
 from tda.training.retrained_logits import ChangedTraining, LogitStore
 from tda.training.retrainings import without
 from tda.training.study import Study
@@ -49,11 +49,6 @@ class Falls:
     of_others: np.ndarray
     groups: int
     together: float
-
-
-def retraining_seeds(count: int) -> list[int]:
-    """Seeds of trainings on what is left, which are no member's."""
-    return [stream_seed(number, "removal retraining") for number in range(count)]
 
 
 def random_texts(num_train: int, num_facts: int, count: int) -> list[list[int]]:

@@ -19,11 +19,11 @@ from tda.debiasing.changes import (
     comparison_rows,
     random_references,
 )
+from tda.debiasing.confident_learning import require_cleanlab
 from tda.debiasing.evidence import Evidence, member_evidence, out_of_fold_evidence
 from tda.debiasing.fold_retraining import kept_probabilities
 from tda.debiasing.judging import Judge, retrained_metrics
 from tda.debiasing.member_signals import MemberSignals
-from tda.debiasing.out_of_fold import require_cleanlab
 from tda.debiasing.own_scores import read_own_scores
 from tda.debiasing.parts import ALL, Named, Parts, SelectionPart, divided, known_groups, named_examples
 from tda.debiasing.rankings import (

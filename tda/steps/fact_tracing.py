@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tda.debiasing.removal import seeds_of_retrainings
 from tda.experiments.manifest import chosen_experiment
 from tda.facts.asked_facts import AskedFacts, learned_facts
-from tda.facts.fact_removal import Retrained, random_texts, retraining_seeds
+from tda.facts.fact_removal import Retrained, random_texts
 from tda.facts.found_texts import Found, found_by, row_of_finding, row_of_reliability, text_rows
 from tda.facts.removal_rows import (
     HIGHEST,
@@ -135,7 +136,7 @@ def _falling(
 ) -> pd.DataFrame:
     """Write what leaving texts out does, and return the table."""
     how = Removals(settings.removed, settings.facts_at_once)
-    retrained = Retrained(study, asked, retraining_seeds(settings.num_retrainings), settings.force)
+    retrained = Retrained(study, asked, seeds_of_retrainings(settings.num_retrainings), settings.force)
     chosen = [each for each in found if each.method in (settings.removed_by or [every.method for every in found])]
     removals = removals_of(retrained, chosen, how)
     for each in found:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tda.debiasing.selections import balancing, counts_of_shares, highest, lowest, random_positions, removals_to_balance
+from tda.debiasing.selections import balancing, highest, lowest, random_positions, removals_to_balance
 
 
 def test_lowest_and_highest_of_different_values():
@@ -51,7 +51,3 @@ def test_groups_of_equal_size_shrink_together():
         left = np.bincount(np.delete(groups, balancing(groups, count, draw=2)), minlength=3)
         assert left.max() - left.min() <= 1
     assert removals_to_balance(groups) == 0
-
-
-def test_counts_of_shares():
-    assert counts_of_shares((0.2, 0.02, 0.02, 0.001, 1.0), 100) == [2, 20]

@@ -8,8 +8,9 @@ import torch
 from conftest import Ensemble
 from torch.nn import functional
 
-from tda.debiasing import out_of_fold
-from tda.debiasing.out_of_fold import confident_learning, folds_of, out_of_fold_probabilities
+from tda.debiasing import confident_learning
+from tda.debiasing.confident_learning import adjusted_suspicion
+from tda.debiasing.out_of_fold import folds_of, out_of_fold_probabilities
 from tda.debiasing.suspicion import SUSPICIONS, Suspects, check_suspicions, neighbour_disagreement, self_influences, suspicion
 from tda.debiasing.training_history import forgetting, training_history
 from tda.methods.registry import load_method
@@ -99,13 +100,13 @@ def test_confident_learning_is_cleanlabs():
     generator = np.random.default_rng(0)
     probabilities, labels = generator.dirichlet(np.ones(3), size=30), np.arange(30) % 3
     own = 1 - get_label_quality_scores(labels, probabilities, method="self_confidence", adjust_pred_probs=True)
-    np.testing.assert_allclose(confident_learning(labels, probabilities), own)
+    np.testing.assert_allclose(adjusted_suspicion(labels, probabilities), own)
 
 
 def test_unknown_names_and_a_missing_package_are_refused(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(UserError, match="unknown suspicion doubt; known ones are loss, margin"):
         check_suspicions(["loss", "doubt"])
-    monkeypatch.setattr(out_of_fold.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(confident_learning.importlib.util, "find_spec", lambda name: None)
     check_suspicions(["loss"])
     with pytest.raises(UserError, match="needs the package cleanlab: run pip install -r req-debiasing.txt"):
         check_suspicions(["loss", "cleanlab"])
