@@ -113,21 +113,32 @@ def experiment_of(folder: ResultsFolder) -> Experiment:
 def chosen_experiment(settings: NamesExperiment) -> Experiment:
     """The experiment that settings name; what a mere name stands for is read from its manifest.
 
-    Raises UserError as read_manifest does, and as variant_name does.
+    Raises UserError as read_manifest and variant_name do, and for a copy of an experiment under another name.
     """
     if settings.experiment is None:
         return Experiment(settings.model, settings.task, settings.num_per_class, variant_name(settings.variant))
-    return experiment_of(ResultsFolder(settings.experiment))
+    folder = ResultsFolder(settings.experiment)
+    found = experiment_of(folder)
+    if found.name != folder.path.name:
+        raise UserError(
+            f"{folder.path} holds the results of {found.name} under another name, and what is computed of them would go to "
+            f"{found.results.path}; name that, or give the folder its name back"
+        )
+    return found
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of several works that a step does together, each with a record of its own: its arguments beside the step's."""
+    """One of several works that a step does together, each with a record of its own: its arguments beside the step's.
+
+    keep_earlier: as in a Record; goes_on: whether it ends what an earlier run began, whose seconds are added.
+    """
 
     kind: str
     arguments: dict
     seconds: float
     keep_earlier: bool
+    goes_on: bool = False
 
 
 @dataclass
@@ -184,7 +195,9 @@ def step(
         for part in parts:
             name = f"{part.kind}, {share}" if share else part.kind
             if not (part.keep_earlier and name in content["steps"]):
-                entry = {"arguments": arguments | named | part.arguments, "wall_seconds": round(part.seconds + shared, 2)}
+                earlier = content["steps"].get(name, {}).get("wall_seconds", 0.0) if part.goes_on else 0.0
+                seconds = round(earlier + part.seconds + shared, 2)
+                entry = {"arguments": arguments | named | part.arguments, "wall_seconds": seconds}
                 content["steps"][name] = entry | common
         write_text(folder.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")
 

@@ -11,7 +11,17 @@ from tda.methods.catalogue import catalogue, method_title
 from tda.report.examples import MethodSays, disagreement, looks_mislabelled, median_correlation, method_says
 from tda.report.maps import read_maps
 from tda.report.members import MembersSay, Opinions, members_say
-from tda.report.overview import COLUMNS, NEEDS_SEEDS, REFERENCE, Overview, chart_data, histogram, plain_or_text, read_overview
+from tda.report.overview import (
+    COLUMNS,
+    NEEDS_SEEDS,
+    REFERENCE,
+    STEPS,
+    Overview,
+    chart_data,
+    histogram,
+    plain_or_text,
+    read_overview,
+)
 from tda.report.packed import as_text, extreme_positions, lists_of, pair_bytes, transposed
 from tda.report.pictures import MOST_SHOWN, Sheet, Shown, shown_examples
 from tda.report.provenance import tables_of_other_seeds
@@ -20,6 +30,7 @@ from tda.report.sampling import Counts, Room, chosen_tests, chosen_trains, room_
 from tda.report.statements import read_statements
 from tda.report.traced_facts import read_traced_facts
 from tda.report.verdict import removal_in_words, verdict
+from tda.scores.current_summary import outdated_steps
 from tda.scores.fresh_scores import read_checkpoints
 from tda.scores.score_files import Scores
 from tda.scores.sign import SIGN
@@ -77,7 +88,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     first = sorted(in_threads(partial(_first_look, study), map(load, names)), key=_place_in_table)
     seed_ids, checkpoints = first[0].seed_ids, read_checkpoints(study.experiment)
     say = members_say(study, seed_ids)
-    overview = read_overview(study.results, summary)
+    overview = read_overview(study.results, summary, outdated_steps(study.experiment, STEPS))
     apart = disagreement([one.says for one in first])
     shown = {name: shown_examples(study.task, split, np.arange(len(split))) for name, split in _small_splits(study)}
     counts = Counts(len(names), len(seed_ids), min(one.checkpoints for one in first), len(study.train), len(study.test))

@@ -1,6 +1,6 @@
 """The table of methods and what the charts of the overview show, from an experiment's CSVs and its manifest."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,15 @@ class Column:
 
 
 _HALVES = "linear datamodeling score of the largest ensembles judged: do they rank models retrained on random subsets?"
+CORRELATIONS = "correlations"
+_STEPS = {
+    "agreement_with_loo": "agreement",
+    "agreement_between_runs": "agreement",
+    "lds": "LDS",
+    "lds_left_out": "LDS of left-out subsets",
+}
+"""Tables, and the steps that write them."""
+STEPS = {CORRELATIONS, *_STEPS.values()}
 _OWN_RUNS = "the same for each run's own retrainings, with the fewest examples left out that were tried"
 COLUMNS = (
     Column("share_reliable", "reliable pairs", "share of (training, test) pairs with q < 0.05", "percent", "high"),
@@ -64,20 +73,21 @@ class Overview:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def read_overview(folder: ResultsFolder, summary: pd.DataFrame) -> Overview:
-    """Read all that there is; raises UserError for a table that is damaged."""
+def read_overview(folder: ResultsFolder, summary: pd.DataFrame, outdated: Collection[str] = ()) -> Overview:
+    """Read all that there is; raises UserError for a table that is damaged.
+
+    outdated: steps whose tables are of scores that are no longer there, and are left out.
+    """
     correlations = {
         statistic: {
             kind: table
             for kind in ("spearman", "pearson")
-            if (table := optional_table(folder.path / f"correlation_{kind}_{statistic}.csv", index="method")) is not None
+            if CORRELATIONS not in outdated
+            and (table := optional_table(folder.path / f"correlation_{kind}_{statistic}.csv", index="method")) is not None
         }
         for statistic in CORRELATED
     }
-    tables = {
-        name: optional_table(folder.path / f"{name}.csv")
-        for name in ("agreement_with_loo", "agreement_between_runs", "lds", "lds_left_out")
-    }
+    tables = {name: None if step in outdated else optional_table(folder.path / f"{name}.csv") for name, step in _STEPS.items()}
     found = Overview(
         summary,
         {},

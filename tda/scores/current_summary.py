@@ -1,10 +1,12 @@
 """The table summary.csv, if it is of the scores and the checkpoints that are there now."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import records_of
-from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identity
+from tda.scores.fresh_scores import are_outdated, read_checkpoints, score_identities
 from tda.scores.score_files import methods_on_disk
 from tda.system.errors import UserError
 from tda.system.files import reading, sha256
@@ -29,6 +31,13 @@ def of_most_checkpoints(summary: pd.DataFrame) -> pd.DataFrame:
     return summary[summary["checkpoints"] == summary.groupby("method")["checkpoints"].transform("max")]
 
 
+def outdated_steps(experiment: Experiment, kinds: Iterable[str]) -> set[str]:
+    """Those of the kinds of steps that were made from scores which are no longer there."""
+    current = score_identities(experiment)
+    found = {kind: [record.get("made_from", {}) for record in records_of(experiment.results, kind)] for kind in kinds}
+    return {kind for kind, each in found.items() if any(made_from.items() - current.items() for made_from in each)}
+
+
 def require_current_summary(experiment: Experiment) -> None:
     """Raise UserError unless summary.csv is of the scores that are there now, and those are of the checkpoints that are."""
     folder = experiment.results
@@ -40,7 +49,7 @@ def require_current_summary(experiment: Experiment) -> None:
             f"{folder.path / 'tda_scores'} holds scores of checkpoints that are no longer there; run the scoring scripts again "
             f"and then run_compute_pvalues.py --experiment {folder.name}"
         )
-    if not current or record.get("made_from", {}) != {method: score_identity(experiment, method) for method in methods}:
+    if not current or record.get("made_from", {}) != score_identities(experiment):
         raise UserError(
             f"{folder.path / 'summary.csv'} is not of the scores that are there now; run run_compute_pvalues.py --experiment "
             f"{folder.name} again"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tda.experiments.folders import Experiment
-from tda.scores.score_files import Scores, check_data, load_scores, read_score_info, score_paths
+from tda.scores.score_files import Scores, check_data, load_scores, read_score_info, score_paths, scored_methods
 from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.system.tensor_heads import read_info
@@ -57,8 +57,10 @@ def read_checkpoints(experiment: Experiment) -> Checkpoints:
     """The heads of all checkpoints of an experiment; raises UserError if one is damaged."""
     infos = {}
     for path in sorted(experiment.seed_folder(0).parent.glob("*/ckpt_epoch_*.safetensors")):
-        if path.parent.name.isdecimal():
-            infos[int(path.parent.name), int(path.stem.removeprefix("ckpt_epoch_"))] = read_info(path)
+        seed_id, epoch = path.parent.name, path.stem.removeprefix("ckpt_epoch_")
+        # A copy that somebody put beside a checkpoint is none.
+        if seed_id.isdecimal() and epoch.isdecimal():
+            infos[int(seed_id), int(epoch)] = read_info(path)
     return Checkpoints(experiment, infos)
 
 
@@ -93,6 +95,11 @@ def fresh_scores(
     if hashes is not None:
         check_data(scores, hashes)
     return scores
+
+
+def score_identities(experiment: Experiment) -> dict[str, str]:
+    """Of every method that has score files, a hash of what they hold."""
+    return {method: score_identity(experiment, method) for method in scored_methods(experiment.results)}
 
 
 def score_identity(experiment: Experiment, method: str, scores: Scores | None = None) -> str:

@@ -143,12 +143,16 @@ def methods_on_disk(folder: ResultsFolder) -> list[str]:
 
     Raises UserError if the experiment has no scores.
     """
-    found = sorted(
-        {path.parent.parent.name for path in folder.score_folder("*").parent.glob("*/*/attribution_epoch_*.parquet")}
-    )
+    found = scored_methods(folder)
     if not found:
         raise UserError(f"there are no scores below {folder.path / 'tda_scores'}; run a scoring script (step 3) first")
     return found
+
+
+def scored_methods(folder: ResultsFolder) -> list[str]:
+    """The same, of which there may be none."""
+    paths = folder.score_folder("*").parent.glob("*/*/attribution_epoch_*.parquet")
+    return sorted({path.parent.parent.name for path in paths})
 
 
 def _member_of(path: Path) -> tuple[int, int]:

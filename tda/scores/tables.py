@@ -1,6 +1,6 @@
 """Tables of results as CSV files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,17 +15,25 @@ def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
     write_text(path, table.to_csv(index=index, float_format=DIGITS))
 
 
-def add_to_table(path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from: str) -> pd.DataFrame:
+def add_to_table(
+    path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from: str, scores: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Write rows into a table beside those of others that are there, and return the whole, sorted by the keys.
 
     A row replaces one with the same keys, which are words or integers: other numbers lose digits in the table. Rows that
-    differ in the column `made_from` are of other data or settings and are dropped. Raises UserError if the table that is there
-    is damaged.
+    differ in the column `made_from` are of other data or settings and are dropped. scores: method -> what its scores are now
+    (score_identities), kept in a column of that name: rows of a method's earlier scores are dropped too. Raises UserError if
+    the table that is there is damaged.
     """
+    if scores is not None:
+        rows = rows.assign(scores=_identities(rows, scores))
     with locked(path):
         if path.exists():
-            earlier = _read(path, [*keys, made_from])
+            earlier = _read(path, [*keys, made_from], made_from)
             earlier = earlier[earlier[made_from].isin(set(rows[made_from]))]
+            if scores is not None:
+                known = earlier["scores"].fillna("") if "scores" in earlier else pd.Series(None, earlier.index)
+                earlier = earlier[known == _identities(earlier, scores)]
             taken = pd.MultiIndex.from_frame(rows[list(keys)])
             earlier = earlier[~pd.MultiIndex.from_frame(earlier[list(keys)]).isin(taken)]
             rows = pd.concat([earlier, rows], ignore_index=True) if len(earlier) else rows
@@ -34,10 +42,16 @@ def add_to_table(path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from:
     return rows
 
 
-def _read(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def _identities(rows: pd.DataFrame, scores: Mapping[str, str]) -> pd.Series:
+    """Of each row's method; empty for what has no score files, such as random scores."""
+    return rows["method"].map(lambda method: scores.get(method, "")[:12])
+
+
+def _read(path: Path, columns: Sequence[str], made_from: str) -> pd.DataFrame:
     try:
         with reading(path):
-            table = pd.read_csv(path)
+            # Of the hashes some look like numbers.
+            table = pd.read_csv(path, dtype={made_from: str, "scores": str})
         _ = table[list(columns)]
     except PermissionError as error:
         raise UserError(f"{path} may not be read: permission is denied") from error

@@ -1,11 +1,9 @@
 """Step 4: p-values of every (train, test) pair as CSV files, their summary, and the figures that show them."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -31,13 +29,12 @@ from tda.statistics.pair_statistics import (
     pair_statistics,
     require_enough_seeds,
 )
-from tda.system.files import write_bytes
+from tda.system.files import scratch_folder, write_bytes
 from tda.system.threads import in_threads
 from tda.training.ensembles import predicted_labels
 from tda.training.study import open_study
 
 MOST_CHECKPOINTS = 5
-_SPILL = "pairs_"
 MOST_CSV_PAIRS = 10_000_000
 """Pairs beyond which tables of all of them are parquet files, and methods are looked at one after another."""
 
@@ -54,9 +51,7 @@ def main(settings: ComputePvalues) -> str:
     with study.step("p-values", vars(settings)) as record, ExitStack() as stack:
         names, seed_ids, spill = methods_on_disk(folder), set(), None
         if many:
-            for left in folder.path.glob(f"{_SPILL}*"):
-                shutil.rmtree(left, ignore_errors=True)
-            spill = Path(stack.enter_context(TemporaryDirectory(prefix=_SPILL, dir=folder.path)))
+            spill = stack.enter_context(scratch_folder(folder.path, "pair_statistics"))
 
         def load(name: str) -> Scores:
             scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)

@@ -10,7 +10,7 @@ from tda.experiments.manifest import chosen_experiment
 from tda.figures.left_out_lds import draw_left_out
 from tda.figures.saving import save_figure
 from tda.scores.checked_scores import check_all
-from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import Scores, check_comparable, methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import LdsEvaluation
@@ -62,7 +62,7 @@ def evaluate_left_out(settings: LdsEvaluation) -> str:
         rows = rows.assign(**named, retrainings=count, made_from=_made_from(study))
         first = ["method", *(key for key in KEYS if key != "method")]
         rows = rows[[*first, *(column for column in rows if column not in first)]]
-        table = add_to_table(folder.path / "lds_left_out.csv", rows, KEYS, "made_from")
+        table = add_to_table(folder.path / "lds_left_out.csv", rows, KEYS, "made_from", score_identities(study.experiment))
         save_figure(draw_left_out(table), folder.path / "lds_left_out")
         record.files = sorted(folder.path.glob("lds_left_out.*"))
     best = rows[rows["method"].isin(names)].sort_values("lds_run").iloc[-1]

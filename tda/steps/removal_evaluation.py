@@ -10,7 +10,7 @@ from tda.experiments.manifest import chosen_experiment
 from tda.figures.removal import draw_removal
 from tda.figures.saving import save_figure
 from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import RemovalEvaluation
@@ -54,7 +54,8 @@ def main(settings: RemovalEvaluation) -> str:
         table["times_random"] = table["margin_fall"] / by_chance.loc[table["removed"]].to_numpy()
         record.made_from = {name: score_identity(study.experiment, name) for name in names}
         table["made_from"] = _made_from(study, settings)
-        table = add_to_table(folder.path / f"{stem}.csv", table, ("method", "removed"), "made_from")
+        current = score_identities(study.experiment)
+        table = add_to_table(folder.path / f"{stem}.csv", table, ("method", "removed"), "made_from", current)
         save_figure(draw_removal(table), folder.path / stem)
         record.files = sorted(folder.path.glob(f"{stem}.*"))
     return f"wrote {stem}.csv, .png and .pdf of {len(names)} methods and random removal, in {folder.path}"

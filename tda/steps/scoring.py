@@ -1,12 +1,16 @@
 """Step 3: score an experiment's members by registered methods, keep one file a member, and skip what is finished."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from tda.experiments.manifest import Part, chosen_experiment
+from tda.gradients.single_precision import LOW_PRECISION
 from tda.methods.catalogue import ALL, chosen_entries
 from tda.methods.registry import Method, load_method
 from tda.scores.ensemble_scores import write_ensemble_scores
@@ -15,19 +19,23 @@ from tda.scores.score_files import load_score_file, save_scores, score_paths
 from tda.settings import Scoring
 from tda.settings.of_experiment import budget_in_bytes
 from tda.system.devices import prepare_process
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 from tda.training.members import load_members
 from tda.training.study import Study, open_study
 
 
 @dataclass
 class Job:
-    """A method with its settings; the epochs that it has yet to score, by seed id; the seconds that it took so far."""
+    """A method with its settings; the epochs that it has yet to score, by seed id; the seconds that it took so far.
+
+    goes_on: whether some of its files were finished earlier, in a run whose seconds count too.
+    """
 
     method: Method
     settings: dict
     missing: dict[int, list[int]]
     seconds: float = 0.0
+    goes_on: bool = False
 
     @property
     def num_missing(self) -> int:
@@ -47,6 +55,8 @@ def main(settings: Scoring) -> str:
     seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds)
     checkpoints = read_checkpoints(study.experiment)
     jobs = [Job(method, own, _missing(study, checkpoints, method, own, seed_ids, settings.force)) for method, own in methods]
+    for job in jobs:
+        job.goes_on = 0 < job.num_missing < len(seed_ids) * len(study.plan.kept_epochs)
     jobs, left_out = _feasible(study, seed_ids, jobs, ALL in settings.methods)
     written = sum(job.num_missing for job in jobs)
     with study.step("scoring", vars(settings), seed_ids=seed_ids) as record:
@@ -100,6 +110,7 @@ def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bo
 def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> Study:
     """Write the score files of one seed that are missing, and count each method's time.
 
+    Files of epochs that the plan does not score are of an earlier training: they are deleted once all others are there.
     Returns the study with the seed's choices of fine-tuning, which the next seeds must have too.
     """
     wanted = sorted({epoch for job in jobs for epoch in job.missing[seed_id]})
@@ -114,13 +125,34 @@ def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> St
             for member, found in zip(to_score, job.method.score(to_score, train, test, job.settings), strict=True):
                 found = found if study.whole is None else found.of(study.scored)
                 described = _describe(study, job.method, job.settings, seed_id, member.epoch)
-                described |= {"checkpoint": member.info["sha256"], "report": found.report}
+                described |= {"checkpoint": member.info["sha256"], "report": _checked_report(job.method, found.report)}
                 path = study.results.score_file(job.method.name, seed_id, member.epoch)
-                values = found.scores.cpu().numpy()
+                values = _checked_scores(job.method, found.scores, (len(study.train), len(study.test)))
                 save_scores(path, values, study.train.indices.numpy(), study.test.indices.numpy(), described)
             job.seconds += time.perf_counter() - start
+        folder = study.results.score_file(job.method.name, seed_id, 0).parent
+        remove_outdated(folder, study.plan.kept_epochs, "attribution_epoch_*.parquet")
         bar.update()
     return members[0].study if members else study
+
+
+def _checked_scores(method: Method, scores: object, shape: tuple[int, int]) -> np.ndarray:
+    """What a method gave, as numbers; raises UserError where that is no score for each training and test example."""
+    if not isinstance(scores, Tensor) or scores.shape != shape:
+        given = f"a tensor {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise UserError(
+            f"method {method.name} gave {given} for scores; it must give a tensor {shape}, training by test examples"
+        )
+    scores = scores.detach().cpu()
+    return (scores.float() if scores.dtype in LOW_PRECISION else scores).numpy()
+
+
+def _checked_report(method: Method, report: object) -> object:
+    try:
+        json.dumps(report)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the report of method {method.name} cannot be written as JSON: {in_one_line(error)}") from error
+    return report
 
 
 def _ensembles(study: Study, jobs: Sequence[Job]) -> list[str]:
@@ -136,7 +168,7 @@ def _ensembles(study: Study, jobs: Sequence[Job]) -> list[str]:
 
 def _record(job: Job) -> Part:
     arguments = {"methods": {job.method.name: job.settings}}
-    return Part(f"scoring {job.method.name}", arguments, job.seconds, keep_earlier=job.num_missing == 0)
+    return Part(f"scoring {job.method.name}", arguments, job.seconds, job.num_missing == 0, job.goes_on)
 
 
 def _describe(study: Study, method: Method, settings: dict, seed_id: int, epoch: int) -> dict:
@@ -155,17 +187,15 @@ def _describe(study: Study, method: Method, settings: dict, seed_id: int, epoch:
 def _missing(
     study: Study, checkpoints: Checkpoints, method: Method, settings: dict, seed_ids: Sequence[int], force: bool
 ) -> dict[int, list[int]]:
-    """The epochs of each seed that are to be scored; raises UserError for files that belong elsewhere.
-
-    Files of epochs that the plan does not score are deleted: they are of an earlier training.
-    """
-    epochs, missing = study.plan.kept_epochs, {}
-    for seed_id in seed_ids:
-        remove_outdated(study.results.score_file(method.name, seed_id, 0).parent, epochs, "attribution_epoch_*.parquet")
-        missing[seed_id] = [
-            epoch for epoch in epochs if force or not _is_finished(study, checkpoints, method, settings, seed_id, epoch)
+    """The epochs of each seed that are to be scored; raises UserError for files that belong elsewhere."""
+    return {
+        seed_id: [
+            epoch
+            for epoch in study.plan.kept_epochs
+            if force or not _is_finished(study, checkpoints, method, settings, seed_id, epoch)
         ]
-    return missing
+        for seed_id in seed_ids
+    }
 
 
 def _is_finished(study: Study, checkpoints: Checkpoints, method: Method, settings: dict, seed_id: int, epoch: int) -> bool:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from tda.experiments.manifest import chosen_experiment
 from tda.methods.trak import SMALLEST_FACTOR
 from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import TopExamples
@@ -52,7 +52,7 @@ def main(settings: TopExamples) -> str:
                 record.made_from[name] = score_identity(study.experiment, name)
             tables.append(_table(study, name, extremes_of_blocks(blocks, settings.k, len(study.test))))
         table = pd.concat(tables, ignore_index=True).assign(made_from=_made_from(study, checkpoints, settings))
-        add_to_table(path, table, ("method", "test_idx", "end", "place"), "made_from")
+        add_to_table(path, table, ("method", "test_idx", "end", "place"), "made_from", score_identities(study.experiment))
         record.files = [path]
     return f"wrote {path.name} of {len(study.test)} test examples by {', '.join(names)}, in {path.parent}"
 

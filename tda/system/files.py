@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ _REASONS = {
     errno.EEXIST: "a file stands where a folder is needed",
     errno.ELOOP: "its links lead in a circle",
 }
+
+_IN_USE = "in_use"
+"""File that a process holds a lock of while it uses a scratch folder."""
 
 _NO_FILES = {
     stat.S_ISFIFO: "it is a pipe, and a file is needed",
@@ -174,6 +178,19 @@ def _remove_orphans(path: Path) -> None:
             orphan.unlink(missing_ok=True)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, purpose: str) -> Iterator[Path]:
+    """A hidden folder in another that is deleted at the end, as are those that killed processes left for the same purpose."""
+    for left in parent.glob(f".{purpose}.*.tmp"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), open(left / _IN_USE, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{purpose}.", suffix=".tmp", dir=parent, ignore_cleanup_errors=True) as made:
+        with open(Path(made) / _IN_USE, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield Path(made)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The record of what was computed."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -11,7 +12,8 @@ import torch
 from conftest import EXPERIMENT, SEEDS
 
 from tda.experiments import manifest
-from tda.experiments.manifest import chosen_experiment, experiment_of, read_manifest, step, versions
+from tda.experiments.folders import ResultsFolder
+from tda.experiments.manifest import Part, chosen_experiment, experiment_of, read_manifest, step, versions
 from tda.system.errors import UserError
 
 RESULTS = EXPERIMENT.results
@@ -110,3 +112,23 @@ def test_manifest_is_readable_text(root: Path):
     record("training")
     text = RESULTS.manifest.read_text()
     assert text.endswith("}\n") and json.loads(text) and text.count("\n") > 20
+
+
+def test_seconds_of_a_run_that_goes_on_are_added(root: Path):
+    record("scoring loo")
+    content = read_manifest(RESULTS)
+    content["steps"]["scoring loo"]["wall_seconds"] = 100.0
+    RESULTS.manifest.write_text(json.dumps(content))
+    for goes_on, earlier in ((True, 100.0), (False, 0.0)):
+        with step(EXPERIMENT, "scoring", {}, {}) as found:
+            found.parts = [Part("scoring loo", {}, 0.0, keep_earlier=False, goes_on=goes_on)]
+        seconds = read_manifest(RESULTS)["steps"]["scoring loo"]["wall_seconds"]
+        assert earlier <= seconds < earlier + 60
+
+
+def test_a_copy_under_another_name_is_refused(root: Path):
+    record("training", run=1)
+    shutil.copytree(RESULTS.path, RESULTS.path.with_name("backup"))
+    with pytest.raises(UserError, match="backup holds the results of cnn_digits3_2pc under another name"):
+        chosen_experiment(SimpleNamespace(experiment="backup"))
+    assert experiment_of(ResultsFolder("backup")) == EXPERIMENT

@@ -106,3 +106,10 @@ def test_seeds_are_those_that_the_checkpoints_were_trained_from(ensemble: Ensemb
 def test_no_checkpoints_no_seeds(ensemble: Ensemble):
     checkpoints = read_checkpoints(Experiment("cnn", "digits3", 3))
     assert checkpoints.seed_ids == checkpoints.seeds() == []
+
+
+def test_a_copy_beside_a_checkpoint_is_none(ensemble: Ensemble):
+    score()
+    path = EXPERIMENT.checkpoint_file(0, 15)
+    shutil.copy(path, path.with_stem(f"{path.stem}_backup"))
+    assert "wrote p-values" in analyse("run_compute_pvalues.py")

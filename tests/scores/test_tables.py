@@ -52,3 +52,19 @@ def test_damaged_table_is_not_written_over(tmp_path: Path, content: str):
     with pytest.raises(UserError, match="table.csv is damaged; delete it"):
         add_to_table(path, rows(loo=0.25), ["method"], "made_from")
     assert path.read_text() == content
+
+
+@pytest.mark.parametrize("made_from", ["123456789012", "012345678901", "1234567e8901"])
+def test_rows_stay_whose_hash_looks_like_a_number(tmp_path: Path, made_from: str):
+    path = tmp_path / "table.csv"
+    add_to_table(path, rows(made_from, trak=0.5), ["method"], "made_from")
+    table = add_to_table(path, rows(made_from, loo=0.25), ["method"], "made_from")
+    assert list(table["method"]) == ["loo", "trak"] and set(table["made_from"]) == {made_from}
+
+
+def test_rows_of_earlier_scores_are_dropped(tmp_path: Path):
+    path, hashes = tmp_path / "table.csv", {"loo": "1" * 64, "trak": "12e4" * 16}
+    add_to_table(path, rows(loo=0.5, trak=0.25, random=0.0), ["method"], "made_from", hashes)
+    table = add_to_table(path, rows(grad_dot=0.1), ["method"], "made_from", hashes | {"loo": "2" * 64, "grad_dot": "3" * 64})
+    assert list(table["method"]) == ["grad_dot", "random", "trak"]
+    assert pd.read_csv(path, dtype=str)["scores"].fillna("").tolist() == ["3" * 12, "", "12e412e412e4"]

@@ -99,12 +99,13 @@ def test_tables_hold_what_the_statistics_say(computed: Path):
 
 def test_tables_of_many_pairs_are_parquet_files(computed: Path, monkeypatch: pytest.MonkeyPatch):
     before, summary = read(computed / "qvalues_grad_dot_across_2_ckpts.csv"), (computed / "summary.csv").read_bytes()
-    (computed / "pairs_of_a_killed_run").mkdir()
+    (computed / "pairs_of_interest").mkdir()
     monkeypatch.setattr(step_module, "MOST_CSV_PAIRS", 6 * 150 - 1)
     monkeypatch.setattr(pair_statistics_module, "_BLOCK_PAIRS", 300)
     compute(EXPERIMENT.name)
     assert (computed / "summary.csv").read_bytes() == summary
-    assert not list(computed.glob("*values_*_ckpts.csv")) and not list(computed.glob("pairs_*"))
+    assert not list(computed.glob("*values_*_ckpts.csv")) and not list(computed.glob(".pair_statistics*"))
+    (computed / "pairs_of_interest").rmdir()
     table = pd.read_parquet(computed / "qvalues_grad_dot_across_2_ckpts.parquet").set_index("train_idx")
     assert table.columns.tolist() == before.columns.tolist() and table.index.tolist() == before.index.tolist()
     np.testing.assert_allclose(table.to_numpy(), before.to_numpy(), rtol=5e-6)

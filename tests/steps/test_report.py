@@ -15,6 +15,7 @@ from tda.features.map_files import save_arrays
 from tda.report import members
 from tda.report.members import members_say
 from tda.report.provenance import steps_of
+from tda.scores.score_files import load_score_file, save_scores
 from tda.settings import Report
 from tda.system.arguments import parse
 from tda.system.errors import UserError
@@ -161,3 +162,20 @@ def test_an_experiment_beside_itself_or_one_that_is_not_there_is_refused(root):
         run_here("run_report.py", experiment=None, compare=("a", "a"))
     with pytest.raises(UserError, match=r"a/summary.csv is missing"):
         run_here("run_report.py", experiment=None, compare=("a", "b"))
+
+
+def test_tables_of_scores_that_are_no_longer_there_are_left_out(scored: Ensemble):
+    run_here("run_correlation_analysis.py", **CHOSEN)
+    run_here("run_report.py", **CHOSEN)
+    page = scored.study.results.path / "report.html"
+    command = "run_correlation_analysis.py --experiment cnn_digits3_2pc"
+    assert command not in page.read_text()
+    for path in scored.study.results.score_folder("repsim").glob("*/*.parquet"):
+        values, train, test, info = load_score_file(path)
+        save_scores(path, values + train[:, None], train, test, info)
+    run_here("run_compute_pvalues.py", **CHOSEN)
+    run_here("run_report.py", **CHOSEN)
+    assert command in page.read_text()
+    run_here("run_correlation_analysis.py", **CHOSEN)
+    run_here("run_report.py", **CHOSEN)
+    assert command not in page.read_text()

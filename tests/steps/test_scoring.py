@@ -244,3 +244,46 @@ def test_real_mnist_from_data_to_scores(real_root: Path):
     labels = load_split(task_named("mnist3"), "train", 2).labels, load_split(task_named("mnist3"), "test").labels
     same = (labels[0][:, None] == labels[1]).numpy()
     assert values[same].mean() > 0 > values[~same].mean()
+
+
+def test_a_refused_run_deletes_no_scores_and_a_finished_one_those_of_other_epochs(ensemble: Ensemble):
+    score()
+    other = RESULTS.score_file("grad_dot", 0, 3)
+    shutil.copy(RESULTS.score_file("grad_dot", 0, 11), other)
+    checkpoint = EXPERIMENT.checkpoint_file(0, 15)
+    kept = checkpoint.read_bytes()
+    checkpoint.unlink()
+    with pytest.raises(UserError, match="ckpt_epoch_15.safetensors is missing"):
+        score(force=True)
+    assert other.exists()
+    checkpoint.write_bytes(kept)
+    assert "wrote 0 score files, kept 5" in score()
+    assert not other.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("torch.zeros(len(test), len(train))", r"gave a tensor \(150, 6\) for scores; it must give a tensor \(6, 150\)"),
+        ("torch.zeros(len(train), len(test)).numpy()", "gave ndarray for scores"),
+        ("torch.zeros(len(train), len(test)), report={'norm': torch.ones(1)}", "the report of method odd cannot be written"),
+    ],
+)
+def test_what_is_no_table_of_scores_is_refused(ensemble: Ensemble, given: str, words: str):
+    write_method(ensemble.root, given)
+    with pytest.raises(UserError, match=words):
+        score({"odd": {}})
+
+
+@pytest.mark.parametrize("given", [".bfloat16()", ".requires_grad_()"])
+def test_scores_of_16_bits_or_with_a_graph_are_numbers_too(ensemble: Ensemble, given: str):
+    write_method(ensemble.root, f"torch.ones(len(train), len(test)){given}")
+    assert "wrote 5" in score({"odd": {}})
+    assert (load_scores(RESULTS, "odd").values == 1).all()
+
+
+def write_method(root: Path, given: str) -> None:
+    """A method of a user's own that yields an Attribution of what is given, for every member."""
+    lines = SPOILT[: SPOILT.index("        scores =")].replace("spoilt", "odd")
+    (root / "methods").mkdir()
+    (root / "methods" / "odd.py").write_text(f"{lines}        yield Attribution({given})\n")

@@ -98,3 +98,13 @@ def test_files_of_before_a_setting_existed_count_as_of_its_default(ensemble: Ens
 def test_bad_settings_are_refused(ensemble: Ensemble, settings: dict, sentence: str):
     with pytest.raises(UserError, match=sentence):
         run_here(SCRIPT, **CHOSEN, **settings)
+
+
+def test_rows_of_earlier_scores_do_not_stay_beside_others(ensemble: Ensemble):
+    run_here("run_tda.py", **CHOSEN, methods={"grad_dot": {}, "repsim": {}})
+    run_here(SCRIPT, **CHOSEN, k=3)
+    for path in ensemble.study.results.score_folder("repsim").glob("*/*.parquet"):
+        values, train, test, info = load_score_file(path)
+        save_scores(path, -values, train, test, info)
+    run_here(SCRIPT, **CHOSEN, k=3, methods=("grad_dot",))
+    assert len(read(ensemble, "repsim")) == 0 and len(read(ensemble, "grad_dot")) == 150 * 2 * 3

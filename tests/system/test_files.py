@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tda.system.errors import UserError
-from tda.system.files import locked, make_folder, sha256, write_atomically, write_bytes, write_text
+from tda.system.files import locked, make_folder, scratch_folder, sha256, write_atomically, write_bytes, write_text
 
 
 def test_content_is_written_and_nothing_else_is_left(tmp_path: Path):
@@ -166,3 +166,17 @@ def test_lock_of_a_folder_that_cannot_be_made_is_explained(tmp_path: Path):
 
 def test_hash_is_of_the_concatenation():
     assert sha256(b"ab", b"c") == sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_scratch_folders_of_others_stay_and_those_of_the_killed_go(tmp_path: Path):
+    (tmp_path / "pair_statistics_of_mine").mkdir()
+    left = tmp_path / ".pair_statistics.left.tmp"
+    left.mkdir()
+    (left / "in_use").touch()
+    with scratch_folder(tmp_path, "pair_statistics") as first:
+        (first / "array.npy").touch()
+        assert not left.exists()
+        with scratch_folder(tmp_path, "pair_statistics") as second:
+            assert second != first and (first / "array.npy").exists()
+        assert not second.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["pair_statistics_of_mine"]
