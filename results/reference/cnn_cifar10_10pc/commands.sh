@@ -34,3 +34,6 @@ python run_cnn_training.py --model cnn --task cifar10 --num_per_class 10
 python run_tda.py --model cnn --task cifar10 --num_per_class 10 --methods grad_dot,grad_cos,trak,unrolled
 python run_compute_pvalues.py --experiment cnn_cifar10_10pc
 cp results/cnn_cifar10_10pc/summary.csv results/reference/cnn_cifar10_10pc/summary_two_cores.csv
+
+# score_metrics.csv, in the same root folder.
+python run_score_metrics.py --experiment cnn_cifar10_10pc --metrics class,overlap,randomised --methods grad_cos,grad_dot,trak,unrolled

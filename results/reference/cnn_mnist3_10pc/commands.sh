@@ -39,3 +39,6 @@ python run_cnn_training.py --model cnn --task mnist3 --num_per_class 10
 python run_tda.py --model cnn --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,trak,if,loo,unrolled
 python run_compute_pvalues.py --experiment cnn_mnist3_10pc
 cp results/cnn_mnist3_10pc/summary.csv results/reference/cnn_mnist3_10pc/summary_two_cores.csv
+
+# score_metrics.csv, in the same root folder.
+python run_score_metrics.py --experiment cnn_mnist3_10pc --metrics class,overlap,randomised --methods grad_cos,grad_dot,if,loo,trak,unrolled

@@ -21,3 +21,6 @@ python run_vit_finetuning.py --model vit --task mnist3 --num_per_class 10
 python run_tda.py --model vit --task mnist3 --num_per_class 10 --methods grad_dot,grad_cos,trak,unrolled
 python run_compute_pvalues.py --experiment vit_mnist3_10pc
 cp results/vit_mnist3_10pc/summary.csv results/reference/vit_mnist3_10pc/summary_two_cores.csv
+
+# score_metrics.csv, in the same root folder.
+python run_score_metrics.py --experiment vit_mnist3_10pc --metrics class,overlap,randomised --methods grad_cos,grad_dot,trak,unrolled

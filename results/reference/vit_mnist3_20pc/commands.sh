@@ -14,6 +14,6 @@ python run_correlation_analysis.py --experiment vit_mnist3_20pc
 
 # summary_two_cores.csv: methods added later, the seeds trained anew, on two processors, in a root folder of its own. Commit 9aca936.
 python run_vit_finetuning.py --model vit --task mnist3 --num_per_class 20
-python run_tda.py --model vit --task mnist3 --num_per_class 20 --methods grad_dot,trak,if,if_lissa,ats
+python run_tda.py --model vit --task mnist3 --num_per_class 20 --methods ats,grad_dot,if,if_lissa,trak,unrolled
 python run_compute_pvalues.py --experiment vit_mnist3_20pc
 cp results/vit_mnist3_20pc/summary.csv results/reference/vit_mnist3_20pc/summary_two_cores.csv
