@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tda.curvature.minres import minres
 from tda.curvature.products import gauss_newton_products, hessian_products, products_in_parts, unflatten
+from tda.curvature.symmetry import require_symmetric_hessian
 from tda.data.splits import Split
 from tda.gradients.activation_memory import activation_bytes, fitting
 from tda.gradients.gradient_kernel import examples_at_once
@@ -44,11 +45,13 @@ def iterative_inverse(
     """Solve (C + damping) x = v by MINRES for all rows at once, C the Hessian or the Gauss-Newton matrix of the train loss.
 
     The second value is the largest relative residual. budget: bytes of passes; without it one is over all examples. Raises
-    UserError if `solver.matrix` is unknown.
+    UserError if `solver.matrix` is unknown, or its second derivatives are wrong.
     """
     known = {"hessian": hessian_products, "gauss_newton": gauss_newton_products}
     if solver.matrix not in known:
         raise UserError(f"unknown curvature matrix {solver.matrix}; known ones are {', '.join(sorted(known))}")
+    if solver.matrix == "hessian":
+        require_symmetric_hessian(model, objective, train)
     if budget is None:
         products = known[solver.matrix](model, objective, train)
     else:

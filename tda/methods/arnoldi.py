@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tda.curvature.inverses import times_vectors
 from tda.curvature.products import Products, hessian_product, unflatten
+from tda.curvature.symmetry import require_symmetric_hessian
 from tda.data.splits import Split
 from tda.methods.registry import Attribution, of_settings, per_member, register
 from tda.models.model_state import trained_parameters
@@ -50,6 +51,7 @@ def arnoldi_influence(
     _refuse(iterations, num_eigenvalues, hessian_examples)
     budget = member.study.memory_budget
     curved = _drawn(train, hessian_examples, member.seed)
+    require_symmetric_hessian(member.model, member.objective, curved)
     product = hessian_product(member.model, member.objective, curved, budget and budget // 2)
     first = next(iter(trained_parameters(member.model).values()))
     size = sum(parameter.numel() for parameter in trained_parameters(member.model).values())

@@ -9,6 +9,7 @@ from tda.facts.answers import Answers
 from tda.facts.fact_removal import Falls, Removal
 from tda.facts.found_texts import Found, row_of_reliability
 from tda.facts.removal_rows import HIGHEST, Removals, removal_table, removals_by_significance, removals_of, rows_alone
+from tda.statistics import intervals
 from tda.statistics.intervals import bootstrap_crossed
 
 
@@ -63,7 +64,9 @@ class _Asked:
         return 4
 
 
-def test_rows_pair_every_removal_with_random_and_stating_texts():
+def test_rows_pair_every_removal_with_random_and_stating_texts(monkeypatch: pytest.MonkeyPatch):
+    # So few facts would have no intervals.
+    monkeypatch.setattr(intervals, "FEWEST_ROWS", 2)
     generator = np.random.default_rng(0)
     given = _Given({text: generator.normal(size=(4, 3)) for text in range(8)})
     how = Removals(2, 3)

@@ -156,4 +156,5 @@ def test_crossed_bootstrap_draws_rows_and_columns_apart():
     deviation = np.sqrt(rows.var() / 30 + columns.var() / 20)
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * deviation, rel=0.03)
     assert has_no_interval(bootstrap_crossed(np.ones((1, 5)))) and has_no_interval(bootstrap_crossed(np.ones((5, 1))))
+    assert has_no_interval(bootstrap_crossed(np.arange(45.0).reshape(9, 5)))
     assert np.isnan(bootstrap_crossed(np.ones((0, 3))).value)

@@ -1,0 +1,54 @@
+"""Is the Hessian that torch gives one? A matrix of second derivatives is symmetric.
+
+An operator whose double backward pass is wrong, as that of torch's fused weight normalisation is in 2.11, gives products that
+belong to no symmetric matrix, and nothing else shows it.
+"""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from tda.curvature.products import hessian_product
+from tda.data.splits import Split
+from tda.gradients.objectives import Objective
+from tda.models.model_state import trained_parameters
+from tda.system.errors import UserError
+from tda.system.inputs import mapped
+from tda.system.random_streams import stream
+
+_EXAMPLES, _VECTORS = 2, 4
+_TOLERANCE = 1e-4
+
+
+def require_symmetric_hessian(model: nn.Module, objective: Objective, split: Split) -> None:
+    """Raise UserError unless u^T H v = v^T H u in float64 for random vectors, H the Hessian of two examples' mean loss."""
+    few = split[: min(_EXAMPLES, len(split))]
+    try:
+        precise = copy.deepcopy(model).double()
+        found = _between_random_vectors(precise, objective, replace(few, inputs=mapped(few.inputs, _doubled)))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        # Of a model that cannot be copied, or takes no float64, it is not known.
+        return
+    apart = float((found - found.T).norm() / found.norm()) if found.norm() > 0 else 0.0
+    if apart > _TOLERANCE:
+        raise UserError(
+            f"the second derivatives of this model are wrong: its Hessian is off symmetry by {apart:.1%}, since one of its "
+            "operators has a wrong double backward pass (torch's weight normalisation has); take the Gauss-Newton matrix, or "
+            "write that operator by others"
+        )
+
+
+def _between_random_vectors(model: nn.Module, objective: Objective, split: Split) -> Tensor:
+    """u_i^T H u_j (k, k)."""
+    size = sum(parameter.numel() for parameter in trained_parameters(model).values())
+    vectors = torch.randn(_VECTORS, size, generator=stream(0, "symmetry"), dtype=torch.float64).to(split.device)
+    product = hessian_product(model, objective, split)
+    return vectors @ torch.cat([product(vector[None]) for vector in vectors]).T
+
+
+def _doubled(part: Tensor) -> Tensor:
+    return part.double() if part.is_floating_point() else part
