@@ -220,11 +220,15 @@ class GradientPlan:
     def _finds_wrong_layers(self, rows: GradientRows, inputs: Inputs, labels: Tensor, quantity: Quantity) -> bool:
         """Prove what no earlier example reached; whether a layer's account was wrong, which is not used any more."""
         state, known = self.supervision, len(self.supervision.wrong)
-        for layer, layer_rows in zip(self.layers, rows.layers, strict=False):
-            pending = [name for name in layer.parameters.values() if name in state.unproved]
-            if not pending or layer in state.wrong:
-                continue
-            position, names = reached(rows, layer_rows, pending)
+        unproved = [
+            (layer, of_layer, names)
+            for layer, of_layer in zip(self.layers, rows.layers, strict=False)
+            if layer not in state.wrong and (names := [name for name in layer.parameters.values() if name in state.unproved])
+        ]
+        if not unproved:
+            return False
+        layers, layer_rows, pending = map(list, zip(*unproved, strict=True))
+        for layer, (position, names) in zip(layers, reached(rows, layer_rows, pending), strict=True):
             if names and wrong_gradients(self.model, names, rows, inputs, labels, quantity, position, self.forward):
                 state.wrong.append(layer)
                 report_fallback(layer.parameters.values(), "one example at a time", WRONG_ACCOUNT)

@@ -5,8 +5,6 @@ all of them by one that stands out. Nothing in what the layers process need show
 for all examples of the probe nothing was proved until an example reaches it.
 """
 
-from collections.abc import Collection
-
 import torch
 from torch import Tensor, nn
 
@@ -55,14 +53,19 @@ def compare_gradient(
         )
 
 
-def reached(rows: GradientRows, layer: LayerRows, names: Collection[str]) -> tuple[int, list[str]]:
-    """The example with the largest first gradient in a layer's rows, and those of the names that it reaches beyond rounding."""
+def reached(rows: GradientRows, layers: list[LayerRows], names: list[list[str]]) -> list[tuple[int, list[str]]]:
+    """For each layer the example with its largest first gradient, and those of its names that the example reaches.
+
+    Not by rounding alone, such as the key bias of an attention, whose gradient is zero.
+    """
     quantities = rows.values[0].numel()
-    position = int(layer.squared_norms()[::quantities].argmax())
-    chosen_row = torch.tensor([position * quantities], device=rows.values.device)
-    total = rows.chosen(chosen_row).squared_norms().sqrt()
-    found, rounding = layer.chosen(chosen_row).gradients(), 10 * torch.finfo(total.dtype).eps * total
-    return position, [name for name in names if found[name].norm() > rounding]
+    first = torch.stack([layer.squared_norms()[::quantities].argmax() for layer in layers]) * quantities
+    roundings = 10 * torch.finfo(rows.values.dtype).eps * rows.chosen(first).squared_norms().sqrt()
+    found = []
+    for layer, own, row, rounding in zip(layers, names, first, roundings, strict=True):
+        gradients = layer.chosen(row[None]).gradients()
+        found.append((int(row) // quantities, [name for name in own if gradients[name].norm() > rounding]))
+    return found
 
 
 def wrong_gradients(
