@@ -12,6 +12,7 @@ from tda.data.pools import Pool
 from tda.data.text_files import TextTable, text_table
 from tda.experiments.folders import data_folder
 from tda.system.errors import UserError, in_one_line
+from tda.system.files import sha256
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,10 @@ class Pictures:
 
 
 def _first_rows(sources: Sequence[bytes | Path]) -> dict[object, list[int]]:
-    """The rows of each picture, in the order in which the pictures first come; pictures that are bytes have a row each."""
+    """The rows of each picture, in the order in which the pictures first come; the same bytes are the same picture."""
     found: dict[object, list[int]] = {}
     for row, source in enumerate(sources):
-        found.setdefault(source if isinstance(source, Path) else row, []).append(row)
+        found.setdefault(source if isinstance(source, Path) else sha256(source), []).append(row)
     return found
 
 

@@ -46,7 +46,7 @@ class RowsOnDemand:
 
 def parquet_files(folder: Path, split: str) -> list[Path]:
     """A folder's <split>.parquet, or <split>-00000-of-00002.parquet and the like, also in its folder data/."""
-    name = re.compile(rf"{split}([-_.].*)?\.parquet", re.IGNORECASE)
+    name = re.compile(rf"{re.escape(split)}(-\d+-of-\d+(-[0-9a-f]+)?)?\.parquet", re.IGNORECASE)
     with reading_folder(folder):
         below = [each for each in (folder, folder / "data") if each.is_dir()]
         return sorted(path for each in below for path in each.iterdir() if name.fullmatch(path.name))

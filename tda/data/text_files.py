@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ TEXT, CLASS = "text", "class"
 Result = TypeVar("Result")
 
 _LONGEST_CELL = 2**27
+_HALF_OF_A_LETTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class TextTable:
                 raise UserError(f"{row} holds {held} in column {name}, not a text; mend or remove it")
             if not value.strip():
                 raise UserError(f"{row} holds an empty text in column {name}; fill or remove it")
+            if _HALF_OF_A_LETTER.search(value):
+                raise UserError(f"{row} holds half of a letter, a lone surrogate, in column {name}; mend or remove it")
         return list(values)
 
     def names(self, name: str) -> list[str]:
@@ -90,6 +94,13 @@ def text_table(folder: Path, part: str, root: Path) -> TextTable:
         raise UserError(f"the {part} part of {folder} cannot be read: it holds neither of {_forms(part)}; put one there")
     path, read = found[0]
     return read(path, printable(path.relative_to(root)))
+
+
+def text_file(path: Path) -> TextTable:
+    """The table of one file of these forms, whatever stands beside it; raises UserError if it cannot be read."""
+    if path.suffix == ".parquet":
+        return _parquet([path], path.parent)
+    return {".csv": _csv, ".jsonl": _jsonl, ".txt": _lines}[path.suffix](path, printable(path.name))
 
 
 def _forms(part: str) -> str:
@@ -161,7 +172,7 @@ def _lines(path: Path, name: str) -> TextTable:
 def _folder(folder: Path, name: str) -> TextTable:
     """A text a file, in the folder itself or in folders of the classes."""
     with reading_folder(folder):
-        entries = sorted((each for each in folder.rglob("*.txt") if not each.name.startswith(".")), key=printable)
+        entries = sorted(filter(lambda path: _is_shown(path.relative_to(folder)), folder.rglob("*.txt")), key=printable)
     paths = [path for path in entries if path.is_file()]
     depths = {len(path.relative_to(folder).parts) for path in paths}
     if not paths:
@@ -171,6 +182,10 @@ def _folder(folder: Path, name: str) -> TextTable:
     texts = [_decoded(path, lambda path=path: path.read_text(encoding="utf-8-sig")) for path in paths]
     columns = {TEXT: texts} | ({} if 1 in depths else {CLASS: [path.relative_to(folder).parts[0] for path in paths]})
     return TextTable(columns, [f"{name}/{printable(path.relative_to(folder))}" for path in paths], str(folder))
+
+
+def _is_shown(path: Path) -> bool:
+    return not any(part.startswith(".") for part in path.parts)
 
 
 def _numbered_lines(path: Path) -> list[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """Prompts and what a causal language model says next: greedy decoding, and the split that asks methods about a continuation."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,12 @@ from tda.data.task_entry import Task
 from tda.gradients.objectives import NextToken
 from tda.system.errors import UserError
 from tda.system.inputs import call, device_of, mapped
+
+_HALF = "\N{REPLACEMENT CHARACTER}"
+"""What half a letter is decoded to."""
+
+_WITHOUT_SPACES = ("THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "JAVANESE", "BALINESE")
+"""Scripts that put no spaces between words, beside those of East Asia."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,11 @@ def _uncut_count(kind: TextKind, prompt: str) -> int:
 
 
 def given_continuation(kind: TextKind, prompt: str, continuation: str) -> Continued:
-    """The prompt with a given continuation, a space between them where two letters or digits would touch.
+    """The prompt with a given continuation, a space between them where two letters or digits would touch that spaces part.
 
     Raises UserError for a continuation without tokens, or if both together are too long for the model.
     """
-    touching = prompt[-1:].isalnum() and continuation[:1].isalnum()
+    touching = _ends_words_by_spaces(prompt[-1:]) and _ends_words_by_spaces(continuation[:1])
     text = prompt + (" " if touching else "") + continuation
     inside = kind.within([text], [(len(prompt), len(text))])[0].nonzero().flatten()
     if not continuation.strip() or not len(inside):
@@ -73,13 +80,22 @@ def given_continuation(kind: TextKind, prompt: str, continuation: str) -> Contin
     return Continued(tuple(kind.encode([text])["input_ids"][0, :used].tolist()), len(inside))
 
 
+def _ends_words_by_spaces(letter: str) -> bool:
+    """Whether it is a letter or digit of a script that puts spaces between words."""
+    if not letter.isalnum():
+        return False
+    wide = unicodedata.east_asian_width(letter) in ("W", "F") and not unicodedata.name(letter, "").startswith("HANGUL")
+    return not wide and unicodedata.name(letter, "").split(" ")[0] not in _WITHOUT_SPACES
+
+
 def greedy(model: nn.Module, kind: TextKind, prompt: Sequence[int], most: int, device: torch.device) -> Continued:
     """What the model says next by taking the most probable token each time, until it ends the text, at most `most` tokens.
 
     The token that ends a text is no part of the continuation.
     """
     vocabulary = kind.vocabulary()
-    ends = {vocabulary.end, getattr(getattr(model, "config", None), "eos_token_id", None)} - {None}
+    said = getattr(getattr(model, "config", None), "eos_token_id", None)
+    ends = {vocabulary.end, *(said if isinstance(said, list | tuple) else [said])} - {None}
     tokens = list(prompt)
     with torch.no_grad():
         for _ in range(min(most, vocabulary.length - len(prompt))):
@@ -92,10 +108,17 @@ def greedy(model: nn.Module, kind: TextKind, prompt: Sequence[int], most: int, d
 
 
 def token_texts(kind: TextKind, continued: Continued) -> list[str]:
-    """The continuation's tokens as text, which joined give what it adds to the prompt's text."""
-    found = []
-    for end in range(len(continued.tokens) - continued.count, len(continued.tokens)):
-        found.append(_text(kind, continued.tokens[: end + 1])[len(_text(kind, continued.tokens[:end])) :])
+    """The continuation's tokens as text, which joined give what it adds to the prompt's text.
+
+    Of a letter that several tokens make, the last one holds it, and the others nothing.
+    """
+    total = len(continued.tokens)
+    known, found = _text(kind, continued.tokens[: total - continued.count]), []
+    for end in range(total - continued.count + 1, total + 1):
+        text = _text(kind, continued.tokens[:end])
+        is_half = text.endswith(_HALF) and end < total
+        found.append("" if is_half else text[len(known) :])
+        known = known if is_half else text
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from tda.data.pools import Pool
 from tda.data.splits import Split
 from tda.data.task_entry import Task
-from tda.data.text_files import TEXT, TextTable, text_table
+from tda.data.text_files import TEXT, TextTable, text_file, text_table
 from tda.data.text_tasks import text_kind
 from tda.data.tokenizers import TextTokens, tokenizer_named
 from tda.experiments.folders import Experiment
@@ -41,7 +41,7 @@ def texts_at(place: str, column: str) -> TextTable:
         raise UserError(f"--texts {place} is no table of texts; give a file {', '.join(_SUFFIXES)} or a folder of .txt files")
     if not path.exists():
         raise UserError(f"--texts {place} is missing; give a file {', '.join(_SUFFIXES)} or a folder of .txt files")
-    table = text_table(path.parent, path.stem if path.is_file() else path.name, path.parent)
+    table = text_file(path) if path.is_file() else text_table(path.parent, path.name, path.parent)
     table.texts(column if path.is_file() and path.suffix != ".txt" else TEXT)
     return table
 
@@ -76,6 +76,12 @@ def own_study(bases: Sequence[str], place: str, column: str, length: int, device
         objective=NextToken(),
     )
     inputs = task.kind.inputs(examples)
+    rows, largest = len(models[0].get_input_embeddings().weight), int(inputs["input_ids"].max())
+    if largest >= rows:
+        raise UserError(
+            f"the tokenizer of base {bases[0]} gives token {largest}, and the model knows {rows} tokens; a token that was "
+            "added to the tokenizer alone does that: resize the model's embeddings and save both"
+        )
     train = Split(
         inputs, task.objective.labels(inputs, torch.zeros(len(texts))), torch.arange(len(texts)), np.array(pool.files)
     )

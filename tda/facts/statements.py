@@ -21,10 +21,10 @@ _JOINED = "\N{NO-BREAK SPACE}"
 
 
 def rows_of(found: Attributed, task: Task, train: Split, count: int) -> list[dict]:
-    """The `count` texts with the largest mean score, then as many with the smallest, of which none is named twice."""
+    """The `count` texts with the largest mean scores above 0, then as many with the smallest below 0."""
     order = np.argsort(-found.mean, kind="stable")
-    helping = order[:count]
-    opposing = [text for text in order[::-1][:count] if text not in set(helping.tolist())]
+    helping = [text for text in order if found.mean[text] > 0][:count]
+    opposing = [text for text in order[::-1] if found.mean[text] < 0][:count]
     return [_row(found, task, train, int(text), HELPS) for text in helping] + [
         _row(found, task, train, int(text), OPPOSES) for text in opposing
     ]

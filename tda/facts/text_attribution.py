@@ -10,6 +10,7 @@ from torch import Tensor
 from tda.data.splits import Split
 from tda.facts.token_shares import token_shares
 from tda.methods.registry import Method
+from tda.scores.sign import SIGN
 from tda.statistics.pair_statistics import FEWEST_SEEDS, benjamini_hochberg, mean_and_std, signal_to_noise, t_test
 from tda.training.members import Member, built
 
@@ -41,7 +42,8 @@ def scores_of_seed(members: Sequence[Member], asking: Split, methods: Sequence[t
     for method, settings in methods:
         tables = [each.scores.double().cpu().numpy() for each in method.score(own, train, test, settings)]
         whole = np.mean([table[:, 0] for table in tables], axis=0)[:, None]
-        shares = [token_shares(table[:, 0], table[:, 1:]) for table in tables]
+        # What does not look at the model's loss has no shares of it, also where there is a single token.
+        shares = [token_shares(table[:, 0], table[:, 1:]) if method.sign == SIGN else None for table in tables]
         known = all(share is not None for share in shares)
         together = np.concatenate([whole, np.mean(shares, axis=0)], axis=1) if known else whole
         found[method.name] = torch.from_numpy(together)

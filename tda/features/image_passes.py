@@ -16,10 +16,10 @@ from torch.func import vmap
 
 from tda.features.directions import Directions
 from tda.gradients.factored_rows import FactoredRows
-from tda.gradients.forward_inspection import inspected, refuse_changing_outputs
+from tda.gradients.forward_inspection import distinct_pair, inspected, refuse_changing_outputs
 from tda.gradients.layer_rows import layer_rows
 from tda.gradients.layers import Layer
-from tda.gradients.quantities import Quantity
+from tda.gradients.quantities import Quantity, probe_quantity
 from tda.gradients.recorded_pass import module_call
 from tda.gradients.single_precision import in_single_precision, single_precision, without_autocast
 from tda.models.model_state import trained_parameters
@@ -49,12 +49,12 @@ PassMaker = Callable[[Tensor, Tensor], ImagePass]
 """Maps images (b, c, h, w) and labels (b, ...) to their ImagePass."""
 
 
-def pass_maker(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantity) -> PassMaker:
+def pass_maker(model: nn.Module, images: Tensor, labels: Tensor, quantity: Quantity) -> PassMaker:
     """How passes of this model are made: layer by layer where that is proved right on a probe, else image by image.
 
-    image (1, c, h, w), label (1, ...): the probe. Passes run on a copy of the model in evaluation mode, so that makers of one
-    model can be at work in several threads, and in float32 where the model is in 16 bits. Raises UserError if the output for
-    one and the same image changes from call to call.
+    images (n, c, h, w), labels (n, ...): of which the probe is taken. Passes run on a copy of the model in evaluation mode, so
+    that makers of one model can be at work in several threads, and in float32 where the model is in 16 bits. Raises UserError
+    if the output for one and the same image changes from call to call, or with the images beside it.
     """
     names = list(trained_parameters(model))
     # Convolutions with a kernel for each image are fastest in torch's own memory format.
@@ -63,12 +63,13 @@ def pass_maker(model: nn.Module, image: Tensor, label: Tensor, quantity: Quantit
         # An activation that overwrites its input would destroy what the kept graph needs.
         if getattr(module, "inplace", False):
             module.inplace = False
-    image = in_single_precision(image)
+    probe = in_single_precision(images[list(distinct_pair(images) or (0,))])
+    image, label = probe[:1], labels[:1]
     forward = inspected(copied, lambda: call(copied, image))
-    refuse_changing_outputs(copied, image, forward)
+    refuse_changing_outputs(copied, probe, forward)
     layers = _layers(copied, names)
     # Where the data decide what is computed, one image proves nothing of the others.
-    if layers is not None and not forward.data_dependent and _account_is_right(copied, layers, names, image, label, quantity):
+    if layers is not None and not forward.data_dependent and _account_is_right(copied, layers, names, image, label):
         return lambda images, labels: _layered_pass(copied, layers, in_single_precision(images), labels, quantity)
     return lambda images, labels: _looped_pass(copied, names, in_single_precision(images), labels, quantity)
 
@@ -87,15 +88,16 @@ def _layers(model: nn.Module, names: list[str]) -> list[Layer] | None:
     return layers if found == trained else None
 
 
-def _account_is_right(
-    model: nn.Module, layers: list[Layer], names: list[str], image: Tensor, label: Tensor, quantity: Quantity
-) -> bool:
-    """Whether the layers' account of one image agrees with plain automatic differentiation."""
-    plain = _looped_pass(model, names, image, label, quantity)
+def _account_is_right(model: nn.Module, layers: list[Layer], names: list[str], image: Tensor, label: Tensor) -> bool:
+    """Whether the layers' account of one image agrees with plain automatic differentiation.
+
+    Of a sum of all logits, for a loss has no gradient where a model is sure.
+    """
+    plain = _looped_pass(model, names, image, label, probe_quantity)
     generator = torch.Generator().manual_seed(0)
     along = {name: torch.randn(gradient.shape, generator=generator).to(gradient) for name, gradient in plain.gradients.items()}
     try:
-        layered = _layered_pass(model, layers, image, label, quantity)
+        layered = _layered_pass(model, layers, image, label, probe_quantity)
         found = layered.along(along)
         own = layered.along(layered.gradients)
     except (RuntimeError, ValueError, TypeError, IndexError):
@@ -104,7 +106,8 @@ def _account_is_right(
 
 
 def _close(found: Tensor, expected: Tensor) -> bool:
-    return bool(torch.linalg.vector_norm(found - expected) <= _TOLERANCE * torch.linalg.vector_norm(expected) + 1e-30)
+    size = torch.linalg.vector_norm(expected)
+    return bool(size > 0 and torch.linalg.vector_norm(found - expected) <= _TOLERANCE * size)
 
 
 def _looped_pass(model: nn.Module, names: list[str], images: Tensor, labels: Tensor, quantity: Quantity) -> ImagePass:

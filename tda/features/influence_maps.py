@@ -57,7 +57,7 @@ class Pairs:
 def gradients_of(model: nn.Module, examples: Split, quantity: Quantity = cross_entropy_loss) -> Directions:
     """Parameter gradients of n examples, as directions that influence_maps takes for its vectors."""
     with sdpa_kernel(SDPBackend.MATH):
-        make = pass_maker(model, examples.inputs[:1], examples.labels[:1], quantity)
+        make = pass_maker(model, examples.inputs, examples.labels, quantity)
         blocks = ((images.contiguous(), labels) for images, labels in examples.batches(_MOST_IMAGES))
         return concatenated([make(*block).gradients for block in blocks])
 
@@ -84,7 +84,7 @@ def influence_maps(
 
     def work(number: int) -> Tensor:
         if not hasattr(own, "make"):
-            own.make = pass_maker(model, train.inputs[:1], train.labels[:1], quantity)
+            own.make = pass_maker(model, train.inputs, train.labels, quantity)
         return _maps_of(jobs[number], own.make, vectors, lengths, train, smoothing)
 
     lengths = inner(vectors, vectors).sqrt() if cosine else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import grad, jvp
 from tqdm import tqdm
 
 from tda.curvature.minres import minres
@@ -79,11 +80,29 @@ def maps_of_model(
 def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, settings: MapSettings) -> Directions:
     """(Gauss-Newton matrix + damping)^-1 times the test gradients, for the matrix of the mean training loss."""
     gradients = plan_gradients(model, test.inputs).rows(test.inputs, test.labels, quantity).dense()
-    products = gauss_newton_products(model, Classification(), train)
+    objective = Classification() if quantity is cross_entropy_loss else _Of(quantity)
+    products = gauss_newton_products(model, objective, train)
     solution = minres(
         lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
     )
+    residual = float(solution.residuals.max())
+    if not residual <= settings.tolerance:
+        raise UserError(
+            f"the maps of `if` were not solved for: after {settings.max_iterations} products with the curvature the relative "
+            f"residual is {residual:.2g}, above {settings.tolerance:g}; raise --damping, which is {settings.damping:g}"
+        )
     return dict(unflatten(solution.x, model))
+
+
+@dataclass(frozen=True)
+class _Of:
+    """What a Gauss-Newton matrix needs of a loss that is a quantity of the logits: its curvature there."""
+
+    quantity: Quantity
+
+    def curved(self, logits: Tensor, labels: Tensor, change: Tensor) -> Tensor:
+        """The curvature times changes (n, C) of the logits."""
+        return jvp(grad(lambda values: self.quantity(values, labels).sum()), (logits,), (change,))[1]
 
 
 def maps_of_seeds(

@@ -5,6 +5,8 @@ that state a fact; what makes a model say it is another question.
 """
 
 import re
+import sys
+import unicodedata
 
 import torch
 
@@ -13,12 +15,14 @@ from tda.methods.registry import Attribution, one_after_another, register
 from tda.training.example_texts import check_texts, texts_of_test, texts_of_training
 from tda.training.members import Member
 
+_MARKS = "".join(letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter).startswith("M"))
+_WORD = re.compile(rf"[\w{re.escape(_MARKS)}]+")
 _SIGN = "positive = shares words, rare ones most, and never negative; neither labels nor the model are seen"
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in small letters, without punctuation."""
-    return re.findall(r"\w+", text.lower())
+    """The words of a text in small letters, without punctuation; the marks above or below letters belong to them."""
+    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
 
 
 @register(
@@ -45,9 +49,11 @@ def bm25(member: Member, train: Split, test: Split, k1: float, b: float) -> Attr
     documents, queries = (
         [words_of(text) for text in texts] for texts in (texts_of_training(member, train), texts_of_test(member, test))
     )
+    scores = torch.zeros(len(documents), len(queries))
+    if not any(documents):
+        return Attribution(scores)
     index = bm25s.BM25(k1=k1, b=b, method="lucene", dtype="float32")
     index.index(documents, show_progress=False)
-    scores = torch.zeros(len(documents), len(queries))
     for column, query in enumerate(queries):
         if query:
             scores[:, column] = torch.from_numpy(index.get_scores(query))

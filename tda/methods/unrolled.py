@@ -77,6 +77,8 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
     GiB. The report says the mode, and how far the training's parameters are from the checkpoint's (largest difference; 0 is bit
     for bit).
     """
+    # The training comes by its epochs in their order; members may be given in another.
+    given, members = members, sorted(members, key=lambda one: one.epoch)
     member, weight = members[0], settings["at_weight"]
     epochs = [each.epoch for each in members]
     weights = None if weight == 1 else torch.full((len(train),), weight, device=train.device)
@@ -108,7 +110,7 @@ def unrolled(members: list[Member], train: Split, test: Split, settings: dict) -
 
         found = list(map(compute, range(len(pieces))) if alone else in_order(compute, len(pieces)))
     derivatives = torch.cat([each["derivatives"] for each in found], dim=1 if mode == "forward" else 2)
-    for number in range(len(members)):
+    for number in map(members.index, given):
         report = {"mode": mode}
         if weights is None:
             report["distance_to_checkpoint"] = max(float(each["distances"][number]) for each in found)

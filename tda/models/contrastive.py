@@ -23,8 +23,15 @@ IMAGE_FEATURES, TEXT_FEATURES = "image_features", "text_features"
 
 _FIRST_SCALE, _LARGEST_SCALE = 1 / 0.07, 100.0
 """What similarities are multiplied with at first, and at most, as in CLIP."""
-_COMPARED = 256
-"""Numbers by which an image is recognised in the company."""
+_FINENESS, _MIXER = 2.0**16, 0x9E3779B97F4A7C1
+"""Steps to which images are told apart, and what mixes the places of their numbers."""
+
+
+def _fingerprints(images: Tensor) -> Tensor:
+    """Of each image (n, ...) a sum in whole numbers, which has no order and no rounding."""
+    numbers = (images.flatten(1).double() * _FINENESS).round().long()
+    weights = torch.arange(1, numbers.shape[1] + 1, device=numbers.device) * _MIXER
+    return ((numbers + weights) * (weights ^ (weights >> 31))).sum(dim=1)
 
 
 class Comparison(nn.Module):
@@ -94,6 +101,10 @@ class ContrastiveModel(SharesFrozenWeights):
         """Unit vectors of images and of texts, (n, d) each."""
         return tuple(_embedded(self.sides, self._by_side(inputs)).chunk(2, dim=1))
 
+    def picture_of(self, inputs: Inputs) -> Tensor:
+        """A number (n,) for each pair's image, the same for the same image alone."""
+        return _fingerprints(inputs[IMAGE_FEATURES if IMAGE_FEATURES in inputs else self.pixels])
+
     def meet(self, inputs: Inputs) -> None:
         """Take these pairs, of different images, for company: one more than each example is compared with."""
         # Frozen parameters: they go where the model goes, and no checkpoint holds them.
@@ -112,11 +123,10 @@ class ContrastiveModel(SharesFrozenWeights):
         return found
 
     def _present(self, inputs: Inputs, company: Inputs) -> Tensor:
-        """Which of the company (n, C) has the image of each example; a few of its numbers tell."""
+        """Which of the company (n, C) has the image of each example."""
         name = IMAGE_FEATURES if IMAGE_FEATURES in company else self.pixels
-        own, others = (part[name].flatten(1) for part in (inputs, company))
-        step = max(1, own.shape[1] // _COMPARED)
-        return (own[:, None, ::step] == others[None, :, ::step].to(own.dtype)).all(dim=2)
+        own = inputs[name]
+        return _fingerprints(own)[:, None] == _fingerprints(company[name].to(own.dtype))
 
     def _observe(self) -> None:
         """Make a second set of sides with the same numbers in the same memory, which nothing differentiates or records.

@@ -16,7 +16,7 @@ from tda.models.frozen_outputs import frozen_outputs
 from tda.models.pair_bases import SMALL, PairBase, new_clip, pair_base
 from tda.models.training_plan import TrainingPlan
 from tda.system.errors import UserError
-from tda.system.inputs import Inputs, chosen, count_of
+from tda.system.inputs import Inputs, chosen, count_of, device_of
 from tda.system.random_streams import stream
 
 BATCH = 128
@@ -82,14 +82,21 @@ def inputs(name: str, choices: PairTuning, task: Task, pairs: Inputs, device: to
 
 
 def company(model: ContrastiveModel, train: Inputs) -> None:
-    """Let a model meet its company: BATCH of the training pairs, or all of fewer, the same for every seed.
+    """Let a model meet its company: BATCH training pairs of different images, or all of fewer, the same for every seed.
 
     A pair is compared with one pair less: with all but itself or, if it is not of them, all but the last.
     """
-    order = torch.randperm(count_of(train), generator=stream(0, "company"))[:BATCH]
+    device, first = device_of(train), {}
+    # Of pairs that share an image the first: a pair is not compared with its own image under another text.
+    for places in torch.randperm(count_of(train), generator=stream(0, "company")).split(BATCH):
+        for place, picture in zip(places.tolist(), model.picture_of(chosen(train, places.to(device))).tolist(), strict=True):
+            first.setdefault(picture, place)
+        if len(first) >= BATCH:
+            break
+    order = torch.tensor(list(first.values())[:BATCH], dtype=torch.int64)
     if len(order) < 2:
-        raise UserError("a contrastive model needs 2 training pairs or more; draw more by --num_per_class")
-    model.meet({name: part.cpu() for name, part in chosen(train, order.to(next(iter(train.values())).device)).items()})
+        raise UserError("a contrastive model needs 2 training pairs of different images or more; draw more by --num_per_class")
+    model.meet({name: part.cpu() for name, part in chosen(train, order.to(device)).items()})
 
 
 def origin(choices: PairTuning, task: Task) -> dict:

@@ -53,6 +53,8 @@ class TrainingPlan:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} of a training plan must be positive, not {value}")
+        if self.momentum is not None and not self.momentum < 1:
+            raise UserError(f"momentum of a training plan must be below 1, not {self.momentum}")
         if self.momentum is not None and self.adam_epsilon_inside is not None:
             raise UserError("adam_epsilon_inside is for plans that train by Adam; this one trains by SGD with momentum")
         if self.decoupled_decay and (self.momentum is not None or self.adam_epsilon_inside is not None):

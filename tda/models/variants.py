@@ -49,6 +49,8 @@ def family_of_variant(family: ModelFamily, task: Task, variant: str) -> ModelFam
         if word not in family.alterable:
             able = f"its options are {', '.join([*_FIELDS, *family.alterable])}"
             raise UserError(f"{word} does not fit --model {family.name}, a {family.title}; {able}")
+    if altered.get("logits") == 1:
+        raise UserError("logits1 multiplies the logits by 1, which changes nothing; leave it out of --variant")
     _check(family, task, planned)
     return _altered(family, planned, altered)
 

@@ -1,5 +1,6 @@
 """Step 8: which training examples should go, and does it help? Choose by one part of the test subset, judge by the other."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ from tda.figures.galleries import draw_first
 from tda.figures.saving import save_figure, save_picture
 from tda.methods.registry import load_method
 from tda.scores.checked_scores import check_all
-from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import add_to_table, write_table
 from tda.settings import DataDebiasing
@@ -128,7 +129,8 @@ def main(settings: DataDebiasing) -> str:
         table["retrainings"], table["made_from"] = len(scene.seeds), _made_from(scene, settings)
         table = table[[*KEYS, *(name for name in table.columns if name not in KEYS)]]
         path = study.results.path / "data_debiasing.csv"
-        table = add_to_table(path, table, KEYS, "made_from")
+        own = {name: sha256(values.tobytes()) for name, values in scene.own_scores.items()}
+        table = add_to_table(path, table, KEYS, "made_from", score_identities(study.experiment) | own)
         table = table[table["target"] == target]
         record.made_from = {name: score_identity(study.experiment, name) for name in scene.names}
         record.files = [path, *_write_pictures(scene, settings, table, rankings, evidence)]
@@ -162,9 +164,14 @@ def _opened(settings: DataDebiasing) -> Scene:
     study = load_member(study, seed_ids[0], study.plan.kept_epochs[-1]).study
     selections, left_out = _possible(settings, study, len(seed_ids))
     by_scores = {NEGATIVE, POSITIVE, SIGNIFICANT} & set(selections)
-    names = list(settings.methods or methods_on_disk(study.results)) if by_scores or settings.methods else []
+    names = list(dict.fromkeys(settings.methods or methods_on_disk(study.results))) if by_scores or settings.methods else []
     for method in map(load_method, settings.self_influence if SELF_INFLUENCE in selections else ()):
         method.check(study, seed_ids, method.settings)
+    named_alike = [name for name, count in Counter(Path(file).stem for file in settings.own_scores).items() if count > 1]
+    if named_alike:
+        raise UserError(
+            f"--own_scores names two files {named_alike[0]}, by which their rows are told apart; rename one of them"
+        )
     own = {Path(file).stem: read_own_scores(Path(file), study.train) for file in settings.own_scores}
     known = known_groups(study.task, study.test.groups, study.test.labels.numpy())
     strata = np.array([f"{group}, {label}" for group, label in zip(known, study.test.labels.tolist(), strict=True)])

@@ -12,7 +12,7 @@ from tda.debiasing.removal import seeds_of_retrainings
 from tda.experiments.manifest import chosen_experiment
 from tda.figures.pair_removal import draw_helpful_pairs, draw_pair_removal
 from tda.figures.saving import save_figure
-from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table, write_table
 from tda.settings import PairRemoval
@@ -62,7 +62,9 @@ def main(settings: PairRemoval) -> str:
         if settings.removed:
             identity = _made_from(study, checkpoints, targets, settings)
             table = _removal(study, named, targets, settings).assign(made_from=identity)
-            table = add_to_table(folder / "pair_removal.csv", table, ("method", "removed"), "made_from")
+            table = add_to_table(
+                folder / "pair_removal.csv", table, ("method", "removed"), "made_from", score_identities(experiment)
+            )
             save_figure(draw_pair_removal(table), folder / "pair_removal")
         record.files = sorted([*folder.glob("pair_removal.*"), *folder.glob("helpful_pairs.*"), folder / "retrieval.csv"])
     done = "pair_removal.csv, helpful_pairs.csv" if settings.removed else "helpful_pairs.csv"

@@ -1,6 +1,7 @@
 """Step 9, language: which training texts make a model continue a prompt so, and which oppose it?"""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from tda.facts.continuations import (
     token_texts,
 )
 from tda.facts.own_checkpoints import OF_A_MODEL_ALONE, own_members, own_study
-from tda.facts.statements import method_values, rows_of, said_by_seeds, statement_table, statement_text
+from tda.facts.statements import method_values, rows_of, statement_table, statement_text
 from tda.facts.text_attribution import attributed, scores_of_seed
 from tda.methods.registry import Method, load_method
 from tda.scores.fresh_scores import read_checkpoints
@@ -63,8 +64,8 @@ def main(settings: TextAttribution) -> str:
             states.append([member.info["sha256"] for member in members])
             said.append(greedy(members[-1].model, kind, prompt, settings.most_tokens, models.study.device))
         words = ["".join(token_texts(kind, each)) for each in said]
-        continued = _continued(settings, kind, said, words)
-        identity = _identity(models, continued, states, settings, methods)
+        continued = _continued(settings, kind, said)
+        identity = _identity(models, continued, words, states, settings, methods)
         path = models.study.results.path / "text_attributions" / f"{identity[:12]}.json"
         statement = None if settings.force else _finished(path, identity)
         if statement is None:
@@ -116,21 +117,28 @@ def _methods(settings: TextAttribution, models: Models) -> dict[str, tuple[Metho
     return found
 
 
-def _continued(settings: TextAttribution, kind, said: Sequence[Continued], words: Sequence[str]) -> Continued:
+def _continued(settings: TextAttribution, kind, said: Sequence[Continued]) -> Continued:
     """The continuation to explain: the given one, or what most of the seeds say."""
     if settings.continuation is not None:
         return given_continuation(kind, settings.prompt, settings.continuation)
-    (most, _), *_ = said_by_seeds(words)
-    chosen = said[words.index(most)]
+    (most, _), *_ = Counter(each.tokens for each in said).most_common()
+    chosen = next(each for each in said if each.tokens == most)
     if not chosen.count:
         raise UserError("the models end the text at the prompt; give a --continuation, or the beginning of another text")
     return chosen
 
 
 def _identity(
-    models: Models, continued: Continued, states: list, settings: TextAttribution, methods: dict[str, tuple[Method, dict]]
+    models: Models,
+    continued: Continued,
+    said: Sequence[str],
+    states: list,
+    settings: TextAttribution,
+    methods: dict[str, tuple[Method, dict]],
 ) -> str:
-    made_from = (models.study.train.fingerprint, continued, states, settings.num_texts)
+    train = models.study.train
+    files = None if train.files is None else list(map(str, train.files))
+    made_from = (train.fingerprint, files, continued, list(said), states, settings.num_texts)
     return sha256(repr((made_from, [(name, own) for name, (_, own) in methods.items()])).encode())
 
 

@@ -80,7 +80,7 @@ class LayerGradients:
                 logits = call(self.model, inputs)
             except torch.OutOfMemoryError:
                 raise
-            except (TypeError, ValueError, RuntimeError) as error:
+            except (TypeError, ValueError, RuntimeError, IndexError) as error:
                 what = ", ".join(inputs) if isinstance(inputs, dict) else f"inputs {tuple(inputs.shape)}"
                 raise UserError(
                     f"the model cannot be called with {what}, as its task does{self._other_task()}: {_first_line(error)}"

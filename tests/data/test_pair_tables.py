@@ -111,3 +111,10 @@ def test_built_in_tasks_have_pictures_and_texts():
     for name in ("flickr8k", "own_pairs"):
         task = task_named(name)
         assert task.kind.image.size == 112 and task.classes == (0,) and task.objective.compares_examples
+
+
+def test_rows_with_the_same_picture_are_one_pair(folder: Path):
+    pictures = [{"bytes": png((colour, 0, 0)), "path": None} for colour in (10, 20, 10)]
+    pd.DataFrame({"image": pictures, "captions": ["first", "other", "second"]}).to_parquet(folder / "train.parquet")
+    pool = SOURCE.pool("train")
+    assert pool.examples[1].tolist() == ["first", "other"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tda.data.text_files import TextTable, text_table
+from tda.data.text_files import TextTable, text_file, text_table
 from tda.system.errors import UserError
 
 TEXTS = ["A first text.", "a second, with a comma", "und ein dritter: ähnlich"]
@@ -127,3 +127,32 @@ def test_missing_and_ambiguous_folders_are_refused(folder: Path):
     (folder / "test").mkdir()
     with pytest.raises(UserError, match="holds no .txt files"):
         read(folder, "test")
+
+
+def test_what_stands_beside_a_part_is_none_of_its_pieces(folder: Path):
+    write_parquet(folder)
+    expected = read(folder).texts("words")
+    for other in ("train_old.parquet", "train.backup.parquet", "train-heldout.parquet"):
+        pd.DataFrame({"words": ["other"], "kind": ["x"]}).to_parquet(folder / other)
+    assert read(folder).texts("words") == expected
+
+
+def test_one_file_is_read_whatever_stands_beside_it(folder: Path):
+    write_csv(folder)
+    write_jsonl(folder)
+    pd.DataFrame({"words": ["alone"]}).to_parquet(folder / "texts (1).parquet")
+    assert text_file(folder / "train.csv").texts("words") == text_file(folder / "train.jsonl").texts("words") == TEXTS
+    assert text_file(folder / "texts (1).parquet").texts("words") == ["alone"]
+
+
+def test_hidden_folders_hold_no_texts(folder: Path):
+    for place in ("zero", "one", "zero/.ipynb_checkpoints"):
+        (folder / "train" / place).mkdir(parents=True)
+        (folder / "train" / place / "a.txt").write_text("text")
+    assert len(read(folder).rows) == 2
+
+
+def test_half_of_a_letter_is_named_with_its_row(folder: Path):
+    (folder / "train.jsonl").write_text(json.dumps({"words": "bad \ud83d"}))
+    with pytest.raises(UserError, match="line 1 holds half of a letter, a lone surrogate, in column words"):
+        read(folder).texts("words")

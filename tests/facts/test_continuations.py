@@ -1,6 +1,7 @@
 """Continuations: greedy decoding, what counts of a text, and the examples that ask about it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_facts
@@ -88,3 +89,23 @@ def test_tasks_without_prompts_are_refused():
         with pytest.raises(UserError, match=f"task {name} is of no causal language model"):
             check_causal(task_named(name))
     assert check_causal(task_named("pararel")) is task_named("pararel").kind
+
+
+def test_a_letter_of_several_tokens_is_told_by_the_last(kind):
+    texts = token_texts(kind, given_continuation(kind, "rome", " \u9996"))
+    assert "".join(texts) == " \u9996" and texts[-1].endswith("\u9996") and not any("\ufffd" in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "continuation", "together"),
+    [("lives in", "rome", "lives in rome"), ("\u9996", "\u90fd", "\u9996\u90fd"), ("rome", ".", "rome.")],
+)
+def test_a_space_is_put_only_between_words_that_spaces_part(kind, prompt: str, continuation: str, together: str):
+    tokens = given_continuation(kind, prompt, continuation).tokens
+    assert list(tokens) == kind.encode([together])["input_ids"][0, : len(tokens)].tolist()
+
+
+def test_models_that_end_texts_by_one_of_several_tokens(kind):
+    model = _Counting(300)
+    model.config = SimpleNamespace(eos_token_id=[53, 7])
+    assert greedy(model, kind, (1, 50), 4, torch.device("cpu")) == Continued((1, 50, 51, 52), 2)

@@ -17,6 +17,7 @@ from tda.features.image_passes import pass_maker
 from tda.features.influence_maps import Pairs, Smoothing, gradients_of, influence_maps
 from tda.gradients.factored_rows import FactoredRows
 from tda.gradients.quantities import cross_entropy_loss
+from tda.system.errors import UserError
 
 
 def cnn() -> nn.Module:
@@ -184,3 +185,47 @@ def test_smoothing_averages_the_maps_of_noisy_images():
     torch.testing.assert_close(still, plain)
     little = influence_maps(model, train, vectors, pair, True, Smoothing(copies=4, deviation=1e-4))
     assert 0 < (little - plain).norm() < 1e-2 * plain.norm()
+
+
+class UsedTwice(nn.Module):
+    """The classifier's weight is read a second time, beside its layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Sequential(nn.Flatten(), nn.Linear(128, 8), nn.Tanh()), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.body(images)
+        return self.head(hidden) + functional.linear(hidden**2, self.head.weight)
+
+
+def test_an_image_that_a_network_is_sure_of_proves_no_account():
+    """Its loss has no gradient, so that any account of it would be right."""
+    model, train, test = UsedTwice().double(), examples(3), examples(1)
+    with torch.no_grad():
+        model.head.bias[train.labels[0]] += 800
+    alone = Split(train.inputs[1:], train.labels[1:], train.indices[1:])
+    vectors = gradients_of(UsedTwice().double(), test)
+    found = influence_maps(model, train, vectors, Pairs(torch.tensor([1]), torch.tensor([0])), False)
+    torch.testing.assert_close(found, influence_maps(model, alone, vectors, Pairs(torch.tensor([0]), torch.tensor([0])), False))
+    direction, step = torch.randn(1, *train.inputs.shape[1:]).double(), 1e-6
+    names = [name for name, _ in model.named_parameters()]
+
+    def score(images: Tensor) -> float:
+        loss = functional.cross_entropy(model(images), train.labels[1:2])
+        gradients = torch.autograd.grad(loss, [model.get_parameter(name) for name in names])
+        formed = {name: part.gradients()[name] if isinstance(part, FactoredRows) else part for name, part in vectors.items()}
+        return sum(float((gradient * formed[name][0]).sum()) for name, gradient in zip(names, gradients, strict=True))
+
+    slope = (score(train.inputs[1:2] + step * direction) - score(train.inputs[1:2] - step * direction)) / (2 * step)
+    assert float((found * direction).sum()) == pytest.approx(slope, rel=1e-4)
+
+
+def test_maps_of_a_network_that_mixes_images_are_refused():
+    class Mixing(UsedTwice):
+        def forward(self, images: Tensor) -> Tensor:
+            return super().forward(images - 0.5 * images.mean(dim=0))
+
+    model, train = Mixing().double(), examples(4)
+    with pytest.raises(UserError, match="depends on the other examples of its batch"):
+        gradients_of(model, train)

@@ -1,6 +1,7 @@
 """Maps over seeds and checkpoints, and what the seeds agree on."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from tiny_model import explicit_gauss_newton, naive_gradients
 from tda.curvature.products import unflatten
 from tda.features.influence_maps import Pairs, Smoothing, influence_maps
 from tda.features.seed_maps import MapSettings, maps_of_model, maps_of_seeds, pixel_statistics
+from tda.gradients.gradient_plan import plan_gradients
+from tda.gradients.quantities import binary_cross_entropy_loss
 from tda.system.errors import UserError
 
 PAIRS = Pairs(torch.tensor([0, 4, 8]), torch.tensor([11, 2, 11]))
@@ -76,3 +79,34 @@ def test_a_map_that_is_not_a_number_is_refused(tiny):
     train.inputs[4, 0, 0, 0] = torch.nan
     with pytest.raises(UserError, match="not finite"):
         list(maps_of_seeds([[lambda: members[0].model]], train, test, PAIRS, MapSettings()))
+
+
+def test_the_curvature_of_one_class_among_several_is_that_classes_own(tiny):
+    """Of a multi-label classifier, beside a class that is on nearly every image."""
+    train, test, members = tiny
+    model = deepcopy(members[-1].model)
+    with torch.no_grad():
+        model[-1].bias[2] += 8
+    quantity = binary_cross_entropy_loss(1)
+    train, test = (replace(split, labels=(split.labels == 1).long()) for split in (train, test))
+    gradients = []
+    for image in train.inputs.split(1):
+        logit = model(image)[0, 1]
+        gradient = torch.cat([part.flatten() for part in torch.autograd.grad(logit, list(model.parameters()))])
+        weight = torch.sigmoid(logit.detach())
+        gradients.append((weight * (1 - weight)).sqrt() * gradient)
+    rows = torch.stack(gradients)
+    matrix = rows.T @ rows / len(rows) + 0.1 * torch.eye(rows.shape[1], dtype=rows.dtype)
+    right = plan_gradients(model, test.inputs).rows(test.inputs, test.labels, quantity).dense()
+    solved = unflatten(torch.linalg.solve(matrix, right.T).T, model)
+    settings = MapSettings("if", damping=0.1, tolerance=1e-10, max_iterations=400)
+    found = maps_of_model(model, train, test, PAIRS, settings, quantity)
+    expected = influence_maps(model, train, solved, PAIRS, cosine=False, quantity=quantity)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_maps_that_were_not_solved_for_are_refused(tiny):
+    train, test, members = tiny
+    settings = MapSettings("if", damping=1e-6, tolerance=1e-12, max_iterations=3)
+    with pytest.raises(UserError, match="were not solved for: after 3 products .* raise --damping, which is 1e-06"):
+        maps_of_model(members[-1].model, train, test, PAIRS, settings)

@@ -72,8 +72,10 @@ def test_parameters_that_rested(caplog: pytest.LogCaptureFixture) -> None:
     inputs[:, 0] = 0
     inputs[11, 0] = 0.1
     assert messages(seeded(Branching), inputs, caplog) == [
+        "gradients of experts.1.weight, experts.1.bias, experts.2.weight, experts.2.bias: zero where no example reaches them "
+        "(none of the first batch does)",
         "gradients of experts.1.weight, experts.1.bias: one example at a time in some batches "
-        "(no example of the first batch reaches them)"
+        "(no example of the first batch reaches them)",
     ]
 
 

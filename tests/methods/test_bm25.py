@@ -60,3 +60,11 @@ def test_pictures_are_refused(root: Path):
         assert not load_method(name).in_all and load_method(name).check is check_texts
         with pytest.raises(UserError, match="the examples of task digits3 are no texts"):
             load_method(name).check(study, [0], {})
+
+
+def test_words_keep_the_marks_of_their_letters():
+    assert words_of("\u0939\u093f\u0928\u094d\u0926\u0940 \u092e\u0947\u0902") == [
+        "\u0939\u093f\u0928\u094d\u0926\u0940",
+        "\u092e\u0947\u0902",
+    ]
+    assert words_of("Cafe\u0301s, it's") == words_of("caf\u00e9s it's") == ["caf\u00e9s", "it", "s"]

@@ -110,3 +110,12 @@ def test_the_cheaper_way_is_chosen():
     assert module._mode("auto", 30, 900, [11, 12, 13, 14, 15]) == "forward"
     assert module._mode("auto", 5000, 10, [100]) == "backward"
     assert module._mode("backward", 30, 900, [15]) == "backward"
+
+
+def test_members_have_their_own_scores_in_whatever_order_they_are_given(ensemble: Ensemble):
+    for mode in ("forward", "backward"):
+        ordered, turned = (
+            score("unrolled", members, ensemble.train, ensemble.test, mode=mode)
+            for members in (ensemble.members(14, 15), ensemble.members(14, 15)[::-1])
+        )
+        assert all(torch.equal(left, right) for left, right in zip(ordered, turned[::-1], strict=True))

@@ -11,6 +11,7 @@ from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.objectives import Pairing
 from tda.gradients.representations import penultimate_representations
 from tda.models.contrastive import ContrastiveModel
+from tda.models.pair_tuning import company
 from tda.system.errors import UserError
 from tda.system.inputs import call, chosen
 
@@ -123,3 +124,23 @@ def test_the_scale_has_an_end(model: ContrastiveModel, inputs: dict):
 def test_without_company_nothing_can_be_scored(inputs: dict):
     with pytest.raises(UserError, match="has no company"):
         call(tiny_pairs.two_towers().double(), inputs)
+
+
+def test_images_that_differ_in_a_single_number_are_not_taken_for_one(model: ContrastiveModel, inputs: dict):
+    """What tells a drawing from another may be a few pixels."""
+    pairs = {name: part.clone() for name, part in inputs.items()}
+    pixels = pairs[model.pixels]
+    pixels[:] = pixels[0]
+    for place in range(len(pixels)):
+        pixels[place].view(-1)[1 + place] += 0.5
+    assert len(set(model.picture_of(pairs).tolist())) == len(pixels)
+    assert torch.equal(model.picture_of(chosen(pairs, [3, 3])), model.picture_of(chosen(pairs, [3])).repeat(2))
+
+
+def test_the_company_is_of_different_images(inputs: dict):
+    pairs = {name: part.clone() for name, part in inputs.items()}
+    found = tiny_pairs.two_towers().double()
+    pairs[found.pixels][1:4] = pairs[found.pixels][0]
+    company(found, pairs)
+    met = found.picture_of(dict(found.company.items()))
+    assert len(met) == len(set(met.tolist())) == len(set(found.picture_of(pairs).tolist()))

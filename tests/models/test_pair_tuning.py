@@ -139,7 +139,7 @@ def test_bases_that_do_not_fit_are_refused(folder: str, pair_root: Path, tmp_pat
     kind = replace(tiny_pairs.TASK.kind, text=replace(tiny_pairs.TASK.kind.text, vocabulary=lambda: longer))
     with pytest.raises(UserError, match=r"reads 5 of 10 tokens, and task tiny_pairs writes 9 of 10"):
         pair_base(folder, replace(tiny_pairs.TASK, kind=kind), 32)
-    with pytest.raises(UserError, match="2 training pairs or more"):
+    with pytest.raises(UserError, match="2 training pairs of different images or more"):
         company(tiny_pairs.two_towers(), chosen(PAIRS, [0]))
 
 

@@ -171,3 +171,8 @@ def _naive(
             divisor = square.sqrt() + 1e-8 if inside is None else (square + inside).sqrt()
             values[place] = values[place] - plan.learning_rate * mean / divisor
     return values, cut
+
+
+def test_a_momentum_that_keeps_everything_is_refused():
+    with pytest.raises(UserError, match="momentum of a training plan must be below 1, not 1.0"):
+        TrainingPlan(3, momentum=1.0)

@@ -14,7 +14,7 @@ from tda.debiasing.fold_retraining import kept_probabilities
 from tda.debiasing.parts import divided
 from tda.debiasing.suspicion import Suspects
 from tda.experiments.folders import Experiment
-from tda.scores.score_files import load_scores
+from tda.scores.score_files import load_score_file, load_scores, save_scores
 from tda.statistics.group_alignment import alignment_weights, pseudo_groups
 from tda.statistics.prediction_metrics import losses_of, prediction_metrics
 from tda.system.errors import UserError
@@ -239,3 +239,21 @@ def test_left_out_predictions_of_a_base_choose_the_label_that_they_doubt_most(ro
     np.testing.assert_allclose(found.loc[study.train.indices].to_numpy(), wrong.numpy(), rtol=1e-5, atol=1e-7)
     rows = pd.read_csv(study.results.path / "data_debiasing.csv").set_index("selection")
     assert rows.loc["left_out", "removed"] == 4
+
+
+def test_rows_of_earlier_scores_go_and_two_files_of_one_name_are_refused(scored: Ensemble, tmp_path: Path):
+    debias()
+    before = table()
+    assert "grad_dot" in set(before["method"])
+    for path in scored.study.results.score_folder("grad_dot").glob("*/*.parquet"):
+        values, train, test, info = load_score_file(path)
+        save_scores(path, -values, train, test, info)
+    debias(methods=("grad_cos", "grad_cos"))
+    found = table()
+    assert "grad_dot" not in set(found["method"])
+    assert (found["method"] == "grad_cos").sum() == (before["method"] == "grad_cos").sum()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.csv").write_text("index,score\n")
+    with pytest.raises(UserError, match="--own_scores names two files mine"):
+        debias(own_scores=(str(tmp_path / "a" / "mine.csv"), str(tmp_path / "b" / "mine.csv")))

@@ -85,7 +85,9 @@ def test_which_texts_make_the_model_give_it(traced: Path):
     row = falling.loc[("grad_cos", "highest")]
     assert row["removed"] == 2 and row["facts"] == 6 and row["seeds"] == 2
     assert row["more_than_oracle"] == pytest.approx(row["fall"] - falling.loc[("oracle", "-"), "fall"], abs=1e-4)
-    assert row["more_than_random_low"] <= row["more_than_random"] <= row["more_than_random_high"]
+    assert np.isfinite(row["more_than_random"])
+    # Of six facts there is no interval.
+    assert np.isnan(row["more_than_random_low"]) and np.isnan(row["more_than_random_high"])
     assert np.isnan(falling.loc[("bm25", "highest"), "more_than_bm25"])
     alone = table("fact_removal_alone")
     assert len(alone) == 2 and (alone["method"] == "grad_cos").all()
