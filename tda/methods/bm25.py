@@ -4,6 +4,7 @@ It knows no model: every seed and checkpoint has the same scores. Akyurek et al.
 that state a fact; what makes a model say it is another question.
 """
 
+import functools
 import re
 import sys
 import unicodedata
@@ -15,14 +16,18 @@ from tda.methods.registry import Attribution, one_after_another, register
 from tda.training.example_texts import check_texts, texts_of_test, texts_of_training
 from tda.training.members import Member
 
-_MARKS = "".join(letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter).startswith("M"))
-_WORD = re.compile(rf"[\w{re.escape(_MARKS)}]+")
 _SIGN = "positive = shares words, rare ones most, and never negative; neither labels nor the model are seen"
 
 
 def words_of(text: str) -> list[str]:
     """The words of a text in small letters, without punctuation; the marks above or below letters belong to them."""
-    return _WORD.findall(unicodedata.normalize("NFC", text).lower())
+    return _word().findall(unicodedata.normalize("NFC", text).lower())
+
+
+@functools.cache
+def _word() -> re.Pattern[str]:
+    marks = (letter for letter in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(letter).startswith("M"))
+    return re.compile(rf"[\w{re.escape(''.join(marks))}]+")
 
 
 @register(
