@@ -99,7 +99,7 @@ def test_falls_are_those_of_trainings_by_hand(study: Study):
 
 def test_the_table_pairs_methods_by_targets_and_seeds():
     generator = np.random.default_rng(0)
-    noise = generator.normal(size=(6, 3))
+    noise = generator.normal(size=(12, 3))
     falls = {
         name: Falls(noise + shift, noise / 2 + shift, noise, noise, noise)
         for name, shift in (("random", 0.0), ("trak", 2.0), ("repsim", 0.5))
@@ -110,7 +110,7 @@ def test_the_table_pairs_methods_by_targets_and_seeds():
         assert table.loc["trak", f"more_than_repsim_in_rank{end}"] == pytest.approx(1.5)
     assert np.isnan(table.loc["random", "more_than_random"]) and "more_than_image_similarity" not in table
     assert table.loc["trak", "cosine_fall"] == pytest.approx(noise.mean() + 2)
-    assert (table["targets"] == 6).all() and (table["seeds"] == 3).all()
+    assert (table["targets"] == 12).all() and (table["seeds"] == 3).all()
 
 
 def test_members_are_asked_and_other_tasks_refused(study: Study):
