@@ -20,10 +20,17 @@ from tda.system.random_streams import stream
 
 _EXAMPLES, _VECTORS = 2, 4
 _TOLERANCE = 1e-4
+_SYMMETRIC: set[tuple] = set()
 
 
 def require_symmetric_hessian(model: nn.Module, objective: Objective, split: Split) -> None:
-    """Raise UserError unless u^T H v = v^T H u in float64 for random vectors, H the Hessian of two examples' mean loss."""
+    """Raise UserError unless u^T H v = v^T H u in float64 for random vectors, H the Hessian of two examples' mean loss.
+
+    Networks of the same modules are looked at once: what is wrong is an operator, whatever the weights.
+    """
+    network = (type(model), repr(model), type(objective))
+    if network in _SYMMETRIC:
+        return
     few = split[: min(_EXAMPLES, len(split))]
     try:
         precise = copy.deepcopy(model).double()
@@ -40,6 +47,7 @@ def require_symmetric_hessian(model: nn.Module, objective: Objective, split: Spl
             "operators has a wrong double backward pass (torch's weight normalisation has); take the Gauss-Newton matrix, or "
             "write that operator by others"
         )
+    _SYMMETRIC.add(network)
 
 
 def _between_random_vectors(model: nn.Module, objective: Objective, split: Split) -> Tensor:
