@@ -28,7 +28,7 @@ def require_symmetric_hessian(model: nn.Module, objective: Objective, split: Spl
 
     Networks of the same modules are looked at once: what is wrong is an operator, whatever the weights.
     """
-    network = (type(model), repr(model), type(objective))
+    network = (repr([_described(module) for module in model.modules()]), type(objective))
     if network in _SYMMETRIC:
         return
     few = split[: min(_EXAMPLES, len(split))]
@@ -48,6 +48,11 @@ def require_symmetric_hessian(model: nn.Module, objective: Objective, split: Spl
             "write that operator by others"
         )
     _SYMMETRIC.add(network)
+
+
+def _described(module: nn.Module) -> tuple:
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str)}
+    return type(module), sorted(plain.items())
 
 
 def _between_random_vectors(model: nn.Module, objective: Objective, split: Split) -> Tensor:

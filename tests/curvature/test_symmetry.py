@@ -1,5 +1,8 @@
 """Second derivatives that torch gets wrong are found out, and right ones are not refused."""
 
+from contextlib import nullcontext
+from functools import partial
+
 import pytest
 import torch
 from single_examples import CLASSES, WIDTH, features, labels_of, seeded
@@ -69,9 +72,13 @@ def test_a_wrong_double_backward_pass_is_refused() -> None:
         iterative_inverse(seeded(Bending), Classification(), split, Solver("hessian", 0.1, 1e-3, 10))
 
 
-def test_weight_normalisation_by_its_formula_is_taken() -> None:
-    """The fused one is wrong in torch 2.11, whose successors may mend it."""
+def test_weight_normalisation_by_its_formula_is_taken_and_by_the_fused_operator_as_torch_has_it() -> None:
+    """The fused one is wrong in torch 2.11, and a torch that mends it is not refused."""
     require_symmetric_hessian(seeded(lambda: WeightNormed(False)), Classification(), split_of(features()))
+    direction, length = torch.randn(3, 4).double().requires_grad_(), (torch.rand(3, 1).double() + 0.5).requires_grad_()
+    is_right = torch.autograd.gradgradcheck(partial(torch._weight_norm, dim=0), (direction, length), raise_exception=False)
+    with nullcontext() if is_right else pytest.raises(UserError, match="off symmetry"):
+        require_symmetric_hessian(seeded(lambda: WeightNormed(True)), Classification(), split_of(features()))
 
 
 def test_models_of_every_family_are_taken(tiny) -> None:
