@@ -60,10 +60,12 @@ class LayerGradients:
             self._classes = self._inspected(chosen(inputs, slice(0, 1)))
         self.task.require_labels(labels, self._classes)
         if self._plan is None:
-            self._plan = plan_gradients(self.model, inputs, self.parameters)
+            with _explained_places():
+                self._plan = plan_gradients(self.model, inputs, self.parameters)
         size = self._block_size(chosen(inputs, slice(0, 1)), labels[:1], isinstance(projection, FormedProjection))
         blocks = self._plan.streamed(inputs, labels, self.task.quantity, size)
-        return torch.cat([projection.project(rows) for rows in blocks])
+        with _explained_places():
+            return torch.cat([projection.project(rows) for rows in blocks])
 
     def out_to_loss(self, batch: Batch) -> Tensor:
         """Q's diagonal (n,)."""
@@ -306,6 +308,17 @@ def _explained() -> Iterator[None]:
         raise UserError(
             f"the model's output cannot be differentiated for one example ({_first_line(error)}); get_output must compute a "
             "number from the weights it is given, by operations that autograd can follow"
+        ) from error
+
+
+@contextmanager
+def _explained_places() -> Iterator[None]:
+    try:
+        yield
+    except IndexError as error:
+        raise UserError(
+            f"the model cannot be called with an example of this batch ({_first_line(error)}); a token beyond its vocabulary, "
+            "or a text longer than its positions, would do that"
         ) from error
 
 

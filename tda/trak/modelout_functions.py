@@ -7,6 +7,7 @@ from torch.nn import functional
 from tda.gradients.objectives import NextToken
 from tda.gradients.quantities import margin
 from tda.system.errors import UserError
+from tda.system.inputs import Inputs, parts_of
 from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
 from tda.trak.clip_output import CLIPModelOutput
 from tda.trak.refusals import UnknownNameError
@@ -135,6 +136,15 @@ class CausalLanguageModelOutput(LogitsModelOutput):
 
     keywords = {1: _TEXT[1], 2: _TEXT[2]}
 
+    def split(self, batch: list[Tensor] | dict[str, Tensor]) -> tuple[Inputs, Tensor]:
+        """A label for each token."""
+        inputs, labels = super().split(batch)
+        tokens = next(iter(parts_of(inputs))).shape[:2]
+        if tokens != labels.shape:
+            given = f"the labels are {tuple(labels.shape)} and the tokens {tuple(tokens)}"
+            raise UserError(f"{given}; give a label, or -100, for each token")
+        return inputs, labels
+
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean margin of the tokens."""
         return NextToken().margin(logits, labels)
@@ -167,8 +177,8 @@ class SequenceToSequenceModelOutput(CausalLanguageModelOutput):
     """
 
     def split(self, batch: list[Tensor] | dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """The labels are inputs too."""
-        inputs, labels = super().split(batch)
+        """The labels are inputs too, as many as the answer has tokens."""
+        inputs, labels = super(CausalLanguageModelOutput, self).split(batch)
         return {**inputs, "labels": labels}, labels
 
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:

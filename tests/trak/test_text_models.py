@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.utils.data import TensorDataset
 from trak_programs import DIMENSION, TARGETS, TRAIN, language_data, scores_of, text_data
 
+from tda.system.errors import UserError
 from tda.trak import TRAKer
 from tda.trak.modelout_functions import AbstractModelOutput, task_output
 
@@ -174,3 +175,16 @@ def test_an_own_task_leaves_a_module_in_two_places_as_it_was(tmp_path: Path):
     found = scores_of(model, checkpoints, train, targets, task=OwnAnswers(), save_dir=tmp_path / "own")
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert all(parameter is own[name] for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("kind", ["vocabulary", "first", "length", "labels"])
+def test_tokens_and_labels_that_do_not_fit_are_one_sentence(kind: str, tmp_path: Path):
+    ids = torch.randint(1, 20, (4, 20 if kind == "length" else 8), generator=torch.Generator().manual_seed(0))
+    labels = ids[:, 1:] if kind == "labels" else ids.clone()
+    ids[0 if kind == "first" else 2, 3] = 25 if kind in ("vocabulary", "first") else 3
+    model = gpt2()
+    traker = TRAKer(model, "language_modeling", 4, tmp_path, device="cpu", proj_dim=DIMENSION)
+    traker.load_checkpoint(model.state_dict(), 0)
+    words = {"vocabulary": "an example of this batch", "labels": r"the labels are \(4, 7\) and the tokens \(4, 8\)"}
+    with pytest.raises(UserError, match=words.get(kind, "the model cannot be called with input_ids")):
+        traker.featurize([ids, torch.ones_like(ids), labels], num_samples=4)

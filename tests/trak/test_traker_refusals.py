@@ -9,6 +9,7 @@ from trak_programs import DIMENSION, TARGETS, TRAIN, ImageOutput, bert, image_da
 
 from tda.system.errors import UserError
 from tda.trak import TRAKer
+from tda.trak.identities import task_identity
 
 
 def featurized(folder: Path, count: int = TRAIN) -> TRAKer:
@@ -145,3 +146,54 @@ def test_singular_kernel_is_one_sentence(tmp_path: Path):
     traker.featurize((images[:5], labels[:5]), num_samples=5)
     with pytest.raises(UserError, match="singular with lambda_reg=0"):
         traker.finalize_features()
+
+
+def test_positions_that_are_no_list_and_sparse_inputs_are_one_sentence(tmp_path: Path):
+    traker = TRAKer(image_model(), "image_classification", TRAIN, tmp_path, device="cpu", proj_dim=DIMENSION)
+    traker.load_checkpoint(states()[0], 0)
+    images, labels = image_data(1)[:]
+    with pytest.raises(UserError, match=r"inds is 3; give the positions of the batch's examples, such as \[3\]"):
+        traker.featurize((images, labels), inds=3)
+    with pytest.raises(UserError, match="part number 0 of a batch is sparse; give a dense tensor"):
+        traker.featurize((images.to_sparse(), labels), num_samples=1)
+
+
+class Odd(nn.Module):
+    """A train() that gives nothing back, and a state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = image_model()
+
+    def train(self, mode: bool = True) -> None:
+        super().train(mode)
+
+    def get_extra_state(self) -> dict:
+        return {"step": 3}
+
+    def set_extra_state(self, state: dict) -> None:
+        pass
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+
+def test_a_model_with_a_train_and_a_state_of_its_own_is_taken(tmp_path: Path):
+    model = Odd()
+    traker = TRAKer(model, "image_classification", TRAIN, tmp_path, device="cpu", proj_dim=DIMENSION)
+    traker.load_checkpoint(model.state_dict(), 0)
+    traker.featurize(image_data(TRAIN)[:], num_samples=TRAIN)
+    traker.finalize_features()
+
+
+def test_tasks_that_enclose_what_calls_itself_or_comes_later_have_an_identity():
+    def factorial(count: int) -> int:
+        return 1 if count < 2 else count * factorial(count - 1)
+
+    class Enclosing(ImageOutput):
+        def get_output(self, *given: object) -> Tensor:
+            return super().get_output(*given) * factorial(3) * later
+
+    before = task_identity(Enclosing())
+    later = 2.0
+    assert len(before) == 64 and task_identity(Enclosing()) != before
