@@ -16,24 +16,30 @@ def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
 
 
 def add_to_table(
-    path: Path, rows: pd.DataFrame, keys: Sequence[str], made_from: str, scores: Mapping[str, str] | None = None
+    path: Path,
+    rows: pd.DataFrame,
+    keys: Sequence[str],
+    made_from: str,
+    scores: Mapping[str, str] | None = None,
+    named: str = "method",
 ) -> pd.DataFrame:
     """Write rows into a table beside those of others that are there, and return the whole, sorted by the keys.
 
     A row replaces one with the same keys, which are words or integers: other numbers lose digits in the table. Rows that
     differ in the column `made_from` are of other data or settings and are dropped. scores: method -> what its scores are now
-    (score_identities), kept in a column of that name: rows of a method's earlier scores are dropped too. Raises UserError if
+    (score_identities), kept in a column of that name: rows of a method's earlier scores are dropped too; named: the column that
+    says the method. Raises UserError if
     the table that is there is damaged.
     """
     if scores is not None:
-        rows = rows.assign(scores=_identities(rows, scores))
+        rows = rows.assign(scores=_identities(rows[named], scores))
     with locked(path):
         if path.exists():
             earlier = _read(path, [*keys, made_from], made_from)
             earlier = earlier[earlier[made_from].isin(set(rows[made_from]))]
             if scores is not None:
                 known = earlier["scores"].fillna("") if "scores" in earlier else pd.Series(None, earlier.index)
-                earlier = earlier[known == _identities(earlier, scores)]
+                earlier = earlier[known == _identities(earlier[named], scores)]
             taken = pd.MultiIndex.from_frame(rows[list(keys)])
             earlier = earlier[~pd.MultiIndex.from_frame(earlier[list(keys)]).isin(taken)]
             rows = pd.concat([earlier, rows], ignore_index=True) if len(earlier) else rows
@@ -42,9 +48,9 @@ def add_to_table(
     return rows
 
 
-def _identities(rows: pd.DataFrame, scores: Mapping[str, str]) -> pd.Series:
+def _identities(methods: pd.Series, scores: Mapping[str, str]) -> pd.Series:
     """Of each row's method; empty for what has no score files, such as random scores."""
-    return rows["method"].map(lambda method: scores.get(method, "")[:12])
+    return methods.map(lambda method: scores.get(method, "")[:12])
 
 
 def _read(path: Path, columns: Sequence[str], made_from: str) -> pd.DataFrame:

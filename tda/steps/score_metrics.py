@@ -12,7 +12,7 @@ from tda.experiments.manifest import chosen_experiment
 from tda.figures.saving import save_figure
 from tda.figures.score_metrics import draw_score_metrics
 from tda.methods.registry import load_method
-from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import Scores, methods_on_disk
 from tda.scores.tables import add_to_table
 from tda.settings import ScoreMetrics
@@ -26,7 +26,7 @@ from tda.system.files import sha256
 from tda.training.members import built, load_member
 from tda.training.study import Study, open_study
 
-ALL = "all"
+ALL, MEAN_SCORE = "all", "mean_score_"
 
 
 def main(settings: ScoreMetrics) -> str:
@@ -46,7 +46,9 @@ def main(settings: ScoreMetrics) -> str:
     with study.step("score metrics", vars(settings)) as record:
         rows = [found for name in chosen for found in work.metrics[name]()]
         table = pd.DataFrame(rows).assign(num_seeds=len(work.seed_ids), made_from=work.made_from())
-        table = add_to_table(path, table, ("metric", "score", "seeds"), "made_from")
+        current = score_identities(study.experiment)
+        current |= {f"{MEAN_SCORE}{name}": identity for name, identity in current.items()}
+        table = add_to_table(path, table, ("metric", "score", "seeds"), "made_from", current, named="score")
         save_figure(draw_score_metrics(table), path.with_suffix(""))
         record.made_from = {name: score_identity(study.experiment, name) for name in work.scores}
         record.files = sorted(path.parent.glob(f"{path.stem}.*"))
@@ -138,7 +140,7 @@ class Work:
             f"self_influence_{name}": self_influences(suspects, load_method(name)) for name in self.settings.self_influence
         }
         # A wrong label does harm: its mean score is low.
-        found |= {f"mean_score_{name}": -scores.mean(axis=2) for name, scores in self._of_seeds().items()}
+        found |= {f"{MEAN_SCORE}{name}": -scores.mean(axis=2) for name, scores in self._of_seeds().items()}
         if not found:
             raise UserError("nothing looks for wrong labels; give --suspicions, --self_influence or score files")
         return suspicion_rows(found, (train.true_labels != train.labels).numpy(), self.settings.compare_with)

@@ -11,7 +11,7 @@ from conftest import SEEDS, make_root, run_here
 from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
-from tda.scores.score_files import load_scores
+from tda.scores.score_files import load_score_file, load_scores, save_scores
 from tda.statistics.detection import share_alike
 from tda.system.errors import UserError
 from tda.training.study import open_study
@@ -121,3 +121,13 @@ def test_members_must_be_trained(root):
     draw("digits3_flipped20", 6)
     with pytest.raises(UserError, match="has no trained members; run run_cnn_training.py"):
         judge(Experiment("cnn", "digits3_flipped20", 6))
+
+
+def test_rows_of_earlier_scores_go_when_others_come(flipped: Experiment):
+    judge(flipped, metrics=("class", "wrong_labels"))
+    for path in flipped.results.score_folder("grad_dot").glob("*/*.parquet"):
+        values, train, test, info = load_score_file(path)
+        save_scores(path, -values, train, test, info)
+    _, table = judge(flipped, metrics=("class",), methods=("grad_cos",))
+    assert not {"grad_dot", "mean_score_grad_dot"} & set(table["score"])
+    assert {"grad_cos", "mean_score_grad_cos", "loss", "self_influence_grad_dot"} <= set(table["score"])
