@@ -25,7 +25,7 @@ from tda.facts.removal_rows import (
 )
 from tda.figures.fact_tracing import draw_fact_tracing
 from tda.figures.saving import save_figure
-from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
+from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table, write_table
 from tda.settings import FactTracing
@@ -64,7 +64,7 @@ def main(settings: FactTracing) -> str:
         texts = pd.concat([text_rows(study.task, study.train, asked, each, settings.found) for each in found])
         write_table(folder / "fact_texts.csv", texts)
         finding = _finding(asked, found, settings).assign(made_from=identity)
-        finding = add_to_table(folder / "fact_tracing.csv", finding, ("method",), "made_from")
+        finding = add_to_table(folder / "fact_tracing.csv", finding, ("method",), "made_from", score_identities(experiment))
         falling = _falling(study, asked, found, settings, identity, folder) if settings.removed else None
         save_figure(draw_fact_tracing(finding, falling), folder / "fact_tracing")
         record.files = sorted([*folder.glob("fact_*"), folder / "asked_facts.csv"])
@@ -144,12 +144,13 @@ def _falling(
             removals |= removals_by_significance(each, settings.removed, settings.level)
     base = retrained.answers_without([[]])
     table = removal_table(retrained, removals, base, how).assign(made_from=identity)
-    table = add_to_table(folder / "fact_removal.csv", table, KEYS, "made_from")
+    current = score_identities(study.experiment)
+    table = add_to_table(folder / "fact_removal.csv", table, KEYS, "made_from", current)
     if settings.alone:
         first = settings.removed_by[0] if settings.removed_by else chosen[0].method
         key = (first, HIGHEST)
         # What the table has forced is not to be trained once more.
         again = replace(retrained, force=False)
         rows = pd.DataFrame(rows_alone(again, key, removals[key], base, how, settings.alone)).assign(made_from=identity)
-        add_to_table(folder / "fact_removal_alone.csv", rows, (*KEYS, "test_idx"), "made_from")
+        add_to_table(folder / "fact_removal_alone.csv", rows, (*KEYS, "test_idx"), "made_from", current)
     return table
