@@ -51,7 +51,7 @@ def iterative_inverse(
     if solver.matrix not in known:
         raise UserError(f"unknown curvature matrix {solver.matrix}; known ones are {', '.join(sorted(known))}")
     if solver.matrix == "hessian":
-        require_symmetric_hessian(model, objective, train)
+        require_symmetric_hessian(model, train)
     if budget is None:
         products = known[solver.matrix](model, objective, train)
     else:

@@ -131,7 +131,8 @@ def chosen_experiment(settings: NamesExperiment) -> Experiment:
 class Part:
     """One of several works that a step does together, each with a record of its own: its arguments beside the step's.
 
-    keep_earlier: as in a Record; goes_on: whether it ends what an earlier run began, whose seconds are added.
+    keep_earlier: as in a Record; goes_on: whether it adds to what an earlier run of these or fewer seeds has finished, whose
+    seconds are added. What a killed run took is known nowhere.
     """
 
     kind: str
@@ -195,8 +196,9 @@ def step(
         for part in parts:
             name = f"{part.kind}, {share}" if share else part.kind
             if not (part.keep_earlier and name in content["steps"]):
-                earlier = content["steps"].get(name, {}).get("wall_seconds", 0.0) if part.goes_on else 0.0
-                seconds = round(earlier + part.seconds + shared, 2)
+                earlier = content["steps"].get(name, {})
+                adds = part.goes_on and set(earlier.get("seeds", ())) <= set(seeds)
+                seconds = round((earlier.get("wall_seconds", 0.0) if adds else 0.0) + part.seconds + shared, 2)
                 entry = {"arguments": arguments | named | part.arguments, "wall_seconds": seconds}
                 content["steps"][name] = entry | common
         write_text(folder.manifest, json.dumps(content, indent=2, sort_keys=True) + "\n")

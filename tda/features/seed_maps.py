@@ -86,9 +86,10 @@ def _solved(model: nn.Module, train: Split, test: Split, quantity: Quantity, set
         lambda rows: products(rows) + settings.damping * rows, gradients, settings.tolerance, settings.max_iterations
     )
     residual = float(solution.residuals.max())
-    if not residual <= settings.tolerance:
+    # MINRES stops by an estimate, from which rounding leaves the residual itself a little apart.
+    if not residual <= 2 * settings.tolerance:
         raise UserError(
-            f"the maps of `if` were not solved for: after {settings.max_iterations} products with the curvature the relative "
+            f"the maps of `if` were not solved for: after {solution.iterations} products with the curvature the relative "
             f"residual is {residual:.2g}, above {settings.tolerance:g}; raise --damping, which is {settings.damping:g}"
         )
     return dict(unflatten(solution.x, model))

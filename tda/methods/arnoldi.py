@@ -51,7 +51,7 @@ def arnoldi_influence(
     _refuse(iterations, num_eigenvalues, hessian_examples)
     budget = member.study.memory_budget
     curved = _drawn(train, hessian_examples, member.seed)
-    require_symmetric_hessian(member.model, member.objective, curved)
+    require_symmetric_hessian(member.model, curved)
     product = hessian_product(member.model, member.objective, curved, budget and budget // 2)
     first = next(iter(trained_parameters(member.model).values()))
     size = sum(parameter.numel() for parameter in trained_parameters(member.model).values())

@@ -50,7 +50,7 @@ def lissa_influence(member: Member, train: Split, test: Split, damping: float, s
 def lissa_operators(member: Member, train: Split, damping: float, scale: float, batch_size: int) -> tuple[Inverse, Inverse]:
     """The recursion's linear map and its transpose, each (k, p) -> ((k, p), 0); a fixed recursion has no residual."""
     _refuse(scale, batch_size)
-    require_symmetric_hessian(member.model, member.objective, train)
+    require_symmetric_hessian(member.model, train)
     order = torch.randperm(len(train), generator=stream(member.seed, "lissa batches"))
     hessians = [hessian_products(member.model, member.objective, train[batch]) for batch in order.split(batch_size)]
     keep = 1 - damping

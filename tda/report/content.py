@@ -31,7 +31,7 @@ from tda.report.statements import read_statements
 from tda.report.traced_facts import read_traced_facts
 from tda.report.verdict import removal_in_words, verdict
 from tda.scores.current_summary import outdated_steps
-from tda.scores.fresh_scores import read_checkpoints
+from tda.scores.fresh_scores import read_checkpoints, score_identities
 from tda.scores.score_files import Scores
 from tda.scores.sign import SIGN
 from tda.statistics.pair_statistics import SIGNIFICANCE_LEVEL, pair_statistics, seed_scores
@@ -88,7 +88,8 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     first = sorted(in_threads(partial(_first_look, study), map(load, names)), key=_place_in_table)
     seed_ids, checkpoints = first[0].seed_ids, read_checkpoints(study.experiment)
     say = members_say(study, seed_ids)
-    overview = read_overview(study.results, summary, outdated_steps(study.experiment, STEPS))
+    current = score_identities(study.experiment)
+    overview = read_overview(study.results, summary, outdated_steps(study.experiment, STEPS), current)
     apart = disagreement([one.says for one in first])
     shown = {name: shown_examples(study.task, split, np.arange(len(split))) for name, split in _small_splits(study)}
     counts = Counts(len(names), len(seed_ids), min(one.checkpoints for one in first), len(study.train), len(study.test))

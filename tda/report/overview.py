@@ -10,6 +10,7 @@ import pandas as pd
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import read_manifest
 from tda.scores.current_summary import of_most_checkpoints
+from tda.scores.tables import current_rows
 from tda.system.errors import UserError
 from tda.system.files import reading
 
@@ -35,7 +36,6 @@ _STEPS = {
     "agreement_with_loo": "agreement",
     "agreement_between_runs": "agreement",
     "lds": "LDS",
-    "lds_left_out": "LDS of left-out subsets",
 }
 """Tables, and the steps that write them."""
 STEPS = {CORRELATIONS, *_STEPS.values()}
@@ -73,10 +73,13 @@ class Overview:
     missing: dict[str, str] = field(default_factory=dict)
 
 
-def read_overview(folder: ResultsFolder, summary: pd.DataFrame, outdated: Collection[str] = ()) -> Overview:
+def read_overview(
+    folder: ResultsFolder, summary: pd.DataFrame, outdated: Collection[str] = (), scores: Mapping[str, str] | None = None
+) -> Overview:
     """Read all that there is; raises UserError for a table that is damaged.
 
-    outdated: steps whose tables are of scores that are no longer there, and are left out.
+    outdated: steps whose tables are of scores that are no longer there, and are left out; scores: method -> what they are now,
+    by which rows of lds_left_out.csv are left out.
     """
     correlations = {
         statistic: {
@@ -88,6 +91,9 @@ def read_overview(folder: ResultsFolder, summary: pd.DataFrame, outdated: Collec
         for statistic in CORRELATED
     }
     tables = {name: None if step in outdated else optional_table(folder.path / f"{name}.csv") for name, step in _STEPS.items()}
+    left_out = optional_table(folder.path / "lds_left_out.csv")
+    if scores is not None and left_out is not None and "scores" in left_out:
+        left_out = current_rows(left_out, scores)
     found = Overview(
         summary,
         {},
@@ -95,7 +101,7 @@ def read_overview(folder: ResultsFolder, summary: pd.DataFrame, outdated: Collec
         tables["agreement_with_loo"],
         tables["agreement_between_runs"],
         tables["lds"],
-        tables["lds_left_out"],
+        left_out,
     )
     seconds = scoring_seconds(folder)
     for row in of_most_checkpoints(summary).itertuples():
@@ -114,7 +120,7 @@ def optional_table(path: Path, index: str | None = None) -> pd.DataFrame | None:
     """A CSV, or None if it is not there; raises UserError if it may not be read or is damaged."""
     try:
         with reading(path):
-            return pd.read_csv(path, index_col=index)
+            return pd.read_csv(path, index_col=index, dtype={"scores": str})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError) as error:

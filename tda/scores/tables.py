@@ -38,14 +38,22 @@ def add_to_table(
             earlier = _read(path, [*keys, made_from], made_from)
             earlier = earlier[earlier[made_from].isin(set(rows[made_from]))]
             if scores is not None:
-                known = earlier["scores"].fillna("") if "scores" in earlier else pd.Series(None, earlier.index)
-                earlier = earlier[known == _identities(earlier[named], scores)]
+                earlier = current_rows(earlier, scores, named)
             taken = pd.MultiIndex.from_frame(rows[list(keys)])
             earlier = earlier[~pd.MultiIndex.from_frame(earlier[list(keys)]).isin(taken)]
             rows = pd.concat([earlier, rows], ignore_index=True) if len(earlier) else rows
         rows = rows.sort_values(list(keys), kind="stable", ignore_index=True)
         write_table(path, rows)
     return rows
+
+
+def current_rows(table: pd.DataFrame, scores: Mapping[str, str], named: str = "method") -> pd.DataFrame:
+    """The rows of a table that are of the scores that are there now; scores, named: as in add_to_table.
+
+    Of a table without the column, of an earlier version, those that depend on no scores.
+    """
+    known = table["scores"].fillna("") if "scores" in table else pd.Series("", table.index)
+    return table[known.astype(str) == _identities(table[named], scores)]
 
 
 def _identities(methods: pd.Series, scores: Mapping[str, str]) -> pd.Series:

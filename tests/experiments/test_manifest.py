@@ -119,8 +119,8 @@ def test_seconds_of_a_run_that_goes_on_are_added(root: Path):
     content = read_manifest(RESULTS)
     content["steps"]["scoring loo"]["wall_seconds"] = 100.0
     RESULTS.manifest.write_text(json.dumps(content))
-    for goes_on, earlier in ((True, 100.0), (False, 0.0)):
-        with step(EXPERIMENT, "scoring", {}, {}) as found:
+    for goes_on, seeds, earlier in ((True, SEEDS, 100.0), (True, SEEDS[:1], 0.0), (False, SEEDS, 0.0)):
+        with step(EXPERIMENT, "scoring", {}, {}, seeds=seeds) as found:
             found.parts = [Part("scoring loo", {}, 0.0, keep_earlier=False, goes_on=goes_on)]
         seconds = read_manifest(RESULTS)["steps"]["scoring loo"]["wall_seconds"]
         assert earlier <= seconds < earlier + 60

@@ -167,7 +167,7 @@ def by_the_largest(inputs: Tensor) -> Tensor:
 MIXING_UNSEEN = {
     "images of one largest value": (lambda hidden: hidden, by_the_largest, None),
     "a masked class": (lambda hidden: hidden - hidden.mean(dim=0), lambda inputs: inputs, float("-inf")),
-    "a cast to 16 bits": (lambda hidden: hidden + 0.1 * hidden.mean(dim=0).bfloat16(), lambda inputs: inputs, None),
+    "a cast to 16 bits": (lambda hidden: hidden + 0.5 * hidden.mean(dim=0).bfloat16(), lambda inputs: inputs, None),
 }
 
 
