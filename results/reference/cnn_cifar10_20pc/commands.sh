@@ -17,3 +17,7 @@ python run_cnn_training.py --model cnn --task cifar10 --num_per_class 20
 python run_tda.py --model cnn --task cifar10 --num_per_class 20 --methods grad_dot,grad_cos,trak,if,if_lissa,ats
 python run_compute_pvalues.py --experiment cnn_cifar10_20pc
 cp results/cnn_cifar10_20pc/summary.csv results/reference/cnn_cifar10_20pc/summary_two_cores.csv
+# The derivative through the training, of seven seeds.
+python run_tda.py --model cnn --task cifar10 --num_per_class 20 --methods unrolled --num_seeds 7
+python run_compute_pvalues.py --experiment cnn_cifar10_20pc --num_seeds 7
+grep "^unrolled," results/cnn_cifar10_20pc/summary.csv >> results/reference/cnn_cifar10_20pc/summary_two_cores.csv

@@ -17,3 +17,7 @@ python run_vit_finetuning.py --model vit --task cifar10 --num_per_class 10
 python run_tda.py --model vit --task cifar10 --num_per_class 10 --methods grad_dot,trak,if,if_lissa,ats
 python run_compute_pvalues.py --experiment vit_cifar10_10pc
 cp results/vit_cifar10_10pc/summary.csv results/reference/vit_cifar10_10pc/summary_two_cores.csv
+# The derivative through the training, of five seeds.
+python run_tda.py --model vit --task cifar10 --num_per_class 10 --methods unrolled --num_seeds 5
+python run_compute_pvalues.py --experiment vit_cifar10_10pc --num_seeds 5
+grep "^unrolled," results/vit_cifar10_10pc/summary.csv >> results/reference/vit_cifar10_10pc/summary_two_cores.csv
