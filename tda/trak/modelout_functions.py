@@ -142,7 +142,8 @@ class CausalLanguageModelOutput(LogitsModelOutput):
         tokens = next(iter(parts_of(inputs))).shape[:2]
         if tokens != labels.shape:
             given = f"the labels are {tuple(labels.shape)} and the tokens {tuple(tokens)}"
-            raise UserError(f"{given}; give a label, or -100, for each token")
+            otherwise = "for one of encoder and decoder choose the task sequence_to_sequence"
+            raise UserError(f"{given}; give a label, or -100, for each token ({otherwise})")
         return inputs, labels
 
     def quantity(self, logits: Tensor, labels: Tensor) -> Tensor:
