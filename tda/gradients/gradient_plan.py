@@ -33,7 +33,7 @@ from tda.gradients.quantities import Quantity
 from tda.gradients.recorded_pass import Recording, record_calls
 from tda.gradients.selected_parameters import refuse_batch_statistics, refuse_opaque, selected_shapes
 from tda.gradients.single_precision import Follower, in_single_precision, outside_inference, without_autocast
-from tda.gradients.spot_check import EXAMPLES_A_GRADIENT, compare_gradient, compare_value, reached, wrong_gradients
+from tda.gradients.spot_check import EXAMPLES_A_GRADIENT, SpotCheck, reached
 from tda.gradients.whole_model import looped_gradients, refuse_reentrant_checkpoints, vectorized_gradients
 from tda.system.errors import UserError, first_line
 from tda.system.inputs import Inputs, batches_of, call, chosen, count_of, device_of
@@ -229,7 +229,8 @@ class GradientPlan:
             return False
         layers, layer_rows, pending = map(list, zip(*unproved, strict=True))
         for layer, (position, names) in zip(layers, reached(rows, layer_rows, pending), strict=True):
-            if names and wrong_gradients(self.model, names, rows, inputs, labels, quantity, position, self.forward):
+            check = SpotCheck(self.model, rows, inputs, labels, quantity, position, self.forward)
+            if names and check.wrong_gradients(names):
                 state.wrong.append(layer)
                 report_fallback(layer.parameters.values(), "one example at a time", WRONG_ACCOUNT)
             state.unproved.difference_update(names)
@@ -243,12 +244,12 @@ class GradientPlan:
         state.seen += count
         # Any place: what a model does to the first of a batch, the longest text perhaps, it need not do to the others.
         position = random.Random(state.seen).randrange(count)
+        check = SpotCheck(self.model, rows, inputs, labels, quantity, position, self.forward)
         if state.seen - state.compared >= EXAMPLES_A_GRADIENT or state.seen < EXAMPLES_A_GRADIENT:
             state.compared = state.seen
-            names = [*_names(self.layers), *self.whole_model, *self.resting]
-            compare_gradient(self.model, names, rows, inputs, labels, quantity, position, self.forward)
+            check.compare_gradient([*_names(self.layers), *self.whole_model, *self.resting])
         else:
-            compare_value(self.model, rows, inputs, labels, quantity, position, self.forward)
+            check.compare_value()
 
 
 def plan_gradients(

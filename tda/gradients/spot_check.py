@@ -5,6 +5,8 @@ all of them by one that stands out. Nothing in what the layers process need show
 for all examples of the probe nothing was proved until an example reaches it.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -19,38 +21,64 @@ EXAMPLES_A_GRADIENT = 64
 """For one in so many examples the gradient is compared; for one in each block the value."""
 
 
-def compare_value(
-    model: nn.Module,
-    rows: GradientRows,
-    inputs: Inputs,
-    labels: Tensor,
-    quantity: Quantity,
-    position: int,
-    forward: ForwardPass,
-) -> None:
-    """Raise UserError unless the first quantity of the example at a position of the block is the one that it has alone."""
-    with evaluation(model, differentiable=()), torch.enable_grad():
-        _refuse_other_value(rows, _alone(model, inputs, labels, quantity, position)[1], position, forward)
+@dataclass(frozen=True)
+class SpotCheck:
+    """An example at a position of a block, whose rows are compared with what the model gives for it alone."""
 
+    model: nn.Module
+    rows: GradientRows
+    inputs: Inputs
+    labels: Tensor
+    quantity: Quantity
+    position: int
+    forward: ForwardPass
 
-def compare_gradient(
-    model: nn.Module,
-    names: list[str],
-    rows: GradientRows,
-    inputs: Inputs,
-    labels: Tensor,
-    quantity: Quantity,
-    position: int,
-    forward: ForwardPass,
-) -> None:
-    """The same for the value and, for the named parameters, for its gradient."""
-    value, wrong = _other_gradients(model, names, rows, inputs, labels, quantity, position, forward)
-    _refuse_other_value(rows, value, position, forward)
-    if wrong:
-        raise UserError(
-            f"the gradient of {wrong[0]} for an example in a batch is not the one that the example has alone: the model "
-            "regroups the examples of a batch; give it one example at a time (block_size=1, or batches of one)"
-        )
+    def compare_value(self) -> None:
+        """Raise UserError unless the example's first quantity is the one that it has alone."""
+        with evaluation(self.model, differentiable=()), torch.enable_grad():
+            self._refuse_other(self._alone()[1])
+
+    def compare_gradient(self, names: list[str]) -> None:
+        """The same for the value and, for the named parameters, for its gradient."""
+        value, wrong = self._value_and_wrong(names)
+        self._refuse_other(value)
+        if wrong:
+            raise UserError(
+                f"the gradient of {wrong[0]} for an example in a batch is not the one that the example has alone: the model "
+                "regroups the examples of a batch; give it one example at a time (block_size=1, or batches of one)"
+            )
+
+    def wrong_gradients(self, names: list[str]) -> list[str]:
+        """Those of the names of which the example's gradient is another alone."""
+        return self._value_and_wrong(names)[1]
+
+    def _value_and_wrong(self, names: list[str]) -> tuple[Tensor, list[str]]:
+        with evaluation(self.model, differentiable=names):
+            parameters = [self.model.get_parameter(name) for name in names]
+            logits, value = self._alone()
+            expected = _gradients(value, parameters, keep=True)
+            # How far rounding moves the gradient of a loss that is flat there shows in that of the logits.
+            rough = _gradients(torch.linalg.vector_norm(logits), parameters, keep=False)
+        quantities = self.rows.values[0].numel()
+        found = self.rows.chosen(torch.tensor([self.position * quantities], device=value.device)).gradients()
+        total = torch.stack([gradient.norm() for gradient in expected]).norm()
+        relative, epsilon, wrong = self.forward.gradient_tolerance, self.forward.epsilon, []
+        for name, gradient, of_logits in zip(names, expected, rough, strict=True):
+            allowed = relative * gradient.norm() + epsilon * (10 * total + 100 * of_logits.norm())
+            if (found[name][0] - gradient).norm() > allowed:
+                wrong.append(name)
+        return value, wrong
+
+    def _alone(self) -> tuple[Tensor, Tensor]:
+        """The logits and the first quantity of the example in a batch of its own."""
+        own = slice(self.position, self.position + 1)
+        logits = call(self.model, chosen(self.inputs, own))
+        return logits, self.quantity(logits, self.labels[own]).flatten()[0]
+
+    def _refuse_other(self, value: Tensor) -> None:
+        values, forward = self.rows.values.flatten(1)[:, 0], self.forward
+        if (values[self.position] - value).abs() > forward.output_tolerance * values.abs().max() + 100 * forward.epsilon:
+            raise company_error()
 
 
 def reached(rows: GradientRows, layers: list[LayerRows], names: list[list[str]]) -> list[tuple[int, list[str]]]:
@@ -66,60 +94,6 @@ def reached(rows: GradientRows, layers: list[LayerRows], names: list[list[str]])
         gradients = layer.chosen(row[None]).gradients()
         found.append((int(row) // quantities, [name for name in own if gradients[name].norm() > rounding]))
     return found
-
-
-def wrong_gradients(
-    model: nn.Module,
-    names: list[str],
-    rows: GradientRows,
-    inputs: Inputs,
-    labels: Tensor,
-    quantity: Quantity,
-    position: int,
-    forward: ForwardPass,
-) -> list[str]:
-    """The names of which the example at a position of the block has another gradient alone."""
-    return _other_gradients(model, names, rows, inputs, labels, quantity, position, forward)[1]
-
-
-def _other_gradients(
-    model: nn.Module,
-    names: list[str],
-    rows: GradientRows,
-    inputs: Inputs,
-    labels: Tensor,
-    quantity: Quantity,
-    position: int,
-    forward: ForwardPass,
-) -> tuple[Tensor, list[str]]:
-    """The example's first quantity alone, and the names of which its gradient is another."""
-    with evaluation(model, differentiable=names):
-        parameters = [model.get_parameter(name) for name in names]
-        logits, value = _alone(model, inputs, labels, quantity, position)
-        expected = _gradients(value, parameters, keep=True)
-        # How far rounding moves the gradient of a loss that is flat there shows in that of the logits.
-        rough = _gradients(torch.linalg.vector_norm(logits), parameters, keep=False)
-    quantities = rows.values[0].numel()
-    found = rows.chosen(torch.tensor([position * quantities], device=value.device)).gradients()
-    total = torch.stack([gradient.norm() for gradient in expected]).norm()
-    wrong = []
-    for name, gradient, of_logits in zip(names, expected, rough, strict=True):
-        allowed = forward.gradient_tolerance * gradient.norm() + forward.epsilon * (10 * total + 100 * of_logits.norm())
-        if (found[name][0] - gradient).norm() > allowed:
-            wrong.append(name)
-    return value, wrong
-
-
-def _alone(model: nn.Module, inputs: Inputs, labels: Tensor, quantity: Quantity, position: int) -> tuple[Tensor, Tensor]:
-    """The logits and the first quantity of one example in a batch of its own."""
-    logits = call(model, chosen(inputs, slice(position, position + 1)))
-    return logits, quantity(logits, labels[position : position + 1]).flatten()[0]
-
-
-def _refuse_other_value(rows: GradientRows, value: Tensor, position: int, forward: ForwardPass) -> None:
-    values = rows.values.flatten(1)[:, 0]
-    if (values[position] - value).abs() > forward.output_tolerance * values.abs().max() + 100 * forward.epsilon:
-        raise company_error()
 
 
 def _gradients(value: Tensor, parameters: list[nn.Parameter], keep: bool) -> list[Tensor]:
