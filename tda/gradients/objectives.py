@@ -82,8 +82,8 @@ class Classification:
         return probabilities * (change - (probabilities * change).sum(dim=1, keepdim=True))
 
     def residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """onehot - p, minus the loss's derivative by the logits: (n, C)."""
-        return functional.one_hot(labels, logits.shape[1]) - logits.softmax(dim=1)
+        """onehot - p, minus the loss's derivative by the logits: (n, C); in float64 between, as cross_entropy_loss."""
+        return (functional.one_hot(labels, logits.shape[1]) - logits.double().softmax(dim=1)).to(logits.dtype)
 
     def label_residuals(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The residual at the label, 1 - p, (n,) in the logits' precision."""

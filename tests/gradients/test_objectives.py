@@ -120,6 +120,20 @@ def test_loss_and_margin_have_these_derivatives_themselves(objective: Objective,
         torch.testing.assert_close(found, gradients(plain, logits, labels), rtol=1e-9, atol=1e-11)
 
 
+def test_loss_and_residuals_of_a_sure_model_are_exact_in_single_precision():
+    """1 - p is 2e-9 and 3e-4: that of the first is far below the rounding of a probability near 1."""
+    objective, labels = Classification(), torch.tensor([0, 1])
+    logits = torch.tensor([[20.0, 0.0, -3.0], [1.0, 9.0, -12.0]], requires_grad=True)
+    losses = objective.loss(logits, labels)
+    assert losses.dtype == torch.float32
+    expected = torch.stack([plain_loss(at, label) for at, label in zip(logits.double(), labels, strict=True)])
+    torch.testing.assert_close(losses.double(), expected, rtol=1e-6, atol=0)
+    (found,) = torch.autograd.grad(losses.sum(), logits)
+    slopes = gradients(plain_loss, logits.detach().double(), labels)
+    torch.testing.assert_close(found.double(), slopes, rtol=1e-6, atol=0)
+    torch.testing.assert_close(-objective.residuals(logits, labels).double(), slopes, rtol=1e-6, atol=0)
+
+
 @CASES
 def test_curved_is_the_loss_s_second_derivative_times_a_change(objective: Objective, logits: Tensor, labels: Tensor):
     change = random_logits(*logits.shape, seed=1)
