@@ -30,8 +30,8 @@ class MapSettings:
     """What map is taken.
 
     score: of tda.features.influence_maps.SCORES; damping: added to the curvature by `if`; smoothing: noisy copies of the image;
-    precise: maps of Grad-Cos in float64, for the gradient of an image that a network is sure of is rounding error in float32,
-    which its direction, unlike its length, does not forgive.
+    precise: maps of Grad-Cos in float64, for the gradient of an image that a network is very sure of is 0 in float32, which its
+    direction, unlike its length, does not forgive.
     """
 
     score: str = "grad_cos"

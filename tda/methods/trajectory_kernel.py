@@ -81,9 +81,10 @@ def kernel_trajectory(
 )
 @one_after_another
 def if_trajectory(member: Member, train: Split, test: Split, early_epochs: str, matrix: str, damping: float) -> Attribution:
-    """Mean over the same checkpoints of the influence on the margin: that on the loss divided by 1 - p of the test example.
+    """Mean over the same checkpoints of the influence on the loss divided by 1 - p of the test example.
 
-    matrix and damping are those of `if`. Raises UserError as trak_trajectory and influence do.
+    Of a classifier that is the influence on the margin; of texts and pairs 1 - p is the mean over their tokens or sides. matrix
+    and damping are those of `if`. Raises UserError as trak_trajectory and influence do.
     """
 
     def term(checkpoint: Member) -> Attribution:
