@@ -100,7 +100,8 @@ def datamodels(masks: np.ndarray, margins: np.ndarray, penalty: str) -> np.ndarr
     from sklearn.linear_model import LassoCV, RidgeCV
 
     if penalty == "ridge":
-        return RidgeCV(_PENALTIES, alpha_per_target=True).fit(masks, margins).coef_.T
+        # Of a single test example scikit-learn drops the axis.
+        return np.atleast_2d(RidgeCV(_PENALTIES, alpha_per_target=True).fit(masks, margins).coef_).T
     if penalty == "lasso":
         fits = (LassoCV(cv=5, random_state=0, max_iter=10_000).fit(masks, column) for column in margins.T)
         return np.stack([fit.coef_ for fit in fits], axis=1)

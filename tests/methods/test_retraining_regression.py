@@ -63,6 +63,17 @@ def test_scores_are_those_of_a_plain_retraining_loop(tiny: Tiny):
     assert both >= len(train) // 2
 
 
+@pytest.mark.cnn_alone
+@pytest.mark.parametrize("penalty", ["ridge", "lasso"])
+def test_a_single_test_example_has_the_scores_that_it_has_among_others(tiny: Tiny, penalty: str):
+    train, test, members = tiny
+    filled(members[0].study, FITTING)
+    among, alone = (
+        score("datamodels", members[:1], train, split, num_subsets=60, penalty=penalty)[0] for split in (test, test[:1])
+    )
+    torch.testing.assert_close(alone, among[:, :1])
+
+
 def test_each_seed_is_fitted_to_its_own_block_of_subsets(tiny: Tiny):
     train, test, members = tiny
     masks, margins = masks_and_margins(members[0].study, FITTING)
