@@ -214,5 +214,7 @@ class _Operators(TorchDispatchMode):
 
 
 def _epsilon(tensor: Tensor) -> float:
-    rounded = tensor.is_cuda and (torch.backends.cuda.matmul.allow_tf32 or torch.backends.cudnn.allow_tf32)
+    # Not by allow_tf32, which raises where a program chose by fp32_precision.
+    chosen = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    rounded = tensor.is_cuda and any(operators.fp32_precision == "tf32" for operators in chosen)
     return max(torch.finfo(tensor.dtype).eps, _TENSOR_FLOAT_EPSILON if rounded and tensor.dtype == torch.float32 else 0)

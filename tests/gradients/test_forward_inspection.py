@@ -6,6 +6,7 @@ import pytest
 import torch
 from single_examples import CLASSES, WIDTH, Branching, Sorting, features, seeded
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
@@ -75,6 +76,21 @@ def test_the_least_precise_numbers_set_the_tolerance() -> None:
     assert forward.epsilon == torch.finfo(torch.bfloat16).eps
     single = seen(Between(torch.tanh), features(4).float())
     assert single.gradient_tolerance == pytest.approx(1e-3, rel=0.1) and single.output_tolerance < single.gradient_tolerance
+
+
+def test_products_that_a_gpu_rounds_are_known_however_that_was_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    with FakeTensorMode():
+        model = nn.Linear(WIDTH, CLASSES, device="cuda")
+        inputs = torch.empty(4, WIDTH, device="cuda")
+        exact = seen(model, inputs)
+        try:
+            torch.backends.cuda.matmul.fp32_precision = "tf32"
+            rounded = seen(model, inputs)
+        finally:
+            torch.backends.cuda.matmul.fp32_precision = "none"
+    assert not exact.data_dependent and exact.epsilon == torch.finfo(torch.float32).eps
+    assert not rounded.data_dependent and not rounded.draws and rounded.epsilon == 2**-10
 
 
 COMPANY = {
