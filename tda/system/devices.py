@@ -30,9 +30,10 @@ def prepare_process() -> None:
     Denormal numbers count as zero: tails of GELU and gradients of confident predictions are full of them, and they slow
     Hessian products ten times. glibc keeps large freed blocks instead of returning them to the system: activations
     of a few MB are otherwise mapped and page-faulted anew at every layer, which costs three to seven times their arithmetic.
-    Convolutions on a GPU are in float32: torch's default rounds their inputs to TF32, ten bits, which scores would show.
+    Products and convolutions on a GPU are in float32. Torch's default rounds the inputs of convolutions to TF32, ten bits,
+    which scores would show, and NVIDIA's containers, by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, those of all products.
     """
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.set_flush_denormal(True)
     if sys.platform == "linux":
         c_library = ctypes.CDLL(None)

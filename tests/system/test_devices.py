@@ -26,6 +26,18 @@ def test_denormal_numbers_count_as_zero():
     assert tiny * 0.5 == 0
 
 
+def test_gpu_products_and_convolutions_are_in_float32(monkeypatch: pytest.MonkeyPatch):
+    matmul = torch.backends.cuda.matmul
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    try:
+        # As TORCH_ALLOW_TF32_CUBLAS_OVERRIDE does.
+        matmul.allow_tf32 = True
+        prepare_process()
+        assert not matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
+    finally:
+        matmul.allow_tf32 = False
+
+
 def test_memory_format_is_that_of_the_device():
     assert image_format(torch.device("cpu")) == torch.channels_last
     assert image_format(torch.device("cuda")) == torch.contiguous_format
