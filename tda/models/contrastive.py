@@ -27,7 +27,7 @@ _FINENESS, _MIXER = 2.0**16, 0x9E3779B97F4A7C1
 """Steps to which images are told apart, and what mixes the places of their numbers."""
 
 
-def _fingerprints(images: Tensor) -> Tensor:
+def fingerprints(images: Tensor) -> Tensor:
     """Of each image (n, ...) a sum in whole numbers, which has no order and no rounding."""
     numbers = (images.flatten(1).double() * _FINENESS).round().long()
     weights = torch.arange(1, numbers.shape[1] + 1, device=numbers.device) * _MIXER
@@ -103,7 +103,7 @@ class ContrastiveModel(SharesFrozenWeights):
 
     def picture_of(self, inputs: Inputs) -> Tensor:
         """A number (n,) for each pair's image, the same for the same image alone."""
-        return _fingerprints(inputs[IMAGE_FEATURES if IMAGE_FEATURES in inputs else self.pixels])
+        return fingerprints(inputs[IMAGE_FEATURES if IMAGE_FEATURES in inputs else self.pixels])
 
     def meet(self, inputs: Inputs) -> None:
         """Take these pairs, of different images, for company: one more than each example is compared with."""
@@ -126,7 +126,7 @@ class ContrastiveModel(SharesFrozenWeights):
         """Which of the company (n, C) has the image of each example."""
         name = IMAGE_FEATURES if IMAGE_FEATURES in company else self.pixels
         own = inputs[name]
-        return _fingerprints(own)[:, None] == _fingerprints(company[name].to(own.dtype))
+        return fingerprints(own)[:, None] == fingerprints(company[name].to(own.dtype))
 
     def _observe(self) -> None:
         """Make a second set of sides with the same numbers in the same memory, which nothing differentiates or records.

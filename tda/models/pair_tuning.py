@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tda.data.task_entry import Task
-from tda.models.contrastive import IMAGE_FEATURES, TEXT_FEATURES, Comparison, ContrastiveModel, Side
+from tda.models.contrastive import IMAGE_FEATURES, TEXT_FEATURES, Comparison, ContrastiveModel, Side, fingerprints
 from tda.models.fine_tuning import PairTuning
 from tda.models.frozen_outputs import frozen_outputs
 from tda.models.pair_bases import SMALL, PairBase, new_clip, pair_base
@@ -121,9 +121,17 @@ def _features(
     name: str, base: PairBase, choices: PairTuning, pairs: tuple[tuple[str, Tensor], ...], pixels: str, device: torch.device
 ) -> tuple[tuple[str, Tensor], ...]:
     parts = dict(pairs)
-    images = {pixels: parts.pop(pixels)}
+    images = parts.pop(pixels)
+    # Each image once, though several texts have it: in another batch a tower rounds otherwise, and it would seem another image.
+    first: dict[int, int] = {}
+    shown = torch.cat([fingerprints(part) for part in images.split(BATCH)]).tolist()
+    for place, image in enumerate(shown):
+        first.setdefault(image, place)
+    row = {image: number for number, image in enumerate(first)}
+    distinct, rows = {pixels: images[list(first.values())]}, [row[image] for image in shown]
     found = []
-    for feature, tower, given in ((IMAGE_FEATURES, base.image, images), (TEXT_FEATURES, base.text, parts)):
+    for feature, tower, given in ((IMAGE_FEATURES, base.image, distinct), (TEXT_FEATURES, base.text, parts)):
         made_from = {"base_sha256": base.sha256, "tower": feature, "image_size": choices.image_size, "pooled": True}
-        found.append((feature, frozen_outputs(name, tower, given, made_from, device)))
+        outputs = frozen_outputs(name, tower, given, made_from, device)
+        found.append((feature, outputs[rows] if feature == IMAGE_FEATURES else outputs))
     return tuple(found)
