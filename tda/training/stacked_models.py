@@ -167,17 +167,19 @@ class _Stack:
     def _capture(self) -> None:
         """Warm up on a side stream, then record one step; both leave parameters changed, so that `load` comes after.
 
-        A step that waits for the GPU in its middle cannot be recorded; it is then computed anew each time.
+        A step that waits for the GPU in its middle cannot be recorded; it is then computed anew each time. All streams are of
+        the models' GPU: on the first one, torch's default, nothing would be recorded, and a replay would be no step.
         """
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
+        device = self.train.device
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP_STEPS):
                 self._compute()
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with contextlib.suppress(RuntimeError):
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=side):
                 self._compute()
             self.graph = graph
 
