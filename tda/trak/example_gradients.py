@@ -316,10 +316,25 @@ def _explained_places() -> Iterator[None]:
     try:
         yield
     except IndexError as error:
-        raise UserError(
-            f"the model cannot be called with an example of this batch ({_first_line(error)}); a token beyond its vocabulary, "
-            "or a text longer than its positions, would do that"
-        ) from error
+        raise _out_of_places(error) from error
+
+
+@contextmanager
+def explained_asserts() -> Iterator[None]:
+    """Say of what a GPU has no place for, as it is said on a CPU; a GPU tells only where its results are waited for."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        if "assert" not in str(error):
+            raise
+        raise _out_of_places(error) from error
+
+
+def _out_of_places(error: Exception) -> UserError:
+    return UserError(
+        f"the model cannot be called with an example of this batch ({_first_line(error)}); a token beyond its vocabulary, "
+        "or a text longer than its positions, would do that"
+    )
 
 
 def _first_line(error: Exception) -> str:

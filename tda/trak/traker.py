@@ -23,6 +23,7 @@ from tda.system.files import sha256
 from tda.trak.abstract_output import AbstractModelOutput, arranged
 from tda.trak.arguments import Positions, parameter_names, shard_of, usable_model, whole_number
 from tda.trak.batches import Batch, batch_of, count_of, on_device
+from tda.trak.example_gradients import explained_asserts
 from tda.trak.finalizing import Finalizer, require_own_algebra
 from tda.trak.folder import SaveFolder
 from tda.trak.gradient_computers import AbstractGradientComputer, gradients_of, require_gradient_computer
@@ -325,15 +326,15 @@ class TRAKer:
         identities = example_identities(given)
         if not self._rows.lacks(positions, identities):
             return
-        with self._undisturbed():
+        with self._undisturbed(), explained_asserts():
             batch = arranged(self.task, on_device(given, self.device))
             gradients = self._gradients.projected(batch, self._projection)
             out_to_loss = None
             if self._rows.out_to_loss is not None:
                 out_to_loss = _one_each(self._gradients.out_to_loss(batch), len(positions))
-        if self._shard is not None:
-            self._shard.begin()
-        self._rows.write(positions, identities, gradients, out_to_loss)
+            if self._shard is not None:
+                self._shard.begin()
+            self._rows.write(positions, identities, gradients, out_to_loss)
 
 
 def _whole_ids(model_ids: Iterable[int] | None) -> list[int] | None:

@@ -188,3 +188,17 @@ def test_tokens_and_labels_that_do_not_fit_are_one_sentence(kind: str, tmp_path:
     words = {"vocabulary": "an example of this batch", "labels": r"the labels are \(4, 7\) and the tokens \(4, 8\)"}
     with pytest.raises(UserError, match=words.get(kind, "the model cannot be called with input_ids")):
         traker.featurize([ids, torch.ones_like(ids), labels], num_samples=4)
+
+
+def test_tokens_that_do_not_fit_are_one_sentence_on_a_gpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A GPU tells of them where its results are waited for: at the latest where rows are written."""
+
+    def waiting(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported late")
+
+    model, ids = gpt2(), torch.randint(1, 20, (4, 8), generator=torch.Generator().manual_seed(0))
+    traker = TRAKer(model, "language_modeling", 4, tmp_path, device="cpu", proj_dim=DIMENSION)
+    traker.load_checkpoint(model.state_dict(), 0)
+    monkeypatch.setattr(traker._rows, "write", waiting)
+    with pytest.raises(UserError, match=r"this batch \(CUDA error: device-side assert triggered\); a token"):
+        traker.featurize([ids, torch.ones_like(ids), ids.clone()], num_samples=4)
