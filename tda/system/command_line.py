@@ -60,8 +60,11 @@ def _end_progress_bars() -> None:
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, or that of torch on a CPU or a GPU, whose type torch alone knows."""
-    words = ("allocate memory", "out of memory", "not enough memory", "failed to map segment")
+    """Whether an error says that memory ran out: Python's, or that of torch on a CPU or a GPU, whose type torch alone knows.
+
+    NVIDIA's libraries say CUBLAS_STATUS_ALLOC_FAILED, and the like, where a GPU has no room for their own work.
+    """
+    words = ("allocate memory", "out of memory", "not enough memory", "failed to map segment", "status_alloc_failed")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 

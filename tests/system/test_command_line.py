@@ -69,7 +69,13 @@ def test_interrupt_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"), OSError("failed to map segment")]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        OSError("failed to map segment"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_lack_of_memory_says_what_to_choose(error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     def main(settings: Settings) -> str:
