@@ -27,14 +27,24 @@ class MmapSaver(AbstractSaver):
     current_model_id: int | None = None
     current_experiment_name: str | None = None
 
+    def __init__(
+        self, save_dir: str | Path, metadata: dict, *args: object, lambda_reg: float | None = None, **kwargs: object
+    ) -> None:
+        """lambda_reg: that of the features to show, since a folder may hold those of several."""
+        super().__init__(save_dir, metadata)
+        self.lambda_reg = lambda_reg
+
     @property
     def model_ids(self) -> dict[int, dict[str, int]]:
-        """For each checkpoint whether all its training examples have rows (is_featurized), and whether it has features."""
+        """For each checkpoint whether all its training examples have rows (is_featurized), and whether it is_finalized.
+
+        The latter: whether it has features for lambda_reg, or the factor that takes their place.
+        """
         folder = SaveFolder(self.save_dir)
         return {
             model_id: {
                 "is_featurized": int(_all_marked(folder.model(model_id) / "marks.npy")),
-                "is_finalized": int(_has_features(folder.model(model_id))),
+                "is_finalized": int(self._has_features(folder, model_id)),
             }
             for model_id in folder.model_ids()
         }
@@ -60,7 +70,7 @@ class MmapSaver(AbstractSaver):
         folder = SaveFolder(self.save_dir)
         model, name = folder.model(self.current_model_id), self.current_experiment_name
         paths = {"grads": model / "gradients.npy", "out_to_loss": model / "out_to_loss.npy"}
-        paths["features"] = next(model.glob("features_*.npy"), model / "features.npy")
+        paths["features"] = folder.features(self.current_model_id, self.lambda_reg)
         if name is not None:
             paths[f"{name}_grads"] = folder.experiment(self.current_model_id, name) / "gradients.npy"
             paths[f"{name}_scores"] = folder.scores(name)
@@ -69,6 +79,10 @@ class MmapSaver(AbstractSaver):
             found["out_to_loss"] = found["out_to_loss"][:, None]
         marks = read_array(model / "marks.npy")
         return found | {"is_featurized": (marks[:-1] == marks[-1]).astype(np.int32)[:, None]}
+
+    def _has_features(self, folder: SaveFolder, model_id: int) -> bool:
+        paths = (folder.features(model_id, self.lambda_reg, kept) for kept in (True, False))
+        return any(read_identity(path) is not None for path in paths)
 
     def __getattr__(self, name: str) -> object:
         """Refuse what would write."""
@@ -91,10 +105,6 @@ def _all_marked(path: Path) -> bool:
         return False
     marks = read_array(path)
     return bool((marks[:-1] == marks[-1]).all())
-
-
-def _has_features(folder: Path) -> bool:
-    return any(any(folder.glob(f"{kind}_*.json")) for kind in ("features", "factor"))
 
 
 def _count(path: Path) -> int:

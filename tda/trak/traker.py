@@ -119,7 +119,7 @@ class TRAKer:
         settings = self._settings()
         self._folder.keep_settings(settings)
         self._finalizer = Finalizer(self._folder, self)
-        self.saver = MmapSaver(save_dir, settings)
+        self.saver = MmapSaver(save_dir, settings, lambda_reg=lambda_reg)
 
     def load_checkpoint(
         self,

@@ -204,6 +204,20 @@ def test_what_a_traker_says_of_itself(tmp_path: Path):
     assert traker.finalize_scores("quickstart") is traker.scores
 
 
+def test_features_of_several_ridges_are_shown_each_by_its_own_traker(tmp_path: Path):
+    for ridge in (None, 1.0, 1e3):
+        traker = made(tmp_path, lambda_reg=ridge)
+        traker.load_checkpoint(states()[0], 0)
+        traker.featurize(TRAINED[:], num_samples=TRAIN)
+        assert traker.saver.model_ids[0] == {"is_featurized": 1, "is_finalized": 0}
+        traker.finalize_features()
+        assert traker.saver.model_ids[0] == {"is_featurized": 1, "is_finalized": 1}
+        store = {name: np.array(array) for name, array in traker.saver.current_store.items()}
+        added = np.square(store["grads"]).sum(axis=1).mean() if ridge is None else ridge
+        kernel = store["grads"].T @ store["grads"] + added * np.eye(DIMENSION)
+        np.testing.assert_allclose(store["features"], store["grads"] @ np.linalg.inv(kernel), rtol=1e-6)
+
+
 def test_names_that_mean_nothing_here_say_so(tmp_path: Path):
     saver = made(tmp_path).saver
     for name in ("register_model_id", "load_current_store", "save_scores", "del_grads"):
