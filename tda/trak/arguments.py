@@ -24,6 +24,21 @@ def whole_number(value: object, name: str, least: int = 0) -> int:
     return number
 
 
+def whole_ids(model_ids: Iterable[int] | None) -> list[int] | None:
+    """Model ids as ints, None for all; raises UserError for another thing."""
+    return None if model_ids is None else [whole_number(model_id, "model_id") for model_id in model_ids]
+
+
+def one_each(out_to_loss: object, count: int) -> Tensor:
+    """Q of `count` examples (count,), from one number for all of them too; raises UserError for another thing."""
+    if isinstance(out_to_loss, Tensor) and not out_to_loss.dim():
+        return out_to_loss.detach().expand(count)
+    if not isinstance(out_to_loss, Tensor) or out_to_loss.numel() != count:
+        what = tuple(out_to_loss.shape) if isinstance(out_to_loss, Tensor) else type(out_to_loss).__name__
+        raise UserError(f"get_out_to_loss_grad gave {what} for {count} examples; it must give one number each, (n,) or (n, 1)")
+    return out_to_loss.detach().reshape(count)
+
+
 def usable_model(model: object, device: torch.device) -> nn.Module:
     """The model on the device, in evaluation mode; one with 16-bit parameters as a copy in float32.
 

@@ -79,7 +79,7 @@ class FunctionalGradientComputer(AbstractGradientComputer):
 
     def compute_loss_grad(self, batch: Sequence[Tensor]) -> Tensor:
         """Q's diagonal, as the task gives it."""
-        return self._gradients.out_to_loss(batch)
+        return self._gradients.out_to_loss(batch).detach()
 
 
 class IterativeGradientComputer(FunctionalGradientComputer):
@@ -116,31 +116,33 @@ class ComputedGradients:
 ExampleGradients = LayerGradients | FunctionalGradients | BatchedGradients | ComputedGradients
 
 
-def require_gradient_computer(given: object) -> None:
-    """Raise UserError unless a TRAKer is given no gradient computer, or the class of one."""
-    methods = ("load_model_params", "compute_per_sample_grad", "compute_loss_grad")
-    if given is not None and not (isinstance(given, type) and all(hasattr(given, name) for name in methods)):
-        raise UserError(f"gradient_computer is {given!r}; give a subclass of AbstractGradientComputer, not an object of it")
-
-
-def gradients_of(
+def gradient_computer_of(
+    given: type[AbstractGradientComputer] | None,
     model: nn.Module,
     task: AbstractModelOutput,
     parameters: list[str],
-    computer: type[AbstractGradientComputer] | None,
     dtype: torch.dtype,
     device: torch.device,
-) -> ExampleGradients:
-    """What gives rows of the task's examples, for the weights that the model has now and those loaded into it later.
+) -> AbstractGradientComputer:
+    """The gradient computer that a TRAKer is given as a class, by default a functional one; raises UserError if it is none.
+
+    parameters: names of those that gradients are taken of.
+    """
+    given = FunctionalGradientComputer if given is None else given
+    methods = ("load_model_params", "compute_per_sample_grad", "compute_loss_grad")
+    if not isinstance(given, type) or not all(hasattr(given, name) for name in methods):
+        raise UserError(f"gradient_computer is {given!r}; give a subclass of AbstractGradientComputer, not an object of it")
+    count = sum(model.get_parameter(name).numel() for name in parameters)
+    return given(model=model, task=task, grad_dim=count, dtype=dtype, device=device, grad_wrt=parameters)
+
+
+def gradients_of(computer: AbstractGradientComputer, parameters: list[str]) -> ExampleGradients:
+    """What gives rows of the task's examples, for the weights that the computer's model has now and those it gets later.
 
     A task that is a function of logits goes layer by layer whichever of the two computers is named: the numbers are the same.
     """
-    if computer not in (None, FunctionalGradientComputer, IterativeGradientComputer):
-        count = sum(model.get_parameter(name).numel() for name in parameters)
-        own = computer(model=model, task=task, grad_dim=count, dtype=dtype, device=device, grad_wrt=parameters)
-        own.load_model_params(model)
-        return ComputedGradients(own)
-    if isinstance(task, LogitsModelOutput) and task.goes_layer_by_layer:
-        return LayerGradients(model, task, parameters)
-    kind = BatchedGradients if computer is IterativeGradientComputer else FunctionalGradients
-    return kind(model, task, parameters)
+    if type(computer) not in (FunctionalGradientComputer, IterativeGradientComputer):
+        return ComputedGradients(computer)
+    task = computer.modelout_fn
+    is_layered = isinstance(task, LogitsModelOutput) and task.goes_layer_by_layer
+    return (LayerGradients if is_layered else computer._way)(computer.model, task, parameters)

@@ -218,9 +218,16 @@ RowProjection = Projection | FormedProjection
 
 def projection_for(projector: AbstractProjector, model_id: int, dimension: int) -> RowProjection:
     """What makes one model's rows of gradients; dimension: numbers of a row."""
-    if isinstance(projector, BasicProjector) and type(projector).project is BasicProjector.project:
-        return projector.for_model(model_id)
-    return FormedProjection(projector, model_id, dimension)
+    return projector.for_model(model_id) if _is_ours(projector) else FormedProjection(projector, model_id, dimension)
+
+
+def row_factor(projector: AbstractProjector) -> float:
+    """By how much what `project` gives has to be divided to be one of the rows above."""
+    return projector.proj_dim**0.5 if _is_ours(projector) else 1.0
+
+
+def _is_ours(projector: AbstractProjector) -> bool:
+    return isinstance(projector, BasicProjector) and type(projector).project is BasicProjector.project
 
 
 def projector_of(

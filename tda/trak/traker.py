@@ -21,16 +21,16 @@ from tda.system.devices import pick_device
 from tda.system.errors import UserError, in_one_line
 from tda.system.files import sha256
 from tda.trak.abstract_output import AbstractModelOutput, arranged
-from tda.trak.arguments import Positions, parameter_names, shard_of, usable_model, whole_number
+from tda.trak.arguments import Positions, one_each, parameter_names, shard_of, usable_model, whole_ids, whole_number
 from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.example_gradients import explained_asserts
 from tda.trak.finalizing import Finalizer, require_own_algebra
 from tda.trak.folder import SaveFolder
-from tda.trak.gradient_computers import AbstractGradientComputer, gradients_of, require_gradient_computer
+from tda.trak.gradient_computers import AbstractGradientComputer, gradient_computer_of, gradients_of
 from tda.trak.gradient_index import GradientIndex
 from tda.trak.identities import example_identities, model_identity, task_identity, weights_identity
 from tda.trak.modelout_functions import task_output
-from tda.trak.projectors import AbstractProjector, projection_for, projector_of
+from tda.trak.projectors import AbstractProjector, projection_for, projector_of, row_factor
 from tda.trak.refusals import AssertedError
 from tda.trak.regression import require_not_negative
 from tda.trak.ridge import require_room
@@ -87,7 +87,6 @@ class TRAKer:
         load_from_save_dir and proj_max_batch_size have no effect: processes may share a folder, and nothing here has such a
         batch. saver must be None. Raises UserError for bad arguments, or a save_dir that was begun with others.
         """
-        require_gradient_computer(gradient_computer)
         require_saver(saver)
         require_not_negative(lambda_reg, "lambda_reg")
         self.train_set_size = whole_number(train_set_size, "train_set_size", least=1)
@@ -99,7 +98,8 @@ class TRAKer:
         self.grad_wrt = parameter_names(grad_wrt)
         self.lambda_reg, self.proj_seed = lambda_reg, projector_seed
         self.num_params = get_num_params(self.model)
-        self.num_params_for_grad = sum(shape.numel() for shape in selected_shapes(self.model, self.grad_wrt).values())
+        shapes = selected_shapes(self.model, self.grad_wrt)
+        self.num_params_for_grad = sum(shape.numel() for shape in shapes.values())
         self.projector, self.proj_dim = projector_of(projector, proj_dim, projector_seed, self.num_params_for_grad, self.device)
         is_double = next(self.model.parameters()).dtype == torch.float64
         self.precision = torch.float64 if is_double else torch.float32
@@ -111,7 +111,8 @@ class TRAKer:
         if memory_budget is not None:
             require_room(self.proj_dim, whole_number(memory_budget, "memory_budget", least=1))
         self.save_dir = Path(save_dir).resolve()
-        self._computer, self._gradients, self._parameters = gradient_computer, None, None
+        self._computer = gradient_computer
+        self._differentiate(list(shapes))
         self._task_identity = task_identity(self.task)
         self._rows: ExampleRows | None = None
         self._shard: Shard | None = None
@@ -165,7 +166,7 @@ class TRAKer:
         delete_shards: once they are joined; both need the disk's space until then. Raises UserError, one sentence, if a row is
         in no shard or in two, or a shard is unfinished, damaged, or of another checkpoint, task, projection or other settings.
         """
-        for model_id in self._folder.chosen_models(_whole_ids(model_ids)):
+        for model_id in self._folder.chosen_models(whole_ids(model_ids)):
             expected = {"settings": self._settings(), "checkpoint": self._folder.checkpoint(model_id)}
             shards = self._folder.shards(model_id)
             merge(shards, self._folder.model(model_id), self.train_set_size, expected, delete_shards)
@@ -176,7 +177,7 @@ class TRAKer:
         Raises UserError if a model's training examples are not all featurized.
         """
         with self._undisturbed():
-            self._finalizer.finalize_features(_whole_ids(model_ids), del_grads)
+            self._finalizer.finalize_features(whole_ids(model_ids), del_grads)
 
     def start_scoring_checkpoint(self, exp_name: str, checkpoint: dict[str, Tensor], model_id: int, num_targets: int) -> None:
         """Load a state dict and open the rows of an experiment's targets, of which those that are there are kept.
@@ -211,7 +212,7 @@ class TRAKer:
         models' rows are of different examples.
         """
         with self._undisturbed():
-            self.scores = self._finalizer.finalize_scores(exp_name, _whole_ids(model_ids), allow_skip)
+            self.scores = self._finalizer.finalize_scores(exp_name, whole_ids(model_ids), allow_skip)
         return self.scores
 
     def top_examples(self, exp_name: str, k: int = 10, model_ids: Iterable[int] | None = None) -> Extremes:
@@ -221,7 +222,7 @@ class TRAKer:
         finalize_scores does.
         """
         with self._undisturbed():
-            return self._finalizer.top_examples(exp_name, whole_number(k, "k", least=1), _whole_ids(model_ids))
+            return self._finalizer.top_examples(exp_name, whole_number(k, "k", least=1), whole_ids(model_ids))
 
     def project(self, batch: Iterable[Tensor]) -> Tensor:
         """Projected gradients (n, proj_dim) of new examples by the checkpoint that was loaded last; nothing is written.
@@ -239,7 +240,7 @@ class TRAKer:
 
         Raises UserError before finalize_features.
         """
-        return self._finalizer.index(_whole_ids(model_ids))
+        return self._finalizer.index(whole_ids(model_ids))
 
     def scores_of_model(self, exp_name: str, model_id: int) -> np.memmap:
         """One model's scores (train_set_size, num_targets), as finalize_scores left them.
@@ -254,6 +255,11 @@ class TRAKer:
         if self._rows is None:
             raise AssertedError("no checkpoint is loaded; call load_checkpoint(...) or start_scoring_checkpoint(...) first")
         return self._rows.finished
+
+    @property
+    def normalize_factor(self) -> float:
+        """By how much what the projector's `project` gives has to be divided to be a row."""
+        return row_factor(self.projector)
 
     def has_shards(self, model_id: int) -> bool:
         """Whether a model has shards, merged or not, that were not deleted."""
@@ -288,13 +294,17 @@ class TRAKer:
             self.logger.warning("model_id %s holds the same weights as %s: no more is learnt of both", model_id, others[0])
         names = list(selected_shapes(self.model, self.grad_wrt))
         self._folder.keep_parameters(names)
-        if self._gradients is None or names != self._parameters:
-            self._parameters = names
-            self._gradients = gradients_of(self.model, self.task, names, self._computer, self.precision, self.device)
-        else:
-            self._gradients.take_weights(self.model)
+        if names != self._parameters:
+            self._differentiate(names)
+        self._gradients.take_weights(self.model)
         self._projection = projection_for(self.projector, model_id, self.proj_dim)
         self._model_id = self.ckpt_loaded = self.saver.current_model_id = model_id
+
+    def _differentiate(self, names: list[str]) -> None:
+        """Take gradients of the parameters of these names."""
+        chosen = self.model, self.task, names, self.precision, self.device
+        self._parameters, self.gradient_computer = names, gradient_computer_of(self._computer, *chosen)
+        self._gradients = gradients_of(self.gradient_computer, names)
 
     def _open(self, rows: ExampleRows, start: int = 0) -> None:
         self._rows, self._has_begun, self._shard = rows, False, None
@@ -331,20 +341,7 @@ class TRAKer:
             gradients = self._gradients.projected(batch, self._projection)
             out_to_loss = None
             if self._rows.out_to_loss is not None:
-                out_to_loss = _one_each(self._gradients.out_to_loss(batch), len(positions))
+                out_to_loss = one_each(self._gradients.out_to_loss(batch), len(positions))
             if self._shard is not None:
                 self._shard.begin()
             self._rows.write(positions, identities, gradients, out_to_loss)
-
-
-def _whole_ids(model_ids: Iterable[int] | None) -> list[int] | None:
-    return None if model_ids is None else [whole_number(model_id, "model_id") for model_id in model_ids]
-
-
-def _one_each(out_to_loss: object, count: int) -> Tensor:
-    if isinstance(out_to_loss, Tensor) and not out_to_loss.dim():
-        return out_to_loss.detach().expand(count)
-    if not isinstance(out_to_loss, Tensor) or out_to_loss.numel() != count:
-        what = tuple(out_to_loss.shape) if isinstance(out_to_loss, Tensor) else type(out_to_loss).__name__
-        raise UserError(f"get_out_to_loss_grad gave {what} for {count} examples; it must give one number each, (n,) or (n, 1)")
-    return out_to_loss.detach().reshape(count)

@@ -99,6 +99,28 @@ def test_a_gradient_computer_of_ones_own(tmp_path: Path):
             made(tmp_path / "none", gradient_computer=given)
 
 
+@pytest.mark.parametrize("projector", [None, NoOpProjector()])
+def test_a_program_computes_rows_of_new_examples_itself(projector: object, tmp_path: Path):
+    traker = made(tmp_path, projector=projector)
+    for model_id, checkpoint in enumerate(states()):
+        traker.load_checkpoint(checkpoint, model_id)
+        traker.featurize(TRAINED[:], num_samples=TRAIN)
+        traker.finalize_features()
+        formed = traker.gradient_computer.compute_per_sample_grad(batch=SCORED[:])
+        found = traker.projector.project(formed, model_id=traker.saver.current_model_id) / traker.normalize_factor
+        torch.testing.assert_close(found.double(), traker.project(SCORED[:]), rtol=1e-5, atol=1e-6)
+        store, q = traker.saver.current_store, traker.gradient_computer.compute_loss_grad(TRAINED[:])
+        np.testing.assert_allclose(q.reshape(-1, 1), store["out_to_loss"])
+
+
+def test_a_gradient_computer_of_ones_own_is_the_one_that_computes(tmp_path: Path):
+    traker = made(tmp_path, gradient_computer=Plain, projector=NoOpProjector())
+    traker.gradient_computer.loaded = 4
+    traker.load_checkpoint(states()[0], 0)
+    traker.featurize(TRAINED[:], num_samples=TRAIN)
+    np.testing.assert_allclose(traker.saver.current_store["grads"], 5 * gradients(), rtol=1e-9)
+
+
 def test_gradient_computers_on_their_own():
     model = image_model().eval()
     for computer, task in ((FunctionalGradientComputer, ImageOutput()), (IterativeGradientComputer, BatchedOutput())):
