@@ -209,8 +209,12 @@ def _of_numbers(dtype: np.dtype) -> np.dtype:
 
 
 def _number_lost(values: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """How many entries of each row are 0 only because they were too small (n,) int32."""
-    return ((values != 0) & (kept == 0)).sum(axis=1, dtype=np.int32)
+    """How many entries of each row are 0 only because they were too small (n,) int32.
+
+    What is below the rounding of its row was no number before either: a sketch leaves such entries where there is nothing.
+    """
+    rounding = np.finfo(values.dtype).eps * np.linalg.norm(values, axis=1, keepdims=True)
+    return ((np.abs(values) > rounding) & (kept == 0)).sum(axis=1, dtype=np.int32)
 
 
 def open_rows(

@@ -123,6 +123,18 @@ def test_float16_keeps_numbers_of_examples_in_float32_and_counts_what_it_loses(t
     assert any(share in record.getMessage() for record in caplog.records)
 
 
+def test_what_rounding_leaves_of_nothing_is_not_lost_to_float16(tmp_path: Path):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    # In float64 the same rows have entries of 1e-17 where these have some of 1e-9.
+    traker = TRAKer(model, "image_classification", 40, tmp_path, device="cpu", proj_dim=32, use_half_precision=True)
+    traker.load_checkpoint(model.state_dict(), 0)
+    batch = torch.randn(40, 16), torch.randint(3, (40,))
+    assert (traker.project(batch).abs().numpy() < 1e-8).any()
+    traker.featurize(batch, num_samples=40)
+    assert read_array(tmp_path / "0" / "lost.npy").sum() == 0
+
+
 def resident(path: Path) -> int:
     """Bytes of this process's memory that are pages of a file."""
     total, inside = 0, False
