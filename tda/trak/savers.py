@@ -80,6 +80,14 @@ class MmapSaver(AbstractSaver):
         marks = read_array(model / "marks.npy")
         return found | {"is_featurized": (marks[:-1] == marks[-1]).astype(np.int32)[:, None]}
 
+    def load_current_store(self, model_id: int, exp_name: str | None = None, *args: object, **kwargs: object) -> None:
+        """Let current_store show another checkpoint's arrays, and those of a target set; raises UserError if it has none.
+
+        Further arguments have no effect, and what the TRAKer computes with stays as it is.
+        """
+        (self.current_model_id,) = SaveFolder(self.save_dir).chosen_models([model_id])
+        self.current_experiment_name = self.current_experiment_name if exp_name is None else exp_name
+
     def _has_features(self, folder: SaveFolder, model_id: int) -> bool:
         paths = (folder.features(model_id, self.lambda_reg, kept) for kept in (True, False))
         return any(read_identity(path) is not None for path in paths)
@@ -87,7 +95,7 @@ class MmapSaver(AbstractSaver):
     def __getattr__(self, name: str) -> object:
         """Refuse what would write."""
         writing = ("register_model_id", "serialize_current_model_id_metadata", "init_store", "init_experiment")
-        if name in (*writing, "load_current_store", "save_scores", "del_grads"):
+        if name in (*writing, "save_scores", "del_grads"):
             raise MeaninglessNameError(
                 f"{name} of a saver: a TRAKer alone writes to {self.save_dir}; call the TRAKer's methods"
             )

@@ -218,9 +218,23 @@ def test_features_of_several_ridges_are_shown_each_by_its_own_traker(tmp_path: P
         np.testing.assert_allclose(store["features"], store["grads"] @ np.linalg.inv(kernel), rtol=1e-6)
 
 
+def test_the_saver_shows_any_checkpoint(tmp_path: Path):
+    scores_of(image_model(), states(), TRAINED, SCORED, save_dir=tmp_path, exp_name="test")
+    saver = made(tmp_path).saver
+    for model_id in (1, 0):
+        saver.load_current_store(model_id)
+        np.testing.assert_array_equal(saver.current_store["grads"], np.load(tmp_path / str(model_id) / "gradients.npy"))
+        assert set(saver.current_store) == {"grads", "features", "out_to_loss", "is_featurized"}
+    saver.load_current_store(1, "test", TARGETS)
+    targets = np.load(tmp_path / "1" / "targets" / "test" / "gradients.npy")
+    np.testing.assert_array_equal(saver.current_store["test_grads"], targets)
+    with pytest.raises(ModelIDException, match="model_id 7 was never"):
+        saver.load_current_store(7)
+
+
 def test_names_that_mean_nothing_here_say_so(tmp_path: Path):
     saver = made(tmp_path).saver
-    for name in ("register_model_id", "load_current_store", "save_scores", "del_grads"):
+    for name in ("register_model_id", "save_scores", "del_grads"):
         with pytest.raises(UserError, match=f"{name} of a saver"):
             getattr(saver, name)
     with pytest.raises(AttributeError, match="a saver has no other"):
