@@ -118,13 +118,15 @@ class LogitsModelOutput(AbstractModelOutput):
         return (dict(zip(names, inputs, strict=True)) if names else inputs[0]), labels
 
 
-def arranged(task: AbstractModelOutput, batch: Batch) -> Batch:
+def arranged(task: AbstractModelOutput, batch: Batch) -> list[Tensor]:
     """The batch as the task's get_output takes its parts: those of a dict in the order of the method's arguments.
 
     A task may have part_names, tuples of names, instead. Raises UserError where the batch's names are others.
     """
-    if not isinstance(batch, dict) or (isinstance(task, LogitsModelOutput) and task.goes_layer_by_layer):
+    if not isinstance(batch, dict):
         return batch
+    if isinstance(task, LogitsModelOutput) and task.goes_layer_by_layer:
+        raise UserError(f"a gradient computer takes the batches of {type(task).__name__} as tuples, labels last, not as dicts")
     forms = getattr(task, "part_names", None) or (tuple(signature(task.get_output).parameters)[3:],)
     for names in forms:
         if set(names) == set(batch):

@@ -21,7 +21,7 @@ from tda.gradients.gradient_plan import GradientPlan, plan_gradients
 from tda.gradients.selected_parameters import floating_parameters, refuse_batch_statistics, selected_shapes
 from tda.system.errors import UserError
 from tda.system.inputs import Inputs, call, chosen, in_their_places, parts_of
-from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
+from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput, arranged
 from tda.trak.batches import Batch
 from tda.trak.modelout_functions import SequenceToSequenceModelOutput
 from tda.trak.projectors import FormedProjection, RowProjection
@@ -127,16 +127,16 @@ class FunctionalGradients:
     def take_weights(self, model: nn.Module) -> None:
         """Other weights were loaded, which nothing here depends on."""
 
-    def projected(self, batch: list[Tensor], projection: RowProjection) -> Tensor:
+    def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples.
 
         Raises UserError if a module mixes the examples of a batch or the output has no gradient.
         """
         return torch.cat([projection.project_gradients(block) for block in self.blocks(batch)])
 
-    def blocks(self, batch: list[Tensor]) -> Iterator[dict[str, Tensor]]:
+    def blocks(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """Gradients by parameter name, (n, *shape) each, a block of examples after another."""
-        shapes, batch = selected_shapes(self.model, self.parameters), _copied(batch)
+        shapes, batch = selected_shapes(self.model, self.parameters), _copied(arranged(self.task, batch))
         if self.vectorized is None:
             refuse_batch_statistics(self.model)
             self.vectorized = self._vectorization_is_right([part[:2] for part in batch], list(shapes))
@@ -144,9 +144,9 @@ class FunctionalGradients:
         for block in zip(*(part.split(min(size, BLOCK_SIZE)) for part in batch), strict=True):
             yield self._computed(block, list(shapes))
 
-    def out_to_loss(self, batch: list[Tensor]) -> Tensor:
+    def out_to_loss(self, batch: Batch) -> Tensor:
         """Q's diagonal, as the task gives it."""
-        return _out_to_loss(self.model, self.task, batch, selected_shapes(self.model, self.parameters))
+        return _out_to_loss(self.model, self.task, arranged(self.task, batch), selected_shapes(self.model, self.parameters))
 
     def _computed(self, block: list[Tensor], names: list[str]) -> dict[str, Tensor]:
         if self.vectorized:
@@ -223,13 +223,13 @@ class BatchedGradients:
     def take_weights(self, model: nn.Module) -> None:
         """Other weights were loaded, which nothing here depends on."""
 
-    def projected(self, batch: list[Tensor], projection: RowProjection) -> Tensor:
+    def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
         return torch.cat([projection.project_gradients(block) for block in self.blocks(batch)])
 
-    def blocks(self, batch: list[Tensor]) -> Iterator[dict[str, Tensor]]:
+    def blocks(self, batch: Batch) -> Iterator[dict[str, Tensor]]:
         """Gradients by parameter name, (n, *shape) each, a block of examples after another."""
-        names, batch = list(selected_shapes(self.model, self.parameters)), _copied(batch)
+        names, batch = list(selected_shapes(self.model, self.parameters)), _copied(arranged(self.task, batch))
         refuse_batch_statistics(self.model)
         with evaluation(self.model, differentiable=names), _explained():
             parameters = [self.model.get_parameter(name) for name in names]
@@ -245,10 +245,10 @@ class BatchedGradients:
                 each = [_gradients(output, parameters, retain_graph=True) for output in outputs]
                 yield {name: torch.stack(column) for name, column in zip(names, zip(*each, strict=True), strict=True)}
 
-    def out_to_loss(self, batch: list[Tensor]) -> Tensor:
+    def out_to_loss(self, batch: Batch) -> Tensor:
         """Q's diagonal, as the task gives it."""
         with evaluation(self.model, differentiable=self.parameters or selected_shapes(self.model, None)):
-            return self.task.get_out_to_loss_grad(self.model, None, None, _copied(batch))
+            return self.task.get_out_to_loss_grad(self.model, None, None, _copied(arranged(self.task, batch)))
 
 
 def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tda.system.errors import UserError
-from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput, arranged
-from tda.trak.batches import Batch, batch_of
+from tda.trak.abstract_output import AbstractModelOutput, LogitsModelOutput
+from tda.trak.batches import Batch, batch_of, mapped
 from tda.trak.example_gradients import BatchedGradients, FunctionalGradients, LayerGradients
 from tda.trak.projectors import RowProjection
 from tda.trak.utils import vectorize
@@ -74,12 +74,12 @@ class FunctionalGradientComputer(AbstractGradientComputer):
 
     def compute_per_sample_grad(self, batch: Sequence[Tensor]) -> dict[str, Tensor]:
         """Gradients of f by parameter name, (n, *shape) each."""
-        blocks = list(self._gradients.blocks(arranged(self.modelout_fn, batch_of(batch))))
+        blocks = list(self._gradients.blocks(batch_of(batch)))
         return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
     def compute_loss_grad(self, batch: Sequence[Tensor]) -> Tensor:
         """Q's diagonal, as the task gives it."""
-        return self._gradients.out_to_loss(batch).detach()
+        return self._gradients.out_to_loss(batch_of(batch)).detach()
 
 
 class IterativeGradientComputer(FunctionalGradientComputer):
@@ -93,7 +93,7 @@ class IterativeGradientComputer(FunctionalGradientComputer):
 
 
 class ComputedGradients:
-    """Rows by a program's own gradient computer."""
+    """Rows by a program's own gradient computer, which is given batches as the program hands them over."""
 
     def __init__(self, computer: AbstractGradientComputer) -> None:
         """computer: of the model whose weights are loaded."""
@@ -105,12 +105,12 @@ class ComputedGradients:
 
     def projected(self, batch: Batch, projection: RowProjection) -> Tensor:
         """Projected gradients (n, dimension) of the batch's examples."""
-        gradients = self.computer.compute_per_sample_grad(batch=[part.clone() for part in batch])
+        gradients = self.computer.compute_per_sample_grad(batch=mapped(batch, torch.clone))
         return projection.project_gradients(gradients if isinstance(gradients, dict) else {"": gradients})
 
     def out_to_loss(self, batch: Batch) -> Tensor:
         """Q's diagonal, as the computer gives it."""
-        return self.computer.compute_loss_grad([part.clone() for part in batch])
+        return self.computer.compute_loss_grad(mapped(batch, torch.clone))
 
 
 ExampleGradients = LayerGradients | FunctionalGradients | BatchedGradients | ComputedGradients

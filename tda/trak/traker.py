@@ -20,7 +20,7 @@ from tda.gradients.single_precision import without_autocast
 from tda.system.devices import pick_device
 from tda.system.errors import UserError, in_one_line
 from tda.system.files import sha256
-from tda.trak.abstract_output import AbstractModelOutput, arranged
+from tda.trak.abstract_output import AbstractModelOutput
 from tda.trak.arguments import Positions, one_each, parameter_names, shard_of, usable_model, whole_ids, whole_number
 from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.example_gradients import explained_asserts
@@ -232,8 +232,7 @@ class TRAKer:
         if self._rows is None:
             raise AssertedError("no checkpoint is loaded to project with; call load_checkpoint(checkpoint, model_id) first")
         with self._undisturbed():
-            given = arranged(self.task, on_device(batch_of(batch), self.device))
-            return self._gradients.projected(given, self._projection).detach()
+            return self._gradients.projected(on_device(batch_of(batch), self.device), self._projection).detach()
 
     def index(self, model_ids: Iterable[int] | None = None) -> GradientIndex:
         """The exact index of the models' training examples, by default of all in save_dir, for new examples' gradients.
@@ -337,7 +336,7 @@ class TRAKer:
         if not self._rows.lacks(positions, identities):
             return
         with self._undisturbed(), explained_asserts():
-            batch = arranged(self.task, on_device(given, self.device))
+            batch = on_device(given, self.device)
             gradients = self._gradients.projected(batch, self._projection)
             out_to_loss = None
             if self._rows.out_to_loss is not None:

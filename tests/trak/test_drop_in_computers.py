@@ -121,6 +121,32 @@ def test_a_gradient_computer_of_ones_own_is_the_one_that_computes(tmp_path: Path
     np.testing.assert_allclose(traker.saver.current_store["grads"], 5 * gradients(), rtol=1e-9)
 
 
+class Named(FunctionalGradientComputer):
+    """A gradient computer of a program whose batches are dicts."""
+
+    def compute_per_sample_grad(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Those of a tuple."""
+        return super().compute_per_sample_grad((batch["picture"], batch["class"]))
+
+    def compute_loss_grad(self, batch: dict[str, Tensor]) -> Tensor:
+        """That of a tuple."""
+        return super().compute_loss_grad((batch["picture"], batch["class"]))
+
+
+@pytest.mark.parametrize("task", ["image_classification", ImageOutput()])
+def test_a_gradient_computer_of_ones_own_is_given_batches_as_they_are(task: object, tmp_path: Path):
+    expected, (images, labels) = rows(tmp_path / "tuples", task=task), TRAINED[:]
+    traker = made(tmp_path / "dicts", task=task, gradient_computer=Named)
+    traker.load_checkpoint(states()[0], 0)
+    traker.featurize({"class": labels, "picture": images}, num_samples=TRAIN)
+    np.testing.assert_allclose(traker.saver.current_store["grads"], expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(traker.project({"class": labels, "picture": images}), torch.tensor(expected))
+    computer = FunctionalGradientComputer(image_model(), made(tmp_path / "dicts", task=task).task)
+    for compute in (computer.compute_per_sample_grad, computer.compute_loss_grad):
+        with pytest.raises(UserError, match="as tuples, labels last|takes image, label"):
+            compute({"class": labels, "picture": images})
+
+
 def test_gradient_computers_on_their_own():
     model = image_model().eval()
     for computer, task in ((FunctionalGradientComputer, ImageOutput()), (IterativeGradientComputer, BatchedOutput())):
