@@ -63,8 +63,8 @@ class NoOpProjector(AbstractProjector):
         *args: object,
         **kwargs: object,
     ) -> None:
-        """No argument has an effect."""
-        super().__init__(grad_dim, proj_dim, seed, proj_type, device)
+        """No argument has an effect: proj_dim is 0, as it is of whatever keeps all numbers of a gradient."""
+        super().__init__(grad_dim, 0, seed, proj_type, device)
 
     def project(self, grads: dict[str, Tensor] | Tensor, model_id: int) -> Tensor:
         """The gradients themselves."""

@@ -145,6 +145,9 @@ def test_whole_gradients_without_projection(task: object, tmp_path: Path, monkey
     monkeypatch.setattr("tda.trak.example_gradients._MEMORY_BUDGET", 5000)
     found = rows(tmp_path, task=task, projector=NoOpProjector(), proj_dim=0)
     np.testing.assert_allclose(found, gradients(), rtol=1e-9, atol=1e-12)
+    # As of any other projector, but they have no effect.
+    arguments = {"grad_dim": PARAMETERS, "proj_dim": 5, "seed": 42, "proj_type": "normal", "device": "cpu"}
+    np.testing.assert_array_equal(rows(tmp_path / "five", task=task, projector=NoOpProjector(**arguments), proj_dim=5), found)
 
 
 class FirstNumbers(AbstractProjector):
