@@ -26,7 +26,11 @@ def whole_number(value: object, name: str, least: int = 0) -> int:
 
 def whole_ids(model_ids: Iterable[int] | None) -> list[int] | None:
     """Model ids as ints, None for all; raises UserError for another thing."""
-    return None if model_ids is None else [whole_number(model_id, "model_id") for model_id in model_ids]
+    if model_ids is None:
+        return None
+    if not isinstance(model_ids, Iterable):
+        raise UserError(f"model_ids is {model_ids!r}; give a list of them, such as [{model_ids!r}]")
+    return [whole_number(model_id, "model_id") for model_id in model_ids]
 
 
 def one_each(out_to_loss: object, count: int) -> Tensor:

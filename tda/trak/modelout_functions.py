@@ -240,8 +240,15 @@ def task_output(task: "AbstractModelOutput | type[AbstractModelOutput] | str") -
     """The model output of a task's name, or the given one; raises UserError for another name or object."""
     # A program may subclass the class of the same name elsewhere: what counts is that both methods are there.
     if callable(getattr(task, "get_output", None)) and callable(getattr(task, "get_out_to_loss_grad", None)):
-        return task() if isinstance(task, type) else task
+        return _made(task) if isinstance(task, type) else task
     if not isinstance(task, str) or task not in TASK_TO_MODELOUT:
         names = ", ".join(TASK_TO_MODELOUT)
         raise UnknownNameError(f"unknown task {task!r}; choose one of {names}, or give an AbstractModelOutput")
     return TASK_TO_MODELOUT[task]()
+
+
+def _made(task: type[AbstractModelOutput]) -> AbstractModelOutput:
+    try:
+        return task()
+    except TypeError as error:
+        raise UserError(f"{task.__name__} cannot be made of its class alone ({error}); give the task as an object") from error

@@ -81,9 +81,10 @@ class MmapSaver(AbstractSaver):
         return found | {"is_featurized": (marks[:-1] == marks[-1]).astype(np.int32)[:, None]}
 
     def load_current_store(self, model_id: int, exp_name: str | None = None, *args: object, **kwargs: object) -> None:
-        """Let current_store show another checkpoint's arrays, and those of a target set; raises UserError if it has none.
+        """Let current_store show another checkpoint's arrays, and those of exp_name's targets.
 
-        Further arguments have no effect, and what the TRAKer computes with stays as it is.
+        Further arguments have no effect, and what the TRAKer computes with stays as it is. Raises UserError for a model_id
+        that was never loaded.
         """
         (self.current_model_id,) = SaveFolder(self.save_dir).chosen_models([model_id])
         self.current_experiment_name = self.current_experiment_name if exp_name is None else exp_name

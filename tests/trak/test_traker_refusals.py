@@ -9,6 +9,7 @@ from trak_programs import DIMENSION, TARGETS, TRAIN, ImageOutput, bert, image_da
 
 from tda.system.errors import UserError
 from tda.trak import TRAKer
+from tda.trak.abstract_output import AbstractModelOutput
 from tda.trak.identities import task_identity
 
 
@@ -106,9 +107,18 @@ def test_broken_numbers_are_one_sentence(tmp_path: Path):
         traker.featurize((images, labels), num_samples=TRAIN)
 
 
+class Scaled(ImageOutput):
+    """A task that has to be told something."""
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+
 def test_bad_arguments_are_one_sentence(tmp_path: Path):
     bad = {
         "unknown task 'images'": {"task": "images"},
+        r"Scaled cannot be made of its class alone \(.*'scale'\); give the task as an object": {"task": Scaled},
+        "AbstractModelOutput cannot be made of its class alone": {"task": AbstractModelOutput},
         "train_set_size is 0": {"train_set_size": 0},
         "lambda_reg is -1": {"lambda_reg": -1},
         "saver cannot be replaced": {"saver": object()},
@@ -118,6 +128,8 @@ def test_bad_arguments_are_one_sentence(tmp_path: Path):
         with pytest.raises(UserError, match=words):
             TRAKer(image_model(), **given)
     traker = featurized(tmp_path / "begun")
+    with pytest.raises(UserError, match=r"model_ids is 0; give a list of them, such as \[0\]"):
+        traker.finalize_features(model_ids=0)
     with pytest.raises(UserError, match="cannot name a folder"):
         traker.start_scoring_checkpoint("../few", states()[0], 0, 3)
     with pytest.raises(UserError, match="num_targets is 0"):
