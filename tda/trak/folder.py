@@ -80,8 +80,14 @@ class SaveFolder:
         return chosen
 
     def keep_settings(self, settings: dict) -> None:
-        """Keep the settings that the folder is begun with; raises UserError if it was begun with others."""
-        kept = _kept(self.path / "settings.json", settings)
+        """Keep the settings that the folder is begun with; raises UserError if it was begun with others, or by `trak`."""
+        path = self.path / "settings.json"
+        if not path.exists() and (theirs := [*self.path.glob("metadata.json"), *self.path.glob("id_*.json")]):
+            raise AssertedError(
+                f"{self.path} holds results of the package trak ({theirs[0].name}), whose scores would be overwritten; choose "
+                "another save_dir"
+            )
+        kept = _kept(path, settings)
         for name, value in settings.items():
             if kept.get(name) != value:
                 raise AssertedError(

@@ -276,6 +276,14 @@ def test_exceptions_are_those_that_a_program_catches(tmp_path: Path):
         task.get_output(image_model(), {}, {}, *TRAINED[0])
 
 
+@pytest.mark.parametrize("theirs", ["metadata.json", "id_3.json"])
+def test_a_folder_of_trak_itself_is_left_alone(theirs: str, tmp_path: Path):
+    (tmp_path / theirs).write_text("{}")
+    with pytest.raises(AssertionError, match=f"holds results of the package trak \\({theirs}\\)"):
+        made(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [theirs]
+
+
 def test_helpers():
     model = image_model()
     flat = parameters_to_vector(model.parameters())
