@@ -62,7 +62,8 @@ def main(settings: RemovalEvaluation) -> str:
 
 
 def _removal_counts(shares: Sequence[float], num_train: int) -> list[int]:
-    counts = [round(share * num_train) for share in shares]
+    """How many examples the shares are, each number once, however many shares round to it."""
+    counts = list(dict.fromkeys(round(share * num_train) for share in shares))
     if not counts or not all(0 < count < num_train for count in counts):
         given = ",".join(map(str, shares))
         raise UserError(f"--shares {given} of {num_train} training examples remove none or all of them; choose others")

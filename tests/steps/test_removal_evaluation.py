@@ -57,6 +57,12 @@ def test_second_run_retrains_nothing_and_writes_the_same(scored: Ensemble, monke
     assert table["method"].tolist() == ["grad_cos", "grad_dot", "random"]
 
 
+def test_shares_of_one_number_are_one_removal(scored: Ensemble):
+    remove(methods=("grad_cos",), shares=(0.34, 0.3), num_test=2, num_retrainings=1)
+    table = pd.read_csv(EXPERIMENT.results.path / "removal.csv")
+    assert list(zip(table["method"], table["removed"], strict=True)) == [("grad_cos", 2), ("random", 2)]
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
