@@ -180,14 +180,17 @@ def _about_unknown(argument: str, choices: dict[str, dict[str, Choice]]) -> str:
 
 
 def _reader(annotation: typing.Any) -> Reader:
-    """From the text of an argument to its value; `none` is None where that is allowed, commas part the items of a tuple."""
+    """From the text of an argument to its value; `none` is None where that is allowed.
+
+    Commas part the items of a tuple, each of which counts once: nothing is meant by naming one twice.
+    """
     if isinstance(annotation, types.UnionType):
         (kind,) = (kind for kind in annotation.__args__ if kind is not types.NoneType)
         read = _reader(kind)
         return lambda text: None if text == "none" else read(text)
     if typing.get_origin(annotation) is tuple:
         read = _reader(annotation.__args__[0])
-        return lambda text: tuple(read(item.strip()) for item in text.split(",") if item.strip())
+        return lambda text: tuple(dict.fromkeys(read(item.strip()) for item in text.split(",") if item.strip()))
     return {int: _whole_number, float: _finite_number, str: str}[annotation]
 
 

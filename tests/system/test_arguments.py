@@ -68,6 +68,10 @@ def test_arguments_replace_constants():
     assert parse(replace(SETTINGS, force=True), "", ["--no-force"]).force is False
 
 
+def test_what_a_list_names_twice_counts_once():
+    assert parse(SETTINGS, "", ["--shares", "0.5,0.1,0.50"]).shares == (0.5, 0.1)
+
+
 def test_none_takes_a_constant_away():
     assert parse(replace(SETTINGS, seed_id=4), "", ["--seed_id", "none"]).seed_id is None
 
