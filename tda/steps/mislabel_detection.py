@@ -11,6 +11,7 @@ from tda.scores.tables import add_to_table
 from tda.settings import MislabelDetection
 from tda.statistics.area_under_curve import area_under_curve
 from tda.system.devices import prepare_process
+from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.training.ensembles import members_in_memory
 from tda.training.study import open_study
@@ -19,10 +20,13 @@ from tda.training.study import open_study
 def main(settings: MislabelDetection) -> str:
     """Train members on data with flipped labels and write mislabel_detection.csv; returns the closing line.
 
-    Raises UserError for unusable settings or unknown methods.
+    Raises UserError for unusable settings, unknown methods, and ones that need more than a member's checkpoint.
     """
     prepare_process()
     methods = [load_method(name) for name in settings.methods]
+    for method in methods:
+        if method.needs:
+            raise UserError(f"method {method.name} cannot look for changed labels: it needs {method.needs}; choose others")
     study = open_study(chosen_experiment(settings), settings.device)
     train, flipped = flip_labels(study.train, settings.share, len(study.task.classes))
     study = replace(study, train=train)

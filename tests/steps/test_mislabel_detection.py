@@ -1,10 +1,14 @@
 """How well self-influence finds flipped labels."""
 
+from pathlib import Path
+
 import pandas as pd
+import pytest
 from conftest import EXPERIMENT, Ensemble, named, run_here
 
 from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
+from tda.system.errors import UserError
 
 
 def test_self_influence_finds_flipped_labels(ensemble: Ensemble):
@@ -30,3 +34,9 @@ def test_seeds_and_methods_that_come_one_by_one_share_a_table(ensemble: Ensemble
     run_here("run_mislabel_detection.py", methods=("grad_dot",), **chosen)
     together = pd.read_csv(path)
     pd.testing.assert_frame_equal(together[together["seed_id"] < 2].reset_index(drop=True), apart.iloc[:2])
+
+
+def test_methods_that_need_other_files_are_refused_before_members_are_trained(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tda.steps.mislabel_detection.members_in_memory", None)
+    with pytest.raises(UserError, match="method trak_trajectory cannot look for changed labels: it needs checkpoints of early"):
+        run_here("run_mislabel_detection.py", methods=("grad_dot", "trak_trajectory"), share=0.3, **named(EXPERIMENT))
