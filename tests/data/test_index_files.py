@@ -10,6 +10,8 @@ from tda.data.index_files import draw_subset, read_indices, read_subset, write_s
 from tda.data.pools import Pool
 from tda.data.tasks import TASKS, task_named
 from tda.experiments.folders import subset_file
+from tda.settings import SubsetGeneration
+from tda.steps import subset_generation
 from tda.system.errors import UserError
 
 DIGITS = task_named("digits3")
@@ -141,3 +143,8 @@ def test_wrong_file_of_any_number_is_refused_by_name(tmp_path: Path, text: str |
     with pytest.raises(UserError) as caught:
         read_indices(path, DIGITS, "train", small_pool())
     assert str(caught.value).startswith(str(path)) and words in str(caught.value)
+
+
+def test_a_seed_of_the_draw_that_is_none_is_refused(root: Path):
+    with pytest.raises(UserError, match="--draw_seed -1 is no seed; choose 0 or more"):
+        subset_generation.main(SubsetGeneration(task="digits3", num_per_class=4, draw_seed=-1))
