@@ -24,6 +24,8 @@ def main(settings: MislabelDetection) -> str:
     """
     prepare_process()
     methods = [load_method(name) for name in settings.methods]
+    if not methods:
+        raise UserError("--methods names no method to judge; give some, with commas, such as grad_dot,trak")
     for method in methods:
         if method.needs:
             raise UserError(f"method {method.name} cannot look for changed labels: it needs {method.needs}; choose others")

@@ -36,7 +36,16 @@ def test_seeds_and_methods_that_come_one_by_one_share_a_table(ensemble: Ensemble
     pd.testing.assert_frame_equal(together[together["seed_id"] < 2].reset_index(drop=True), apart.iloc[:2])
 
 
-def test_methods_that_need_other_files_are_refused_before_members_are_trained(root: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    ("methods", "words"),
+    [
+        (("grad_dot", "trak_trajectory"), "trak_trajectory cannot look for changed labels: it needs checkpoints of early epochs"),
+        ((), "--methods names no method to judge"),
+    ],
+)
+def test_methods_that_cannot_be_judged_are_refused_before_members_are_trained(
+    root: Path, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...], words: str
+):
     monkeypatch.setattr("tda.steps.mislabel_detection.members_in_memory", None)
-    with pytest.raises(UserError, match="method trak_trajectory cannot look for changed labels: it needs checkpoints of early"):
-        run_here("run_mislabel_detection.py", methods=("grad_dot", "trak_trajectory"), share=0.3, **named(EXPERIMENT))
+    with pytest.raises(UserError, match=words):
+        run_here("run_mislabel_detection.py", methods=methods, share=0.3, **named(EXPERIMENT))
