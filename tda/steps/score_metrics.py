@@ -38,10 +38,13 @@ def main(settings: ScoreMetrics) -> str:
     prepare_process()
     check_counts(settings, "highest", "num_checkpoints", "folds")
     check_suspicions(settings.suspicions)
-    _ = [load_method(name) for name in (*settings.self_influence, *settings.randomised)]
+    of_themselves = [load_method(name) for name in settings.self_influence]
+    _ = [load_method(name) for name in settings.randomised]
     study = open_study(chosen_experiment(settings), settings.device)
     work = Work(study, settings, read_checkpoints(study.experiment))
     chosen, left_out = work.feasible()
+    for method in of_themselves if "wrong_labels" in chosen else ():
+        method.check(study, work.seed_ids, method.settings)
     path = study.results.path / "score_metrics.csv"
     with study.step("score metrics", vars(settings)) as record:
         rows = [found for name in chosen for found in work.metrics[name]()]
