@@ -74,10 +74,17 @@ def fresh_scores(
     """All scores of a method, or those of the first `num_seeds` seeds, or of some columns, the test examples.
 
     hashes: fingerprints of the splits that they must be of. Raises UserError as load_scores does, and if a file is of another
-    checkpoint than the one that is there now, if a trained seed lacks scores, or if seeds were trained in different ways.
+    checkpoint than the one that is there now, if a trained seed lacks scores, if so many first seeds are not trained, or if seeds
+    were trained in different ways.
     """
-    experiment = checkpoints.experiment
-    wanted = checkpoints.seed_ids if num_seeds is None else list(range(num_seeds))
+    experiment, trained = checkpoints.experiment, checkpoints.seed_ids
+    if num_seeds is not None and not (1 <= num_seeds <= len(trained) and trained[num_seeds - 1] == num_seeds - 1):
+        known = ", ".join(map(str, trained)) or "none"
+        raise UserError(
+            f"scores of the first {num_seeds} seeds of {experiment.name} are asked for, of which these are trained: {known}; "
+            f"ask for fewer, one at least, or train and score the others first"
+        )
+    wanted = trained[:num_seeds]
     scores = load_scores(experiment.results, method, None if num_seeds is None else wanted, columns)
     command = f"run_tda.py --experiment {experiment.name} --methods {method}"
     again = f"run its scoring script again, which computes it anew, or {command}"

@@ -72,6 +72,16 @@ def test_scoring_again_replaces_them(retrained: Ensemble):
     assert analyse("run_compute_pvalues.py").startswith("wrote p-values of 2 methods")
 
 
+@pytest.mark.parametrize("num_seeds", [-1, 0, 4, 10**30])
+def test_more_first_seeds_than_are_trained_are_refused_by_what_is_trained(root, num_seeds: int):
+    checkpoints = Checkpoints(EXPERIMENT, {(seed_id, 15): {"seed": seed_id} for seed_id in range(3)})
+    with pytest.raises(UserError, match=f"first {num_seeds} seeds of cnn_digits3_2pc are asked for, .* trained: 0, 1, 2; ask"):
+        fresh_scores(checkpoints, METHOD, num_seeds=num_seeds)
+    others = Checkpoints(EXPERIMENT, {(seed_id, 15): {"seed": seed_id} for seed_id in (0, 2, 5)})
+    with pytest.raises(UserError, match="first 2 seeds .* trained: 0, 2, 5; ask"):
+        fresh_scores(others, METHOD, num_seeds=2)
+
+
 def test_a_partial_set_of_seeds_is_refused_unless_asked_for(ensemble: Ensemble):
     score()
     shutil.rmtree(EXPERIMENT.results.score_file(METHOD, 2, 15).parent)
