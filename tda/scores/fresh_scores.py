@@ -74,8 +74,8 @@ def fresh_scores(
     """All scores of a method, or those of the first `num_seeds` seeds, or of some columns, the test examples.
 
     hashes: fingerprints of the splits that they must be of. Raises UserError as load_scores does, and if a file is of another
-    checkpoint than the one that is there now, if a trained seed lacks scores, if so many first seeds are not trained, or if seeds
-    were trained in different ways.
+    checkpoint than the one that is there now, if a trained seed lacks scores, if fewer seeds are trained, or if seeds were
+    trained in different ways.
     """
     experiment, trained = checkpoints.experiment, checkpoints.seed_ids
     if num_seeds is not None and not (1 <= num_seeds <= len(trained) and trained[num_seeds - 1] == num_seeds - 1):

@@ -1,5 +1,6 @@
 """What every script that works on an experiment takes, whatever it does there."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,9 +63,9 @@ def check_counts(settings: object, *names: str) -> None:
 
 
 def budget_in_bytes(gibibytes: float | None) -> int | None:
-    """A --memory_budget in bytes, None without one; raises UserError unless it is positive."""
+    """A --memory_budget in bytes, None without one; raises UserError unless it is positive and finite."""
     if gibibytes is None:
         return None
-    if not gibibytes > 0:
+    if not 0 < gibibytes * 2**30 < math.inf:
         raise UserError(f"--memory_budget {gibibytes} is no amount of memory; give GiB, such as 4, or leave it out")
     return round(gibibytes * 2**30)

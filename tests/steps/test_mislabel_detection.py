@@ -39,7 +39,10 @@ def test_seeds_and_methods_that_come_one_by_one_share_a_table(ensemble: Ensemble
 @pytest.mark.parametrize(
     ("methods", "words"),
     [
-        (("grad_dot", "trak_trajectory"), "trak_trajectory cannot look for changed labels: it needs checkpoints of early epochs"),
+        (
+            ("grad_dot", "trak_trajectory"),
+            "trak_trajectory cannot look for changed labels: it needs checkpoints of early epochs",
+        ),
         ((), "--methods names no method to judge"),
     ],
 )

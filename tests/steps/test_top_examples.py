@@ -89,6 +89,7 @@ def test_files_of_before_a_setting_existed_count_as_of_its_default(ensemble: Ens
     ("settings", "sentence"),
     [
         ({"k": 0}, "--k 0 is too small"),
+        ({"memory_budget": 1e300}, "--memory_budget 1e\\+300 is no amount"),
         ({"memory_budget": 0.0}, "--memory_budget 0.0 is no amount"),
         ({"streamed": True, "methods": ("trak",)}, "give one of them"),
         ({"streamed": True, "memory_budget": 1e-6}, "too small for proj_dim=2048"),
