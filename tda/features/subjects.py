@@ -29,7 +29,7 @@ class Subject:
 
     seeds: each seed's checkpoints; mean, std: of the normalisation, a channel each; explained_class: of a multi-label
     classifier, whose labels then say whether the class is there; None where labels are classes. experiment: whose ensemble it
-    is; None for photographs.
+    is, and checkpoints, the hashes of its members' content; None and none for photographs.
     """
 
     folder: ResultsFolder
@@ -42,6 +42,7 @@ class Subject:
     quantity: Quantity = cross_entropy_loss
     explained_class: int | None = None
     experiment: Experiment | None = None
+    checkpoints: Sequence[str] = ()
 
     def logit_classes(self, split: Split) -> Tensor:
         """The logit (n,) that each example's label is about."""
@@ -67,9 +68,9 @@ def ensemble_subject(ensemble: Sequence[Sequence[Member]], test: Split | None = 
         pixels = study.family.pixels(study.task, split.inputs)
         resident.append(replace(split, inputs=pixels.images).to(study.device))
     models = [[partial(getattr, member, "model") for member in members] for members in ensemble]
-    return Subject(
-        study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models, experiment=study.experiment
-    )
+    hashes = [member.info["sha256"] for members in ensemble for member in members]
+    described = (study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models)
+    return Subject(*described, experiment=study.experiment, checkpoints=hashes)
 
 
 def last_members(study: Study, num_checkpoints: int, seed_ids: Sequence[int]) -> list[list[Member]]:

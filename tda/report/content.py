@@ -45,6 +45,8 @@ _FIXED = 1_600_000
 _LARGE_SHEET = 1_500_000
 """Bytes that are kept for the pictures or texts of a split of which not all are shown."""
 _BASE64 = 4 / 3
+_OF_TEXTS_AND_PAIRS = {"fact tracing": read_traced_facts, "pair removal": read_removed_pairs}
+"""Steps, and what reads their tables."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,12 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     seed_ids, checkpoints = first[0].seed_ids, read_checkpoints(study.experiment)
     say = members_say(study, seed_ids)
     current = score_identities(study.experiment)
-    overview = read_overview(study.results, summary, outdated_steps(study.experiment, STEPS), current)
+    outdated = outdated_steps(study.experiment, {*STEPS, *_OF_TEXTS_AND_PAIRS})
+    overview = read_overview(study.results, summary, outdated, current)
     apart = disagreement([one.says for one in first])
     shown = {name: shown_examples(study.task, split, np.arange(len(split))) for name, split in _small_splits(study)}
     counts = Counts(len(names), len(seed_ids), min(one.checkpoints for one in first), len(study.train), len(study.test))
-    maps = read_maps(study.results)
+    maps = read_maps(study.results, checkpoints.infos)
     room = room_in(_budget(shown, len(maps.content)), counts)
     share = np.mean([one.says.share_by_test for one in first if one.says.varies] or [np.zeros(len(study.test))], axis=0)
     tests = chosen_tests(room.tests, say.test.wrong, share, apart)
@@ -138,7 +141,7 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     }
     sheets = {name: one.sheet for name, one in shown.items() if one.sheet is not None}
     helpful = {one.says.method for one in first if one.says.helpful}
-    facts, left_out = read_traced_facts(study.results), read_removed_pairs(study.results)
+    facts, left_out = ({} if step in outdated else read(study.results) for step, read in _OF_TEXTS_AND_PAIRS.items())
     sentences = verdict(rows, helpful, pairs, len(seed_ids), between, (unclear, len(study.test)), _removal(facts, left_out))
     statements = read_statements(study.results, checkpoints.infos)
     return Content(values, blocks, sheets, overview, sentences, statements, facts, left_out)

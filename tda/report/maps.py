@@ -1,5 +1,6 @@
 """The influence maps that were made of an experiment's pairs, small enough for a page."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,18 @@ class Maps:
     left_out: int
 
 
-def read_maps(folder: ResultsFolder) -> Maps:
-    """All maps of run_feature_attribution.py; raises UserError if a file is damaged."""
+def read_maps(folder: ResultsFolder, checkpoints: Mapping[tuple[int, int], dict]) -> Maps:
+    """All maps of run_feature_attribution.py that are of the present checkpoints; raises UserError if a file is damaged.
+
+    checkpoints: what each says of itself, by seed id and epoch.
+    """
+    present = {info["sha256"] for info in checkpoints.values()}
     entries, parts, start, left_out = [], [], 0, 0
     for path in sorted((folder.path / "feature_attribution").glob("maps_*.npz")):
         score = path.stem.removeprefix("maps_")
-        train, test, mean = _arrays(path)
+        train, test, mean, made_from = _arrays(path)
+        if not present.issuperset(made_from):
+            continue
         signed = reduce_channels(torch.from_numpy(mean).double(), "largest", absolute=False).numpy()
         for train_index, test_index, one in zip(train.tolist(), test.tolist(), signed, strict=True):
             if start + one.size > _BUDGET:
@@ -48,9 +55,11 @@ def read_maps(folder: ResultsFolder) -> Maps:
     return Maps(entries, b"".join(parts), left_out)
 
 
-def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
+    """Training and test indices, mean maps, and hashes of the checkpoints, which files of an earlier version do not tell."""
     try:
         with reading(path), np.load(path) as arrays:
-            return arrays["train_idx"], arrays["test_idx"], arrays["mean"]
+            made_from = arrays["checkpoints"].tolist() if "checkpoints" in arrays else [None]
+            return arrays["train_idx"], arrays["test_idx"], arrays["mean"], made_from
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged; delete it and run run_feature_attribution.py again") from error

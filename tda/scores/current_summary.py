@@ -38,6 +38,13 @@ def outdated_steps(experiment: Experiment, kinds: Iterable[str]) -> set[str]:
     return {kind for kind, each in found.items() if any(made_from.items() - current.items() for made_from in each)}
 
 
+def outdated_files(experiment: Experiment, kind: str) -> set[str]:
+    """Hashes of the files that steps of a kind made from scores which are no longer there."""
+    current, records = score_identities(experiment), records_of(experiment.results, kind)
+    outdated = [record for record in records if record.get("made_from", {}).items() - current.items()]
+    return {content for record in outdated for content in record.get("files", {}).values()}
+
+
 def require_current_summary(experiment: Experiment) -> None:
     """Raise UserError unless summary.csv is of the scores that are there now, and those are of the checkpoints that are."""
     folder = experiment.results

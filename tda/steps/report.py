@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from tda.experiments.folders import ResultsFolder
+from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import chosen_experiment
 from tda.report.comparison import comparison_values
 from tda.report.content import PAGE_LIMIT, Content, content_of
 from tda.report.data_tables import removal_candidates
 from tda.report.page import COMPARISON_SCRIPTS, command, rendered
 from tda.report.provenance import PAGE, common_to_steps, files_of, steps_of
-from tda.scores.current_summary import read_summary, require_current_summary
+from tda.scores.current_summary import outdated_files, read_summary, require_current_summary
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identity
 from tda.scores.score_files import Scores, check_comparable, methods_on_disk
 from tda.settings import Report
@@ -48,7 +48,7 @@ def main(settings: Report) -> str:
 
         content = content_of(study, names, load, summary)
         page = folder.path / PAGE
-        write_text(page, _rendered(folder, content))
+        write_text(page, _rendered(study.experiment, content))
         record.files = [page]
     return _closing_line(page)
 
@@ -73,12 +73,13 @@ def _closing_line(page: Path) -> str:
     return f"wrote {page.name} ({size:.1f} MB), in {page.parent}; open it in a browser, it needs no network"
 
 
-def _rendered(folder: ResultsFolder, content: Content) -> str:
+def _rendered(experiment: Experiment, content: Content) -> str:
+    folder = experiment.results
     return rendered(
         "report.html",
         PAGE_LIMIT,
         content=content,
-        candidates=removal_candidates(folder),
+        candidates=removal_candidates(folder, outdated_files(experiment, "data debiasing")),
         steps=steps_of(folder),
         common=common_to_steps(folder),
         files=[group for group in files_of(folder) if group["pattern"] != PAGE],

@@ -10,11 +10,12 @@ from conftest import SEEDS, Ensemble, run_here, settings_of
 
 from tda.data.splits import Split
 from tda.experiments.folders import Experiment
-from tda.experiments.manifest import read_manifest
+from tda.experiments.manifest import read_manifest, step
 from tda.features.map_files import save_arrays
 from tda.report import members
 from tda.report.members import members_say
 from tda.report.provenance import steps_of
+from tda.scores.fresh_scores import score_identities
 from tda.scores.score_files import load_score_file, save_scores
 from tda.settings import Report
 from tda.system.arguments import parse
@@ -55,14 +56,19 @@ def test_maps_and_candidates_are_shown_where_they_are(scored: Ensemble):
     results = scored.study.results.path
     train, test = int(scored.train.indices[1]), int(scored.test.indices[3])
     mean = np.array([[[[0.5, -2.0], [0.0, 1.0]]]], dtype=np.float32)
-    arrays = {"train_idx": np.array([train]), "test_idx": np.array([test]), "mean": mean}
+    hashes = np.array([member.info["sha256"] for member in scored.members(14, 15)])
+    arrays = {"train_idx": np.array([train]), "test_idx": np.array([test]), "mean": mean, "checkpoints": hashes}
     save_arrays(results / "feature_attribution" / "maps_grad_cos.npz", arrays)
+    for name, others in (("earlier", {"checkpoints": np.array([hashes[0], "0" * 64])}), ("unknown", {})):
+        unlike = {key: values for key, values in arrays.items() if key != "checkpoints"} | others
+        save_arrays(results / "feature_attribution" / f"maps_{name}.npz", unlike)
     rows = {"index": [train], "class": ["=1+1"], "grad_dot_mean": [np.nan], "grad_dot_verdict": ["harmful"], "is_wrong": [True]}
     pd.DataFrame(rows).to_csv(results / "removal_candidates.csv", index=False)
     run_here("run_report.py", **CHOSEN)
     page = (results / "report.html").read_text()
     assert f'"largest": 2.0, "score": "grad_cos", "start": 0, "test": {test}, "train": {train}' in page
     assert f'"rows": [[{train}, "=1+1", null, "harmful", true]]' in page
+    assert '"score": "earlier"' not in page and '"score": "unknown"' not in page
     (results / "feature_attribution" / "maps_grad_cos.npz").write_bytes(b"no arrays")
     with pytest.raises(UserError, match="maps_grad_cos.npz is damaged"):
         run_here("run_report.py", **CHOSEN)
@@ -179,3 +185,26 @@ def test_tables_of_scores_that_are_no_longer_there_are_left_out(scored: Ensemble
     run_here("run_correlation_analysis.py", **CHOSEN)
     run_here("run_report.py", **CHOSEN)
     assert command not in page.read_text()
+
+
+def test_facts_pairs_and_candidates_of_scores_that_are_no_longer_there_are_left_out(scored: Ensemble):
+    """What steps that need other tasks would have left, and their records, with the scores that they say they are of."""
+    folder, experiment = scored.study.results.path, scored.study.experiment
+    current = score_identities(experiment)
+    means = {"seed_id": ["mean"], "pairs": [7654]} | {
+        f"{kind}_recall_{k}": [0.5] for kind in ("text", "image") for k in (1, 5, 10)
+    }
+    shares = {f"{name}{end}": [0.5] for name in ("mrr", "recall") for end in ("", "_low", "_high")}
+    tables = {
+        "fact tracing": ("fact_tracing", {"method": ["repsim"], "facts": [4321], "found": [3]} | shares),
+        "pair removal": ("retrieval", means),
+        "data debiasing": ("removal_candidates", {"index": [1], "verdict": ["to_be_removed"]}),
+    }
+    for shown, identity in ((True, current["repsim"]), (False, "0" * 64)):
+        for kind, (name, columns) in tables.items():
+            with step(experiment, kind, {}, {}) as record:
+                pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
+                record.files, record.made_from = [folder / f"{name}.csv"], {"repsim": identity}
+        run_here("run_report.py", **CHOSEN)
+        page = (folder / "report.html").read_text()
+        assert [word in page for word in ("4321", "7654", "to_be_removed")] == [shown] * 3
