@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import experiment_of, read_manifest
 from tda.methods.catalogue import method_title
-from tda.report.overview import COLUMNS, Overview, chart_data, read_overview
+from tda.report.overview import COLUMNS, STEPS, Overview, chart_data, read_overview
 from tda.report.provenance import common_to_steps
-from tda.scores.current_summary import of_most_checkpoints, read_summary
+from tda.scores.current_summary import of_most_checkpoints, outdated_steps, read_summary, require_current_summary
+from tda.scores.fresh_scores import score_identities
+from tda.scores.score_files import scored_methods
 
 
 def comparison_values(folders: Sequence[ResultsFolder]) -> dict:
     """What the template of a comparison takes: for each method and column both values, and where both come from.
 
-    Raises UserError if an experiment or its summary.csv is missing or damaged.
+    Raises UserError if an experiment or its summary.csv is missing or damaged, or not of the scores that are there.
     """
-    found = [read_overview(folder, read_summary(folder)) for folder in folders]
+    found = [_current_overview(folder) for folder in folders]
     names = sorted(set(found[0].methods) | set(found[1].methods), key=lambda name: method_title(name).lower())
     columns = [column for column in COLUMNS if any(_known(one, column.key) for one in found)]
     return {
@@ -30,6 +32,15 @@ def comparison_values(folders: Sequence[ResultsFolder]) -> dict:
             "charts": [chart_data(one, {}) for one in found],
         },
     }
+
+
+def _current_overview(folder: ResultsFolder) -> Overview:
+    """What a folder's tables say of the scores that are there now; all of them where only tables were kept, or are a copy."""
+    summary, experiment = read_summary(folder), experiment_of(folder)
+    if experiment.name != folder.name or not scored_methods(folder):
+        return read_overview(folder, summary)
+    require_current_summary(experiment)
+    return read_overview(folder, summary, outdated_steps(experiment, STEPS), score_identities(experiment))
 
 
 def _points(name: str, found: Sequence[Overview]) -> dict:

@@ -9,10 +9,11 @@ import torch
 from conftest import SEEDS, Ensemble, run_here, settings_of
 
 from tda.data.splits import Split
-from tda.experiments.folders import Experiment
+from tda.experiments.folders import Experiment, ResultsFolder
 from tda.experiments.manifest import read_manifest, step
 from tda.features.map_files import save_arrays
 from tda.report import members
+from tda.report.comparison import comparison_values
 from tda.report.members import members_say
 from tda.report.provenance import steps_of
 from tda.scores.fresh_scores import score_identities
@@ -168,6 +169,22 @@ def test_an_experiment_beside_itself_or_one_that_is_not_there_is_refused(root):
         run_here("run_report.py", experiment=None, compare=("a", "a"))
     with pytest.raises(UserError, match=r"a/summary.csv is missing"):
         run_here("run_report.py", experiment=None, compare=("a", "b"))
+
+
+def test_a_comparison_shows_no_tables_of_scores_that_are_no_longer_there(scored: Ensemble):
+    folder = scored.study.results.path
+    run_here("run_correlation_analysis.py", **CHOSEN)
+    shutil.copytree(folder, folder.with_name("before"), ignore=shutil.ignore_patterns("tda_scores"))
+    both = {"experiment": None, "compare": (folder.name, "before")}
+    run_here("run_report.py", **both)
+    shown = (folder / "comparison_with_before.html").read_text()
+    shutil.rmtree(scored.study.results.score_folder("repsim"))
+    with pytest.raises(UserError, match="cnn_digits3_2pc/summary.csv is not of the scores that are there now"):
+        run_here("run_report.py", **both)
+    assert (folder / "comparison_with_before.html").read_text() == shown
+    run_here("run_compute_pvalues.py", **CHOSEN)
+    overview = comparison_values([scored.study.results, ResultsFolder("before")])["values"]["charts"]
+    assert [bool(charts["correlations"]["mean"]) for charts in overview] == [False, True]
 
 
 def test_tables_of_scores_that_are_no_longer_there_are_left_out(scored: Ensemble):
