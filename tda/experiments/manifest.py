@@ -146,6 +146,8 @@ class Part:
 class Record:
     """What a step tells of itself; keep_earlier leaves the record of the run that did the work untouched.
 
+    If tables or figures were made anew and are other ones, the record is of them, and of the seconds of both runs.
+
     parts: the works that it is recorded as, where it is not a single one. What of its time is none's own, they share equally.
     files: tables and figures that it wrote into the folder; made_from: hashes of what they are made from, by name.
     """
@@ -195,9 +197,9 @@ def step(
         content["experiment"] = vars(experiment)
         for part in parts:
             name = f"{part.kind}, {share}" if share else part.kind
-            if not (part.keep_earlier and name in content["steps"]):
-                earlier = content["steps"].get(name, {})
-                adds = part.goes_on and set(earlier.get("seeds", ())) <= set(seeds)
+            earlier = content["steps"].get(name, {})
+            if not (part.keep_earlier and earlier and common["files"].items() <= earlier.get("files", {}).items()):
+                adds = (part.goes_on or part.keep_earlier) and set(earlier.get("seeds", ())) <= set(seeds)
                 seconds = round((earlier.get("wall_seconds", 0.0) if adds else 0.0) + part.seconds + shared, 2)
                 entry = {"arguments": arguments | named | part.arguments, "wall_seconds": seconds}
                 content["steps"][name] = entry | common

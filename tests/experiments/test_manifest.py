@@ -15,6 +15,7 @@ from tda.experiments import manifest
 from tda.experiments.folders import ResultsFolder
 from tda.experiments.manifest import Part, chosen_experiment, experiment_of, read_manifest, step, versions
 from tda.system.errors import UserError
+from tda.system.files import sha256
 
 RESULTS = EXPERIMENT.results
 
@@ -68,6 +69,24 @@ def test_step_that_found_everything_finished_leaves_the_earlier_record(root: Pat
     record("training", keep_earlier=True, run=1)
     record("training", keep_earlier=True, run=2)
     assert read_manifest(RESULTS)["steps"]["training"]["arguments"] == {"run": 1}
+
+
+def test_other_tables_of_finished_work_are_recorded(root: Path):
+    """Of the arguments that they were made with, and the seconds of the work."""
+    table = root / "table.csv"
+    for number, text in enumerate(("a", "b", "b")):
+        table.write_text(text)
+        with step(EXPERIMENT, "variance components", {"run": number}, {}, seeds=SEEDS) as found:
+            found.keep_earlier, found.files = number > 0, [table]
+        if not number:
+            content = read_manifest(RESULTS)
+            content["steps"]["variance components"]["wall_seconds"] = 100.0
+            RESULTS.manifest.write_text(json.dumps(content))
+    with step(EXPERIMENT, "variance components", {"run": 3}, {}, seeds=SEEDS) as found:
+        found.keep_earlier = True
+    entry = read_manifest(RESULTS)["steps"]["variance components"]
+    assert entry["arguments"] == {"run": 1} and entry["files"] == {"table.csv": sha256(b"b")}
+    assert 100 <= entry["wall_seconds"] < 160
 
 
 def test_failed_step_is_not_recorded(root: Path):
