@@ -99,8 +99,8 @@ def studies(config: dict) -> dict[str, list[WorkflowStudy]]:
     """The studies of each target of a configuration; raises UserError, which names the entry, for what cannot be meant."""
     # What the command line gives stands beside the file's `defaults`.
     given = {key: value for key, value in config.items() if key in _KINDS}
-    defaults = config.get("defaults") or {}
-    entries = {target: _entries(target, listed, defaults | given) for target, listed in (config.get("targets") or {}).items()}
+    defaults, targets = (_mapping(key, config.get(key) or {}) for key in ("defaults", "targets"))
+    entries = {target: _entries(target, listed, defaults | given) for target, listed in targets.items()}
     if not entries:
         raise UserError("the workflow's configuration names no targets; see workflow/config.yaml")
     answers = iter(_training_facts([entry for listed in entries.values() for entry in listed], interpreter(config)))
@@ -112,6 +112,12 @@ def studies(config: dict) -> dict[str, list[WorkflowStudy]]:
     return found
 
 
+def _mapping(what: str, value: object) -> dict:
+    if not isinstance(value, dict):
+        raise UserError(f"{what} cannot be {value!r}, but must give values by name; see workflow/config.yaml")
+    return value
+
+
 def _entries(target: str, listed: object, defaults: dict) -> list[dict]:
     """Each combination of a target's entries as plain values, with the defaults."""
     found = []
@@ -119,6 +125,8 @@ def _entries(target: str, listed: object, defaults: dict) -> list[dict]:
         if not isinstance(entry, dict) or not _NAMES.keys() <= entry.keys():
             raise UserError(f"target {target} must be a list of entries with model, task and num_per_class, each")
         several = [entry[name] if isinstance(entry[name], list) else [entry[name]] for name in _NAMES]
+        if not all(several):
+            raise UserError(f"an entry of target {target} has an empty list for model, task or num_per_class; name one each")
         for names in itertools.product(*several):
             found.append({"variant": ""} | defaults | entry | dict(zip(_NAMES, names, strict=True)))
             _check(target, found[-1])
@@ -153,7 +161,7 @@ def _study(entry: dict, fact: dict) -> WorkflowStudy:
     for name, settings in entry["method_settings"].items():
         if name not in methods:
             raise UserError(f"method_settings name {name}, which is not among the methods {', '.join(methods)}")
-        if unknown := sorted(settings.keys() - chosen[name].settings.keys()):
+        if unknown := sorted(_mapping(f"method_settings of {name}", settings).keys() - chosen[name].settings.keys()):
             raise UserError(f"method {name} has no setting {unknown[0]}; it has {', '.join(chosen[name].settings) or 'none'}")
     if len(methods) < 2 and {"correlations", "agreement"} & set(entry["analyses"]):
         raise UserError("correlations and agreement need two methods or more; leave these analyses out")

@@ -115,6 +115,8 @@ def test_what_the_code_says_is_asked_once(fresh_studies: Callable, root: Path, m
         ({"variant": "fast"}, ["fast"]),
         ({"methods": ["lou"]}, ["lou", "loo"]),
         ({"method_settings": {"if": {"damp": 1}}}, ["damp", "damping"]),
+        ({"method_settings": {"if": 0.5}}, ["method_settings of if", "0.5", "values by name"]),
+        ({"num_per_class": []}, ["empty list", "num_per_class"]),
         ({"methods": ["trak", "loo"], "method_settings": {"if": {"damping": 1}}}, ["if", "trak, loo"]),
         ({"training": ["--rank", "2"]}, ["rank"]),
         ({"jobs": "epoch"}, ["epoch", "method"]),
@@ -132,6 +134,12 @@ def test_what_cannot_be_meant_is_refused(entry: dict, words: list[str], studies:
     with pytest.raises(UserError) as caught:
         studies(configured(**entry))
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("key", ["targets", "defaults"])
+def test_a_part_of_the_configuration_that_is_a_list_is_refused(key: str, studies: Callable):
+    with pytest.raises(UserError, match=rf"{key} cannot be \['own'\], but must give values by name"):
+        studies(configured() | {key: ["own"]})
 
 
 def test_targets_that_disagree_are_refused(studies: Callable):
