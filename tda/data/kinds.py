@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tda.system.errors import UserError
 from tda.system.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ Shown = tuple[np.ndarray | None, str | None]
 class ImageKind:
     """Images of one size: normalised pixels (n, channels, size, size) float32.
 
-    mean, std: a channel each, of images scaled to [0, 1].
+    mean, std: a channel each, or one for all, of images scaled to [0, 1]. Raises UserError for other numbers of them, and for a
+    std that is not above 0.
     """
 
     channels: int
@@ -33,9 +35,25 @@ class ImageKind:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if not {np.size(self.mean), np.size(self.std)} <= {1, self.channels} or np.min(self.std) <= 0:
+            raise UserError(
+                f"images of {self.channels} channels have as many means and stds, or one for all, and stds above 0, not mean "
+                f"{self.mean} and std {self.std}"
+            )
+
     def inputs(self, examples: np.ndarray) -> Tensor:
-        """Images (n, h, w, c) uint8 as (n, c, h, w), scaled to [0, 1], less mean, over std."""
-        return normalised(examples, self.mean, self.std)
+        """Images (n, size, size, channels) uint8 as (n, channels, size, size), scaled to [0, 1], less mean, over std.
+
+        Raises UserError for images of another dtype or shape.
+        """
+        images, shape = np.asarray(examples), (self.size, self.size, self.channels)
+        if images.dtype != np.uint8 or images.shape[1:] != shape:
+            raise UserError(
+                f"an image is {images.dtype} {images.shape[1:]}, not uint8 {shape} as its task's kind says; bring images to "
+                "that shape, their values to whole numbers from 0 to 255, or name another size or number of channels"
+            )
+        return normalised(images, self.mean, self.std)
 
     def shown(self, image: Tensor) -> Shown:
         """A normalised image (c, h, w) as it looked before normalisation."""
@@ -59,10 +77,10 @@ class TextKind:
     within: Callable[[Sequence[str], Sequence[tuple[int, int]]], Tensor] | None = None
 
     def inputs(self, examples: Sequence[str] | np.ndarray | tuple[Sequence[str], Sequence[str]]) -> dict[str, Tensor]:
-        """Texts, or of a tuple pairs of texts, as token ids and masks."""
+        """Texts, or of a tuple pairs of texts, as token ids and masks; raises UserError for what is no text."""
         if isinstance(examples, tuple):
-            return self.encode([tuple(map(str, pair)) for pair in zip(*examples, strict=True)])
-        return self.encode([str(text) for text in examples])
+            return self.encode([tuple(map(_text, pair)) for pair in zip(*examples, strict=True)])
+        return self.encode([_text(text) for text in examples])
 
     def shown(self, tokens: dict[str, Tensor]) -> Shown:
         """The text that the tokens stand for."""
@@ -104,3 +122,11 @@ def shown_inputs(kind: Kind, inputs: Inputs, position: int) -> Shown:
     """What a person looks at of one example of a split's inputs."""
     part = {name: part[position] for name, part in inputs.items()} if isinstance(inputs, dict) else inputs[position]
     return kind.shown(part)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise UserError(
+            f"an example is the {type(value).__name__} {value}, not a text; fill or remove it where texts are loaded"
+        )
+    return str(value)

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tda.system.errors import UserError
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -29,7 +31,8 @@ class Pool:
     the numbering of labels; None where nothing else is known than the labels. groups: the group of each example, (n,) str; None
     where there are none. facts: the facts that each text states, a tuple of names an example; None where there are none. No
     model sees any of these. asked: what each text asks for as a test example, None for one that is read as a whole; None where
-    none asks for anything.
+    none asks for anything. Raises UserError for labels that are no array (n,) of whole numbers, for examples in a list, and
+    where anything is of another length than the labels.
     """
 
     examples: Any
@@ -39,6 +42,20 @@ class Pool:
     groups: np.ndarray | None = None
     facts: Sequence[tuple[str, ...]] | None = None
     asked: Sequence[Asked | None] | None = None
+
+    def __post_init__(self) -> None:
+        dtype, shape = getattr(self.labels, "dtype", type(self.labels).__name__), np.shape(self.labels)
+        if not isinstance(self.labels, np.ndarray) or dtype.kind not in "iub" or len(shape) != 1:
+            raise UserError(
+                f"the labels of a Pool are an array (n,) of whole numbers, not {dtype} {shape}; mend the task's load"
+            )
+        columns = {name: getattr(self, name) for name in ("files", "true_labels", "groups", "facts", "asked")}
+        parts = self.examples if isinstance(self.examples, tuple) else (self.examples,)
+        for name, column in [*(("examples", part) for part in parts), *columns.items()]:
+            if name == "examples" and isinstance(column, list):
+                raise UserError("the examples of a Pool are in a list; give them as an array, in the task's load")
+            if hasattr(column, "__len__") and len(column) != len(self.labels):
+                raise UserError(f"a Pool has {len(self.labels)} labels but {len(column)} {name}; mend the task's load")
 
     def examples_at(self, positions: np.ndarray | Sequence[int]) -> Any:
         """The examples at the given positions, in their order."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tda.data.kinds import Kind
 from tda.data.pools import Pool
 from tda.gradients.objectives import Classification, Objective
+from tda.system.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Task:
     kind: of input; it alone knows pixels and tokens. objective: the loss, and what follows from it.
     learns_all: whether models learn from every training example of the classes, however many each has; the drawn ones are then
     those that are scored, and a class that has fewer than were asked for gives all that it has.
+    Raises UserError unless each class has one name, and epochs is a whole number of at least 1.
     """
 
     name: str
@@ -29,3 +31,9 @@ class Task:
     kind: Kind
     objective: Objective = Classification()
     learns_all: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != len(self.class_names):
+            raise UserError(f"task {self.name} has {len(self.classes)} classes but {len(self.class_names)} class_names")
+        if not isinstance(self.epochs, int) or self.epochs < 1:
+            raise UserError(f"task {self.name} cannot be trained for {self.epochs!r} epochs; give a whole number of at least 1")

@@ -1,6 +1,8 @@
 """The registry of tasks. Adding a data set is adding one entry to TASKS, or one file of the user's in tasks/ of the root."""
 
 import functools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tda.data import downloads
@@ -8,15 +10,16 @@ from tda.data.bundled_digits import bundled_digits
 from tda.data.dataset_library import LibrarySource
 from tda.data.food101 import FOOD101_10, food101_10
 from tda.data.human_labels import cifar10n
-from tda.data.kinds import ImageKind
+from tda.data.kinds import ImageKind, TextKind
 from tda.data.pair_tasks import PAIR_TASKS, pairs_from_library
+from tda.data.pools import Pool
 from tda.data.recombined import merged, mixed, recombined_of
 from tda.data.task_entry import Task
 from tda.data.task_modifiers import modified, taken_apart
 from tda.data.text_tasks import TEXT_TASKS, texts_from_library
 from tda.experiments.folders import tasks_folder
 from tda.system.errors import UserError
-from tda.system.user_files import load_user_file, user_files
+from tda.system.user_files import load_user_file, reason, user_files
 
 __all__ = ["TASKS", "Task", "images_from_library", "pairs_from_library", "task_named", "texts_from_library"]
 
@@ -187,4 +190,25 @@ def _task_of(path: Path, changed: int) -> Task:
     task = getattr(load_user_file(path, f"tasks_of_the_user.{path.stem}"), "TASK", None)
     if not isinstance(task, Task):
         raise UserError(f"{path} cannot be used: it defines no TASK, a tda.data.tasks.Task")
-    return task
+    kind = task.kind
+    if isinstance(kind, TextKind):
+        kind = replace(kind, encode=_told(path, "encode of its kind", kind.encode))
+    return replace(task, load=_told(path, "its load", task.load, Pool), kind=kind)
+
+
+def _told(path: Path, title: str, function: Callable, expected: type = object) -> Callable:
+    """A function of the user's file whose mistakes are told in one sentence that names the file and the line."""
+
+    @functools.wraps(function)
+    def told(*arguments: object) -> object:
+        try:
+            found = function(*arguments)
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            raise UserError(f"{title} fails in {path}: {reason(error, path)}") from error
+        if not isinstance(found, expected):
+            raise UserError(f"{title} in {path} returns a {type(found).__name__} instead of a {expected.__name__}")
+        return found
+
+    return told

@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 from tda.system.files import reading
 
 _being_loaded: set[Path] = set()
@@ -49,5 +49,5 @@ def reason(error: Exception, path: Path) -> str:
     if isinstance(error, SyntaxError):
         return f"line {error.lineno} is no Python, {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    said = str(error) or type(error).__name__
+    said = f"there is no {error}" if isinstance(error, KeyError) else in_one_line(error)
     return f"line {lines[-1]}: {said}" if lines else said

@@ -69,8 +69,8 @@ def test_truth_and_groups_follow_the_examples_and_are_no_part_of_what_is_trained
     groups = np.array([f"group {index}" for index in range(40)])
     plain = Pool(np.zeros((40, 28, 28, 1), np.uint8), labels)
     known = replace(plain, true_labels=truth, groups=groups.tolist())
-    odd, told = (replace(DIGITS, name="odd", classes=(3, 1), load=lambda part, pool=pool: pool) for pool in (plain, known))
-    odd, told = (replace(task, class_names=("three", "one")) for task in (odd, told))
+    base = replace(DIGITS, name="odd", classes=(3, 1), class_names=("three", "one"))
+    odd, told = (replace(base, load=lambda part, pool=pool: pool) for pool in (plain, known))
     write_subset(odd, "train", 8, draw_seed=0, force=False)
     split = load_split(told, "train", 8)
     expected = [{3: 0, 1: 1}.get(truth[index], -1) for index in split.indices.tolist()]

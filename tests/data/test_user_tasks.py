@@ -72,3 +72,76 @@ def test_taken_name_is_refused(own_tasks: Path):
     (own_tasks / "digits3.py").write_text(FEW_DIGITS.replace("few_digits", "digits3"))
     with pytest.raises(UserError, match="tasks/digits3.py names its task digits3, as tda/data/tasks.py does"):
         task_named("digits3")
+
+
+LOADED = """
+import numpy as np
+
+from tda.data.kinds import ImageKind, TextKind
+from tda.data.pools import Pool
+from tda.data.tasks import Task
+
+images, labels = np.zeros((8, 4, 4, 1), dtype=np.uint8), np.arange(8) % 2
+
+
+def load(part):
+    return {returned}
+
+
+TASK = Task("loaded", "loaded", (0, 1), ("even", "odd"), epochs={epochs}, test_per_class=2, load=load, kind={kind})
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        ("Pool(images, {}['label'])", r"its load fails in .*tasks/loaded.py: line 12: there is no 'label'$"),
+        ("(images, labels)", r"its load in .*tasks/loaded.py returns a tuple instead of a Pool$"),
+        ("Pool(images, labels.tolist())", r"labels of a Pool are an array \(n,\) of whole numbers, not list \(8,\)"),
+        ("Pool(images, labels / 2)", r"not float64 \(8,\)"),
+        ("Pool(images, labels[:, None])", r"not int64 \(8, 1\)"),
+        ("Pool(images, labels[:5])", r"a Pool has 5 labels but 8 examples"),
+        ("Pool((images, images[:5]), labels)", r"a Pool has 8 labels but 5 examples"),
+        ("Pool(list(images), labels)", r"the examples of a Pool are in a list"),
+        ("Pool(images, labels, files=['a'])", r"a Pool has 8 labels but 1 files"),
+        ("Pool(images / 255, labels)", r"an image is float64 \(4, 4, 1\), not uint8 \(4, 4, 1\)"),
+        ("Pool(images.transpose(0, 3, 1, 2), labels)", r"an image is uint8 \(1, 4, 4\), not uint8 \(4, 4, 1\)"),
+        ("Pool(images[..., 0], labels)", r"an image is uint8 \(4, 4\), not"),
+    ],
+)
+def test_what_load_does_wrong_is_told_in_one_sentence(own_tasks: Path, returned: str, words: str):
+    kind = "ImageKind(1, 4, (0.5,), (0.5,))"
+    (own_tasks / "loaded.py").write_text(LOADED.format(returned=returned, kind=kind, epochs=2))
+    with pytest.raises(UserError, match=words):
+        task = task_named("loaded")
+        write_subset(task, "train", 2, draw_seed=0, force=False)
+        load_split(task, "train", 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "epochs", "words"),
+    [
+        ("ImageKind(1, 4, (0.5,) * 3, (0.5,))", 2, r"line 15: images of 1 channels have as many means and stds"),
+        (
+            "ImageKind(1, 4, (0.5,), (0.0,))",
+            2,
+            r"line 15: images of 1 .* stds above 0, not mean \(0.5,\) and std \(0.0,\)",
+        ),
+        ("ImageKind(1, 4, (0.5,), (0.5,))", 0, r"line 15: task loaded cannot be trained for 0 epochs"),
+    ],
+)
+def test_an_entry_that_cannot_be_is_refused_as_it_is_loaded(own_tasks: Path, kind: str, epochs: int, words: str):
+    (own_tasks / "loaded.py").write_text(LOADED.format(returned="Pool(images, labels)", kind=kind, epochs=epochs))
+    with pytest.raises(UserError, match=words):
+        task_named("loaded")
+
+
+def test_missing_values_are_no_texts(own_tasks: Path):
+    texts = "Pool(np.array(['a', 'b', 'c', float('nan')] * 2, dtype=object), labels)"
+    kind = "TextKind(lambda texts: {'ids': 1 / 0}, None)"
+    (own_tasks / "loaded.py").write_text(LOADED.format(returned=texts, kind=kind, epochs=2))
+    task = task_named("loaded")
+    with pytest.raises(UserError, match="an example is the float nan, not a text"):
+        task.kind.inputs(task.load("train").examples)
+    with pytest.raises(UserError, match="encode of its kind fails in .*loaded.py: line 15: division by zero"):
+        task.kind.inputs(["a"])
