@@ -45,11 +45,23 @@ class RowsOnDemand:
 
 
 def parquet_files(folder: Path, split: str) -> list[Path]:
-    """A folder's <split>.parquet, or <split>-00000-of-00002.parquet and the like, also in its folder data/."""
-    name = re.compile(rf"{re.escape(split)}(-\d+-of-\d+(-[0-9a-f]+)?)?\.parquet", re.IGNORECASE)
+    """A folder's <split>.parquet, or <split>-00000-of-00002.parquet and the like, also in its folder data/.
+
+    Raises UserError for pieces of which one is missing or there twice, as beside the whole file.
+    """
+    name = re.compile(rf"{re.escape(split)}(-(\d+)-of-(\d+)(-[0-9a-f]+)?)?\.parquet", re.IGNORECASE)
     with reading_folder(folder):
         below = [each for each in (folder, folder / "data") if each.is_dir()]
-        return sorted(path for each in below for path in each.iterdir() if name.fullmatch(path.name))
+        found = {path: match for each in below for path in each.iterdir() if (match := name.fullmatch(path.name))}
+    # A whole file is piece 0 of 1.
+    pieces = sorted((int(match[2] or 0), int(match[3] or 1)) for match in found.values())
+    if pieces != [(number, len(pieces)) for number in range(len(pieces))]:
+        held = ", ".join(sorted(printable(path.relative_to(folder)) for path in found))
+        raise UserError(
+            f"{folder} holds {held}, neither one {split}.parquet nor each of its pieces once; add what is missing, or move "
+            "away what is there twice"
+        )
+    return sorted(found)
 
 
 def count_rows(path: Path) -> int:

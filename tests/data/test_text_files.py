@@ -156,3 +156,16 @@ def test_half_of_a_letter_is_named_with_its_row(folder: Path):
     (folder / "train.jsonl").write_text(json.dumps({"words": "bad \ud83d"}))
     with pytest.raises(UserError, match="line 1 holds half of a letter, a lone surrogate, in column words"):
         read(folder).texts("words")
+
+
+@pytest.mark.parametrize(("beside", "removed"), [("train.parquet", None), ("data/train.parquet", 0), (None, 0), (None, 1)])
+def test_pieces_that_are_missing_or_there_twice_are_refused(folder: Path, beside: str | None, removed: int | None):
+    write_pieces(folder)
+    pieces = sorted(folder.glob("*.parquet"))
+    if beside is not None:
+        (folder / "data").mkdir()
+        pd.DataFrame({"words": TEXTS, "kind": NAMES}).to_parquet(folder / beside)
+    if removed is not None:
+        pieces[removed].unlink()
+    with pytest.raises(UserError, match=r"own holds .*, neither one train.parquet nor each of its pieces once"):
+        read(folder)
