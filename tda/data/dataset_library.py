@@ -117,7 +117,8 @@ class LibrarySource:
         if self.folder is not None:
             path, files = "parquet", {split: [str(file) for file in parquet_files(self.folder, split)]}
             for file in files[split]:
-                count_rows(Path(file))
+                if not count_rows(Path(file)):
+                    raise UserError(f"{file} holds no rows; fill or remove it")
         disable_progress_bars()
         try:
             return load_dataset(path, data_files=files, split=split, cache_dir=str(data_folder() / ".datasets"))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tda.data.picture_folders import printable
 from tda.data.picture_tables import count_rows, parquet_files
-from tda.system.errors import UserError
+from tda.system.errors import UserError, in_one_line
 from tda.system.files import reading, reading_folder
 
 TEXT, CLASS = "text", "class"
@@ -47,8 +47,7 @@ class TextTable:
                 raise UserError(f"{row} holds {held} in column {name}, not a text; mend or remove it")
             if not value.strip():
                 raise UserError(f"{row} holds an empty text in column {name}; fill or remove it")
-            if _HALF_OF_A_LETTER.search(value):
-                raise UserError(f"{row} holds half of a letter, a lone surrogate, in column {name}; mend or remove it")
+            _refuse_half_letters(value, row, name)
         return list(values)
 
     def names(self, name: str) -> list[str]:
@@ -67,15 +66,22 @@ class TextTable:
             parts = [value] if isinstance(value, str) else [] if value is None else value
             if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
                 raise UserError(f"{row} holds a {type(value).__name__} in column {name}, not a list of texts; mend it")
+            for part in parts:
+                _refuse_half_letters(part, row, name)
             found.append(tuple(parts))
         return found
+
+
+def _refuse_half_letters(text: str, row: str, column: str) -> None:
+    if _HALF_OF_A_LETTER.search(text):
+        raise UserError(f"{row} holds half of a letter, a lone surrogate, in column {column}; mend or remove it")
 
 
 def text_table(folder: Path, part: str, root: Path) -> TextTable:
     """The table of one part of a folder: <part>.parquet (or its pieces), .csv, .jsonl or .txt, or a folder of .txt files.
 
     root: what the rows' paths are told from. Raises UserError if there is none of these or more than one, or if it cannot be
-    read.
+    read or has no rows.
     """
     try:
         with reading_folder(folder):
@@ -88,12 +94,12 @@ def text_table(folder: Path, part: str, root: Path) -> TextTable:
     if len(found) + bool(pieces) > 1:
         named = [path.name for path, _ in found] + [path.name for path in pieces[:1]]
         raise UserError(f"{folder} holds {named[0]} and {named[1]} too; move one of them away")
-    if pieces:
-        return _parquet(pieces, root)
-    if not found:
+    if not found and not pieces:
         raise UserError(f"the {part} part of {folder} cannot be read: it holds neither of {_forms(part)}; put one there")
-    path, read = found[0]
-    return read(path, printable(path.relative_to(root)))
+    table = _parquet(pieces, root) if pieces else found[0][1](found[0][0], printable(found[0][0].relative_to(root)))
+    if not table.rows:
+        raise UserError(f"{table.where} holds no rows; fill it")
+    return table
 
 
 def text_file(path: Path) -> TextTable:
@@ -135,6 +141,9 @@ def _csv(path: Path, name: str) -> TextTable:
             header = next(lines, None)
             if not header:
                 raise UserError(f"{path} is empty; its first line names the columns")
+            twice = [column for column in header if column and header.count(column) > 1]
+            if twice:
+                raise UserError(f"{path} has more than one column {twice[0]}; rename or remove the others")
             cells, rows = [], []
             for row in filter(None, lines):
                 if len(row) != len(header):
@@ -153,8 +162,8 @@ def _jsonl(path: Path, name: str) -> TextTable:
     for number, line in _numbered_lines(path):
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}, is no JSON: {error.msg}; mend it") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}, is no JSON: {in_one_line(error)}; mend it") from error
         if not isinstance(entry, dict):
             raise UserError(f"{path}, line {number}, holds no object with named columns; mend it")
         objects.append(entry)
@@ -172,8 +181,8 @@ def _lines(path: Path, name: str) -> TextTable:
 def _folder(folder: Path, name: str) -> TextTable:
     """A text a file, in the folder itself or in folders of the classes."""
     with reading_folder(folder):
-        entries = sorted(filter(lambda path: _is_shown(path.relative_to(folder)), folder.rglob("*.txt")), key=printable)
-    paths = [path for path in entries if path.is_file()]
+        entries = sorted(filter(lambda path: _is_shown(path.relative_to(folder)), folder.rglob("*")), key=printable)
+    paths = [path for path in entries if path.suffix.lower() == ".txt" and path.is_file()]
     depths = {len(path.relative_to(folder).parts) for path in paths}
     if not paths:
         raise UserError(f"{folder} holds no .txt files; put a text a file there, or into folders of their classes")

@@ -128,6 +128,14 @@ def test_what_is_missing_or_damaged_is_named(root: Path, prepare: Callable, sour
         pool.examples[np.arange(len(pool.examples))]
 
 
+def test_a_parquet_file_without_rows_is_refused(root: Path):
+    folder = root / "data" / "packed"
+    folder.mkdir()
+    pd.DataFrame({"image": [], "label": []}).to_parquet(folder / "train.parquet")
+    with pytest.raises(UserError, match="packed/train.parquet holds no rows; fill or remove it"):
+        replace(SOURCE, path="packed").pool("train")
+
+
 def test_folder_without_a_split_is_refused(root: Path):
     (root / "data" / "own_images" / "only" / "zero").mkdir(parents=True)
     Image.new("L", (28, 28)).save(root / "data" / "own_images" / "only" / "zero" / "a.png")

@@ -71,6 +71,8 @@ def test_a_text_a_file_with_or_without_folders_of_classes(folder: Path):
     assert plain.texts("text") == [TEXTS[1], TEXTS[0], TEXTS[2]] and list(plain.columns) == ["text"]
     assert classes.names("class") == ["a", "b", "c"] and classes.texts("text")[0] == TEXTS[1] + "\n"
     assert classes.rows[2] == "own/test/c/0.txt"
+    (folder / "test" / "c" / "1.TXT").write_text("by a program that writes capitals")
+    assert read(folder, "test").texts("text")[3] == "by a program that writes capitals"
     (folder / "test" / "d.txt").write_text("beside")
     with pytest.raises(UserError, match="holds texts beside folders of texts"):
         read(folder, "test")
@@ -91,6 +93,12 @@ def test_lists_of_facts(folder: Path):
         ("train.csv", b"words,kind\na,b,c\n", "train.csv, line 2, has 3 cells instead of 2"),
         ("train.csv", b'words,kind\n"a,b\n', "cannot be read as a table with commas"),
         ("train.csv", b"words,kind\n\xff,b\n", "is not text in UTF-8: byte 11 cannot be decoded; save it in UTF-8"),
+        ("train.csv", b"words,kind,words\na,b,c\n", "train.csv has more than one column words"),
+        ("train.csv", b"words,kind\n", "train.csv holds no rows; fill it"),
+        ("train.txt", b"\n \n", "train.txt holds no rows; fill it"),
+        ("train.jsonl", b"", "train.jsonl holds no rows; fill it"),
+        ("train.jsonl", b"[" * 100_000, "train.jsonl, line 1, is no JSON: maximum recursion depth exceeded"),
+        ("train.jsonl", b'{"words": ' + b"1" * 5000 + b"}", "train.jsonl, line 1, is no JSON: Exceeds the limit"),
         ("train.jsonl", b'{"words": "a"}\n{"words"', "train.jsonl, line 2, is no JSON"),
         ("train.jsonl", b"[1, 2]\n", "train.jsonl, line 1, holds no object with named columns"),
         ("train.txt", b"abc\n\xe4\n", "is not text in UTF-8: byte 4"),
@@ -156,6 +164,8 @@ def test_half_of_a_letter_is_named_with_its_row(folder: Path):
     (folder / "train.jsonl").write_text(json.dumps({"words": "bad \ud83d"}))
     with pytest.raises(UserError, match="line 1 holds half of a letter, a lone surrogate, in column words"):
         read(folder).texts("words")
+    with pytest.raises(UserError, match="line 1 holds half of a letter, a lone surrogate, in column words"):
+        read(folder).tuples("words")
 
 
 @pytest.mark.parametrize(("beside", "removed"), [("train.parquet", None), ("data/train.parquet", 0), (None, 0), (None, 1)])
