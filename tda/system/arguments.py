@@ -43,8 +43,9 @@ class _Parser(argparse.ArgumentParser):
 def parse(settings: typing.Any, description: str, arguments: list[str]) -> typing.Any:
     """A copy of `settings`, a dataclass, with what the arguments say; wrong ones end the process with status 2.
 
-    A field of type dict[str, dict] chooses things with settings of their own: `--methods a,b` chooses, `--a.x 1` sets; its
-    class tells by `choices(names)` what they are. Of its `alternatives` one alone can be given; it replaces the others.
+    Raises UserError for a constant in `settings` that its field cannot hold. A field of type dict[str, dict] chooses things
+    with settings of their own: `--methods a,b` chooses, `--a.x 1` sets; its class tells by `choices(names)` what they are. Of
+    its `alternatives` one alone can be given; it replaces the others.
     """
     parser = _Parser(
         description=description,
@@ -53,6 +54,9 @@ def parse(settings: typing.Any, description: str, arguments: list[str]) -> typin
         argument_default=argparse.SUPPRESS,
     )
     arguments = _with_negative_numbers(arguments)
+    annotations = typing.get_type_hints(type(settings))
+    for entry in dataclasses.fields(settings):
+        _refuse_unfit(entry.name, Setting(annotations[entry.name], getattr(settings, entry.name)))
     try:
         choosing = _add_fields(parser, settings)
         choices = {field: _add_choices(parser, settings, field, arguments) for field in choosing}
@@ -149,10 +153,43 @@ def _chosen(settings: typing.Any, field: str, choices: dict[str, Choice], given:
     for name in dict.fromkeys([*names, *choices]):
         keys = choices[name].settings if name in choices else ()
         by_arguments = {key: given[f"{name}.{key}"] for key in keys if f"{name}.{key}" in given}
+        for key in keys:
+            if key in in_script.get(name, {}):
+                _refuse_unfit(f"{name}.{key}", Setting(keys[key].annotation, in_script[name][key]))
         changed = in_script.get(name, {}) | by_arguments
         if changed or name in names:
             chosen[name] = changed
     return chosen
+
+
+def _refuse_unfit(name: str, constant: Setting) -> None:
+    """Raise UserError unless a constant of the script is of its annotation; a list will do for a tuple."""
+    if not _fits(constant.default, constant.annotation):
+        raise UserError(
+            f"the script's constant {name} is {constant.default!r}, not {_in_words(constant.annotation)}; mend it at its top"
+        )
+
+
+def _fits(value: object, annotation: typing.Any) -> bool:
+    if isinstance(annotation, types.UnionType):
+        return any(_fits(value, kind) for kind in annotation.__args__)
+    if typing.get_origin(annotation) is tuple:
+        return isinstance(value, tuple | list) and all(_fits(item, annotation.__args__[0]) for item in value)
+    if typing.get_origin(annotation) is dict:
+        return isinstance(value, dict) and all(isinstance(item, dict) for item in value.values())
+    if annotation in (int, float):
+        return isinstance(value, int | annotation) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _in_words(annotation: typing.Any) -> str:
+    if isinstance(annotation, types.UnionType):
+        return " or ".join(map(_in_words, annotation.__args__))
+    if typing.get_origin(annotation) is tuple:
+        return f"a tuple, such as (…,), each item {_in_words(annotation.__args__[0])}"
+    if typing.get_origin(annotation) is dict:
+        return 'a dict of names with their settings, such as {"trak": {}}'
+    return {int: "a whole number", float: "a number", bool: "True or False", str: "a text in quotes"}.get(annotation, "None")
 
 
 def _replaced(settings: typing.Any, given: Iterable[str]) -> dict[str, None]:

@@ -162,3 +162,35 @@ def test_help_explains_fields_and_choices(capsys: pytest.CaptureFixture):
             parse(settings, "The script.", ["--help"])
         text = " ".join(capsys.readouterr().out.split())
         assert caught.value.code == 0 and all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (replace(SETTINGS, size="10"), "constant size is '10', not a whole number; mend it"),
+        (replace(SETTINGS, size=10.0), "constant size is 10.0, not a whole number"),
+        (replace(SETTINGS, size=True), "constant size is True, not a whole number"),
+        (replace(SETTINGS, rate="0.5"), "constant rate is '0.5', not a number"),
+        (replace(SETTINGS, name=None), "constant name is None, not a text in quotes"),
+        (replace(SETTINGS, seed_id="3"), "constant seed_id is '3', not a whole number or None"),
+        (replace(SETTINGS, shares=0.1), "constant shares is 0.1, not a tuple, such as .*, each item a number"),
+        (replace(SETTINGS, shares=("0.1",)), r"constant shares is \('0.1',\), not a tuple"),
+        (replace(SETTINGS, force=1), "constant force is 1, not True or False"),
+        (Choosing(things=("ball", "die")), r"constant things is \('ball', 'die'\), not a dict of names with their settings"),
+        (Choosing(things={"ball": None}), "constant things is {'ball': None}, not a dict"),
+    ],
+)
+def test_constants_of_another_kind_are_refused(settings: object, words: str):
+    with pytest.raises(UserError, match=words):
+        parse(settings, "", [])
+
+
+def test_settings_of_another_kind_in_the_script_are_refused(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended:
+        parse(Choosing(things={"ball": {"radius": "2"}}), "", [])
+    assert ended.value.code == 2
+    assert "constant ball.radius is '2', not a number or None; mend it at its top" in capsys.readouterr().err
+
+
+def test_whole_numbers_and_lists_fit_where_numbers_and_tuples_stand():
+    assert parse(replace(SETTINGS, rate=1, shares=[1, 0.5]), "", []).shares == [1, 0.5]
