@@ -5,6 +5,8 @@ import re
 import runpy
 import shlex
 import subprocess
+import sys
+import types
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 
+from tda.data.tasks import TASKS
 from tda.methods.catalogue import catalogue
+from tda.models import families
 from tda.system.command_line import parse
 from tda.system.errors import UserError
 
@@ -117,6 +121,18 @@ def test_relative_links_and_images_lead_to_a_file_and_a_heading(page: Path):
 def test_python_blocks_compile(page: Path):
     for block in blocks(page.read_text(), "python"):
         compile(block, str(page), "exec")
+
+
+def test_the_documented_family_is_one(monkeypatch: pytest.MonkeyPatch):
+    file, entry = blocks((CHECKOUT / "docs" / "adding-a-family.md").read_text(), "python")
+    module = types.ModuleType("tda.models.bag_of_tokens")
+    exec(file, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    imports, _, call = entry.rpartition("\n\n")
+    names = dict(vars(families))
+    exec(imports, names)
+    family = eval(call, names)
+    assert family.build is module.bag_of_tokens and family.plan(TASKS["qnli"]).epochs == TASKS["qnli"].epochs
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
