@@ -12,7 +12,7 @@ from tqdm import tqdm
 from tda.experiments.manifest import Part, chosen_experiment
 from tda.gradients.single_precision import LOW_PRECISION
 from tda.methods.catalogue import ALL, chosen_entries
-from tda.methods.registry import Method, load_method
+from tda.methods.registry import Attribution, Method, load_method
 from tda.scores.ensemble_scores import write_ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, read_checkpoints, remove_outdated
 from tda.scores.score_files import load_score_file, save_scores, score_paths
@@ -123,6 +123,11 @@ def score_seed(study: Study, seed_id: int, jobs: Sequence[Job], bar: tqdm) -> St
         if to_score:
             start = time.perf_counter()
             for member, found in zip(to_score, job.method.score(to_score, train, test, job.settings), strict=True):
+                if not isinstance(found, Attribution):
+                    raise UserError(
+                        f"method {job.method.name} gave a {type(found).__name__} instead of an Attribution; wrap its scores: "
+                        "Attribution(scores)"
+                    )
                 found = found if study.whole is None else found.of(study.scored)
                 described = _describe(study, job.method, job.settings, seed_id, member.epoch)
                 described |= {"checkpoint": member.info["sha256"], "report": _checked_report(job.method, found.report)}

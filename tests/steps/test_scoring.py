@@ -275,6 +275,14 @@ def test_what_is_no_table_of_scores_is_refused(ensemble: Ensemble, given: str, w
         score({"odd": {}})
 
 
+def test_scores_without_an_attribution_are_refused(ensemble: Ensemble):
+    write_method(ensemble.root, "torch.zeros(len(train), len(test))")
+    path = ensemble.root / "methods" / "odd.py"
+    path.write_text(path.read_text().replace("yield Attribution(", "yield ("))
+    with pytest.raises(UserError, match=r"method odd gave a Tensor instead of an Attribution; wrap its scores"):
+        score({"odd": {}})
+
+
 @pytest.mark.parametrize("given", [".bfloat16()", ".requires_grad_()"])
 def test_scores_of_16_bits_or_with_a_graph_are_numbers_too(ensemble: Ensemble, given: str):
     write_method(ensemble.root, f"torch.ones(len(train), len(test)){given}")
