@@ -12,8 +12,9 @@ from tda.data.packaged_language_model import SMOLLM2
 from tda.data.pools import Pool
 from tda.data.task_entry import Task
 from tda.data.text_library import TextSource
-from tda.data.tokenizers import AnsweredTokens, TextTokens, tokenizer_named, trained_tokenizer
+from tda.data.tokenizers import FEWEST, AnsweredTokens, TextTokens, tokenizer_named, trained_tokenizer
 from tda.gradients.objectives import NextToken
+from tda.system.errors import UserError
 
 
 def texts_from_library(
@@ -34,8 +35,11 @@ def texts_from_library(
     tokens on the task's own training texts. length: in tokens, to which texts are cut and padded. answer_length: the same of
     the second of two columns, with a token that begins it, where a model is to write that one having read the first, as T5
     does. entry: the other fields of Task; class_names are the data set's own, one name where there is no label_column.
+    Raises UserError for more than two columns, and for fewer tokens than bytes need.
     """
     names = (columns,) if isinstance(columns, str) else columns
+    if len(names) > 2:
+        raise UserError(f"task {entry['name']} cannot read {len(names)} columns: a model takes one text, or a pair; join some")
     source = TextSource(path, names, label_column, entry["class_names"], facts_column, test_part, hub)
     tokens = tokens_of(entry["name"], tokenizer, source.pool, length)
     if answer_length is not None:
@@ -57,6 +61,8 @@ def text_kind(tokens: TextTokens | AnsweredTokens) -> TextKind:
 def _loader(name: str, tokenizer: str | int, load: Callable[[str], Pool]) -> Callable:
     if isinstance(tokenizer, str):
         return functools.partial(tokenizer_named, tokenizer)
+    if tokenizer < FEWEST:
+        raise UserError(f"task {name} cannot have {tokenizer} tokens: bytes and marks alone are {FEWEST}; choose more")
     return functools.partial(trained_tokenizer, name, functools.partial(_training_texts, load), tokenizer)
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 END = "<|end|>"
 PADDING = "<|padding|>"
+FEWEST = 258
+"""Tokens of a trained tokenizer at least: every byte, END and PADDING."""
 _PADDINGS = ("[PAD]", "<pad>", PADDING, "<|endoftext|>", "</s>")
 """Tokens that may fill texts up, the first that a tokenizer has; masks leave them out, so that the end of a text will do."""
 

@@ -64,6 +64,19 @@ def test_texts_without_labels_are_of_one_class(notes: Path):
     assert pool.labels.tolist() == [0] * 12 and pool.examples.tolist() == SENTENCES and pool.facts is None
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"columns": ("question", "sentence", "label")}, "task notes cannot read 3 columns: a model takes one text, or a pair"),
+        ({"tokenizer": 257}, "task notes cannot have 257 tokens: bytes and marks alone are 258"),
+    ],
+)
+def test_entries_that_cannot_be_are_refused_at_once(changed: dict, words: str):
+    entry = {"name": "notes", "title": "", "class_names": ("a",), "epochs": 1, "test_per_class": 1}
+    with pytest.raises(UserError, match=words):
+        texts_from_library("notes", **entry, **changed)
+
+
 def test_facts_go_with_their_examples_through_splits(notes: Path, root: Path):
     task = texts_from_library(
         "notes",
