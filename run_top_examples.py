@@ -1,4 +1,4 @@
-"""Step 9: which training examples help and harm each test example most, by exact scores, without the whole matrix in memory.
+"""Step 10: which training examples help and harm each test example most, by exact scores, without the whole matrix in memory.
 
 Reads results/<experiment>/tda_scores/; with --streamed the members in models/<model>/<experiment>/ and the data instead.
 Writes results/<experiment>/top_examples.csv: a row for each method, test example and place from 1 to k at either end

@@ -215,6 +215,17 @@ def test_the_table_of_steps_names_every_script():
     assert {name.replace("run_vit_", "run_cnn_") for name in named - existing} <= existing
 
 
+def test_scripts_name_the_step_that_the_table_has_them_in():
+    named = 0
+    for row in table_rows(README.read_text(), "| step"):
+        _, step, scripts, *_ = row.split("|")
+        for script in re.findall(r"`(?:python )?(run_\w+\.py)", scripts):
+            said = re.match(r'"""Step (\d+)', (CHECKOUT / script).read_text())
+            assert said[1] in re.findall(r"\d+", step), f"{script} says that it is step {said[1]}, the table {step}"
+            named += 1
+    assert named > 25
+
+
 def test_the_table_of_rooms_names_every_room():
     rooms = {path.parent.name for path in (CHECKOUT / "tda").glob("*/__init__.py")}
     assert rooms <= set(re.findall(r"`(\w+)/`", (CHECKOUT / "docs" / "architecture.md").read_text()))
