@@ -42,7 +42,8 @@ def main(settings: AgreementAnalysis) -> str:
         names = methods_on_disk(folder)
         if REFERENCE not in names or len(names) < 2:
             lacking = "another method" if REFERENCE in names else REFERENCE
-            raise UserError(f"{folder.path} has no scores of {lacking} to compare; run run_tda.py --methods for it")
+            command = f"run_tda.py {experiment.arguments} --methods {'all' if REFERENCE in names else REFERENCE}"
+            raise UserError(f"{folder.path} has no scores of {lacking} to compare; run {command} first")
 
         def load(name: str) -> Scores:
             scores = fresh_scores(checkpoints, name, num_seeds=settings.num_seeds)

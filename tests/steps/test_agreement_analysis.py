@@ -131,9 +131,11 @@ def write_checkpoint_of_another_training() -> None:
     shutil.copy(EXPERIMENT.checkpoint_file(1, 1), EXPERIMENT.checkpoint_file(0, 1))
 
 
-@pytest.mark.parametrize(("left", "lacking"), [("exact", "loo"), ("loo", "another method")])
-def test_without_loo_or_another_method_there_is_nothing_to_compare(loo: np.ndarray, left: str, lacking: str):
+@pytest.mark.parametrize(("left", "lacking", "methods"), [("exact", "loo", "loo"), ("loo", "another method", "all")])
+def test_without_loo_or_another_method_there_is_nothing_to_compare(loo: np.ndarray, left: str, lacking: str, methods: str):
     for name in {"loo", "exact", "grad_dot", "noise"} - {left}:
         shutil.rmtree(FOLDER.score_folder(name))
-    with pytest.raises(UserError, match=f"no scores of {lacking} to compare"):
+    with pytest.raises(
+        UserError, match=f"no scores of {lacking} to compare; run run_tda.py --model .* --methods {methods} first"
+    ):
         analyse()
