@@ -96,17 +96,23 @@ def text_table(folder: Path, part: str, root: Path) -> TextTable:
         raise UserError(f"{folder} holds {named[0]} and {named[1]} too; move one of them away")
     if not found and not pieces:
         raise UserError(f"the {part} part of {folder} cannot be read: it holds neither of {_forms(part)}; put one there")
-    table = _parquet(pieces, root) if pieces else found[0][1](found[0][0], printable(found[0][0].relative_to(root)))
-    if not table.rows:
-        raise UserError(f"{table.where} holds no rows; fill it")
-    return table
+    if pieces:
+        return _filled(_parquet(pieces, root))
+    path, read = found[0]
+    return _filled(read(path, printable(path.relative_to(root))))
 
 
 def text_file(path: Path) -> TextTable:
-    """The table of one file of these forms, whatever stands beside it; raises UserError if it cannot be read."""
+    """The table of one file of these forms, whatever stands beside it; raises UserError if it cannot be read or has no rows."""
     if path.suffix == ".parquet":
-        return _parquet([path], path.parent)
-    return {".csv": _csv, ".jsonl": _jsonl, ".txt": _lines}[path.suffix](path, printable(path.name))
+        return _filled(_parquet([path], path.parent))
+    return _filled({".csv": _csv, ".jsonl": _jsonl, ".txt": _lines}[path.suffix](path, printable(path.name)))
+
+
+def _filled(table: TextTable) -> TextTable:
+    if not table.rows:
+        raise UserError(f"{table.where} holds no rows; fill it")
+    return table
 
 
 def _forms(part: str) -> str:

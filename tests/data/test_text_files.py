@@ -151,6 +151,9 @@ def test_one_file_is_read_whatever_stands_beside_it(folder: Path):
     pd.DataFrame({"words": ["alone"]}).to_parquet(folder / "texts (1).parquet")
     assert text_file(folder / "train.csv").texts("words") == text_file(folder / "train.jsonl").texts("words") == TEXTS
     assert text_file(folder / "texts (1).parquet").texts("words") == ["alone"]
+    (folder / "empty.txt").write_text("\n")
+    with pytest.raises(UserError, match="empty.txt holds no rows; fill it"):
+        text_file(folder / "empty.txt")
 
 
 def test_hidden_folders_hold_no_texts(folder: Path):
