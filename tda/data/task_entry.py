@@ -1,5 +1,6 @@
 """What a task is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,8 @@ class Task:
     kind: of input; it alone knows pixels and tokens. objective: the loss, and what follows from it.
     learns_all: whether models learn from every training example of the classes, however many each has; the drawn ones are then
     those that are scored, and a class that has fewer than were asked for gives all that it has.
-    Raises UserError unless each class has one name, and epochs is a whole number of at least 1.
+    Raises UserError for a name that cannot be a folder's and an argument's, unless each class has one name, and unless epochs
+    is a whole number of at least 1.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Task:
     learns_all: bool = False
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise UserError(f"a task cannot be named {self.name!r}; use letters, digits, _, - and dots")
         if len(self.classes) != len(self.class_names):
             raise UserError(f"task {self.name} has {len(self.classes)} classes but {len(self.class_names)} class_names")
         if not isinstance(self.epochs, int) or self.epochs < 1:

@@ -136,6 +136,13 @@ def test_an_entry_that_cannot_be_is_refused_as_it_is_loaded(own_tasks: Path, kin
         task_named("loaded")
 
 
+@pytest.mark.parametrize("name", ["my pets", "own/pets", "../pets", "-pets", ""])
+def test_a_name_that_no_folder_or_argument_can_have_is_refused(own_tasks: Path, name: str):
+    (own_tasks / "pets.py").write_text(FEW_DIGITS.replace("few_digits", name))
+    with pytest.raises(UserError, match=f"pets.py cannot be loaded: line 6: a task cannot be named '{name}'; use letters"):
+        task_named("pets")
+
+
 def test_missing_values_are_no_texts(own_tasks: Path):
     texts = "Pool(np.array(['a', 'b', 'c', float('nan')] * 2, dtype=object), labels)"
     kind = "TextKind(lambda texts: {'ids': 1 / 0}, None)"
