@@ -134,13 +134,13 @@ class Study:
     ) -> Iterator[Record]:
         """Record a step in the manifest, as experiments.manifest.step does, by default as one of both splits and trained seeds.
 
-        seed_ids: those that it does; a part of the ensemble is recorded as a share of the work. Without them the step is of the
-        seeds that are trained, or of the first of them by its argument num_seeds.
+        seed_ids: those that it does; a part of the ensemble is recorded as a share of the work, beside what else makes it one.
+        Without them the step is of the seeds that are trained, or of the first of them by its argument num_seeds.
         """
         hashes = self.hashes if hashes is None else hashes
         seeds = [self.seeds[seed_id] for seed_id in seed_ids or self._done(arguments)]
         if seed_ids and len(seeds) < len(self.seeds):
-            share = f"seed {seed_ids[0]}" if len(seeds) == 1 else f"seeds 0 to {len(seeds) - 1}"
+            share = ", ".join(filter(None, [_named_seeds(list(seed_ids)), share]))
         with step(self.experiment, kind, dict(arguments), hashes, device_name(self.device), seeds, share) as record:
             yield record
 
@@ -170,6 +170,12 @@ def open_study(
     train = load_split(task, "train", experiment.num_per_class)
     whole = load_whole(task, "train") if task.learns_all else None
     return Study(experiment, task, family, tuple(load_seeds()), train, load_split(task, "test"), chosen, whole=whole)
+
+
+def _named_seeds(seed_ids: list[int]) -> str:
+    if len(seed_ids) > 1 and seed_ids == list(range(len(seed_ids))):
+        return f"seeds 0 to {seed_ids[-1]}"
+    return f"seed{'s' * (len(seed_ids) > 1)} {' and '.join(map(str, seed_ids))}"
 
 
 def _choices_of_members(experiment: Experiment, kind: type[FineTuning]) -> FineTuning | None:

@@ -95,6 +95,20 @@ def test_step_is_of_the_trained_seeds_or_of_those_that_are_asked_for(ensemble: E
     assert [steps[kind]["seeds"] for kind in ("all", "two", "five", "one")] == [[*SEEDS], [11, 22], [*SEEDS], [22]]
 
 
+def test_a_part_of_the_seeds_is_a_share_beside_what_else_makes_it_one(root: Path):
+    study = open_study(EXPERIMENT, "cpu")
+    for seed_ids, share in (([0, 1], ""), ([0, 1], "worst group"), ([0, 2], "all"), ([2], "all"), ([0, 1, 2], "all")):
+        with study.step("debiasing", {}, seed_ids=seed_ids, share=share):
+            pass
+    assert {name: entry["seeds"] for name, entry in read_manifest(study.results)["steps"].items()} == {
+        "debiasing, seeds 0 to 1": [11, 22],
+        "debiasing, seeds 0 to 1, worst group": [11, 22],
+        "debiasing, seeds 0 and 2, all": [11, 33],
+        "debiasing, seed 2, all": [33],
+        "debiasing, all": [*SEEDS],
+    }
+
+
 @pytest.mark.parametrize(
     ("experiment", "device", "words"),
     [
