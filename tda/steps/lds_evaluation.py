@@ -32,7 +32,8 @@ _RANDOM_SEED = 0
 def main(settings: LdsEvaluation) -> str:
     """Write lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures; returns the closing line.
 
-    With left_out or same_run, lds_left_out.csv and its figure instead.
+    Those by reliability need three seeds, and go where there are fewer. With left_out or same_run, lds_left_out.csv and its
+    figure instead.
     A member is a seed, its score the mean over its last `num_checkpoints` epochs, or all where fewer are stored.
     Raises UserError if the experiment, its scores or the retrainings are missing or of other data, or for too few subsets.
     """
@@ -59,16 +60,21 @@ def main(settings: LdsEvaluation) -> str:
         judged += list(_reference_rows(shape, outputs))
         table = pd.DataFrame(judged)
         _write(folder, "lds", table, draw_lds(table))
+        # Those of earlier scores would stand beside a table of these.
+        for path in folder.path.glob("lds_by_*.*"):
+            path.unlink()
+        names = ["lds.csv"]
         if by_pairs:
             pairs, tests = pd.DataFrame(by_pairs), pd.DataFrame(by_tests)
             _write(folder, "lds_by_reliability", pairs, draw_reliability(pairs, tests))
             _write(folder, "lds_by_test_reliability", tests)
+            names += ["lds_by_reliability.csv", "lds_by_test_reliability.csv"]
         patterns = ("lds.*", "lds_by_*.*")
         record.files = sorted(path for pattern in patterns for path in folder.path.glob(pattern))
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
     return (
-        f"wrote lds.csv, lds_by_reliability.csv, lds_by_test_reliability.csv and figures, in {folder.path}; "
-        f"highest LDS: {best['lds']:.3f}, {best['method']} with {best['members']} members"
+        f"wrote {', '.join(names)} and figures, in {folder.path}; highest LDS: {best['lds']:.3f}, {best['method']} with "
+        f"{best['members']} members"
     )
 
 
