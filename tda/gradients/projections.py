@@ -9,7 +9,9 @@ model, whatever the batches. E[P^T P] = I, so that (P g) . (P h) estimates g . h
 - "sparse": a single +-1 in each column (count sketch; Charikar et al. 2002), in the row h(i) + h'(o) modulo d with the sign
   s(i) s'(o) for the weight of input i and output o (TensorSketch; Pham and Pagh, KDD 2013). A linear layer's gradient
   sum_t a_t d_t^T is then projected without being formed, by products of the Fourier transforms of the sketches of a_t and
-  d_t. The variance is near |g|^2 |h|^2 / d, at most 11 |g|^2 |h|^2 / d (Avron et al., NeurIPS 2014, Lemma 2).
+  d_t. The variance is near that of "normal", but larger where gradients are a few outer products, as of a linear layer with one
+  position: for a single one with itself near 6 |g|^2 |h|^2 / d. At most it is 11 |g|^2 |h|^2 / d (Avron et al., NeurIPS 2014,
+  Lemma 2).
 """
 
 import math
@@ -98,7 +100,7 @@ class Projection:
 
     def _dense_block(self, name: str, number: int, block: Tensor) -> Tensor:
         """Rows of P^T (block width, d) for one block of a parameter's entries."""
-        key = (name, number, block.device, block.dtype)
+        key = (name, number, block.shape[1], block.device, block.dtype)
         if key in self._held:
             return self._held[key]
         generator = stream(self.seed, f"projection {self.kind} {name} {number}")
@@ -178,7 +180,7 @@ class Projection:
         )
 
     def _sketch(self, name: str, shape: torch.Size, like: Tensor) -> Sketch:
-        key = (name, like.device, like.dtype)
+        key = (name, shape, like.device, like.dtype)
         if key not in self._held:
             outputs = shape[0] if shape else 1
             generator = stream(self.seed, f"projection sparse {name}")

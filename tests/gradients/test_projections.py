@@ -60,6 +60,15 @@ def test_projection_does_not_depend_on_batches_or_on_what_was_projected_before(k
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_one_projection_serves_parameters_of_one_name_and_several_shapes(kind: str):
+    projection = Projection(8, kind=kind)
+    for shape in ((6, 5), (4, 3), (3, 4)):
+        gradients = {"weight": torch.randn(2, *shape)}
+        expected = Projection(8, kind=kind).project_gradients(gradients)
+        torch.testing.assert_close(projection.project_gradients(gradients), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_dense_blocks_and_chunks_of_spectra_change_nothing(kind: str, monkeypatch: pytest.MonkeyPatch):
     model, inputs = convolutional()
     rows = rows_of(model, inputs, 1)
