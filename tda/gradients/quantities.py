@@ -59,9 +59,9 @@ def curvature_weights(logits: Tensor, labels: Tensor) -> Tensor:
 def contrast_roots(logits: Tensor, labels: Tensor) -> Tensor:
     """S^T z of the logits z, (b, C) -> (b, C - 1), with S S^T = diag(p) - p p^T, the loss's curvature, held fixed.
 
-    S is the curvature's Cholesky factor (Tanabe and Sagae 1992), with one column less than curvature_roots: p is in no column's
-    range. Column c is sqrt(p_c q_c+1 / q_c) (z_c - the mean of the later logits by their probabilities), q_c the probability of
-    class c and all later ones together.
+    S is the curvature's Cholesky factor (Tanabe and Sagae 1992), with one column less than curvature_roots: its rank is C - 1.
+    Column c is sqrt(p_c q_c+1 / q_c) (z_c - the mean of the later logits by their probabilities), q_c the probability of class
+    c and all later ones together.
     """
     probabilities = logits.detach().softmax(dim=1)
     from_here = _from_the_end(probabilities)

@@ -3,7 +3,7 @@
 The lower triangle of R K R + ridge, for a kernel K (n, n) and a diagonal R, lies in a file of n^2 / 2 numbers in float64, in
 panels of columns that are contiguous. A panel is factored once those to its left have been subtracted from it (the left-looking
 form; Golub and Van Loan, Matrix Computations, 4.2.9), so that two panels at a time are in memory. The result is that of the
-factorisation in memory, but for rounding: n^3 / 3 operations either way, and n / (2 b) passes over the file with panels of b.
+factorisation in memory, but for rounding: n^3 / 3 operations either way, and n^3 / (6 b) numbers read with panels of b.
 """
 
 import math
