@@ -71,9 +71,7 @@ class _Layered:
     def __init__(self, makers: list, batch: WeightedBatch) -> None:
         self.at_once = _DIRECTIONS_AT_ONCE.get(batch.labels.device.type, 50)
         with torch.no_grad():
-            self._batch = LayeredBatch(
-                makers, batch.objective, batch.inputs, batch.labels, batch.factors, batch.values, batch.gradient
-            )
+            self._batch = LayeredBatch(makers, batch)
         self.gradient = self._batch.gradient
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from tda.curvature.pooled_convolution import PooledConvolution
 from tda.curvature.tangent_layers import Activation, Convolution, Layer, Linear, Reshaping, Values
-from tda.gradients.objectives import Objective
+from tda.curvature.weighted_batch import WeightedBatch
 from tda.models.model_state import trained_parameters
 
 
@@ -36,38 +36,27 @@ def layers_of(model: nn.Module) -> list[Callable[[], Layer]] | None:
 
 
 class LayeredBatch:
-    """One batch: the weighted sum of its losses with its gradient, and derivatives along directions.
+    """One weighted batch: the sum of its losses with its gradient, and derivatives along directions."""
 
-    factors: (b,) what each example's loss is multiplied by in the sum; gradient: the sum's, if it is known.
-    """
-
-    def __init__(
-        self,
-        makers: list[Callable[[], Layer]],
-        objective: Objective,
-        inputs: Tensor,
-        labels: Tensor,
-        factors: Tensor,
-        values: Values,
-        gradient: Values | None = None,
-    ) -> None:
+    def __init__(self, makers: list[Callable[[], Layer]], batch: WeightedBatch) -> None:
+        """makers: of the network's layers, as layers_of gives them."""
         # One memory format: convolutions of many tangents copy what comes in another.
-        self.layers, self.values = [make() for make in makers], {name: value.contiguous() for name, value in values.items()}
-        self.objective, self.labels, self.factors = objective, labels, factors
+        self.values = {name: value.contiguous() for name, value in batch.values.items()}
+        self.layers, self._batch = [make() for make in makers], batch
         below = False
         for layer in self.layers:
             layer.moves = below
             below = below or not isinstance(layer, Activation | Reshaping)
-        activation = inputs.contiguous()
+        activation = batch.inputs.contiguous()
         for layer in self.layers:
             activation = layer.forward(activation, self.values)
         self.logits = activation
-        self.slope = -objective.residuals(activation, labels)
-        self.gradient: Values = {} if gradient is None else gradient
-        downwards: Tensor | None = self.slope * factors[:, None]
+        self.slope = -batch.objective.residuals(activation, batch.labels)
+        self.gradient: Values = {} if batch.gradient is None else batch.gradient
+        downwards: Tensor | None = self.slope * batch.factors[:, None]
         for layer in reversed(self.layers):
             if downwards is not None:
-                downwards = layer.backward(downwards, self.values, self.gradient if gradient is None else None)
+                downwards = layer.backward(downwards, self.values, self.gradient if batch.gradient is None else None)
 
     def products(self, tangents: Values) -> tuple[Values, Tensor]:
         """Along tangents (k, *shape): the gradient's derivatives (k, *shape), and those of the examples' losses (k, b)."""
@@ -75,11 +64,11 @@ class LayeredBatch:
         for layer in self.layers:
             change = layer.tangent_forward(change, self.values, tangents)
         of_losses = (change * self.slope).sum(dim=2)
-        k, b = change.shape[:2]
-        curved = self.objective.curved(
-            self.logits.expand(k, *self.logits.shape).flatten(0, 1), self.labels.repeat(k), change.flatten(0, 1)
+        (k, b), batch = change.shape[:2], self._batch
+        curved = batch.objective.curved(
+            self.logits.expand(k, *self.logits.shape).flatten(0, 1), batch.labels.repeat(k), change.flatten(0, 1)
         )
-        change = curved.unflatten(0, (k, b)) * self.factors[:, None]
+        change = curved.unflatten(0, (k, b)) * batch.factors[:, None]
         products: Values = {}
         for layer in reversed(self.layers):
             if change is not None:

@@ -60,7 +60,7 @@ def test_everything_is_what_automatic_differentiation_gives(name: str, patches: 
         return (losses(values) * factors).sum()
 
     with torch.no_grad():
-        batch = LayeredBatch(layers_of(model), Classification(), inputs, labels, factors, values)
+        batch = LayeredBatch(layers_of(model), WeightedBatch(Classification(), inputs, labels, factors, values))
         products, of_losses = batch.products(tangents)
         own = batch.example_gradients()
     expected = vmap(lambda tangent: jvp(grad(total), (values,), (tangent,))[1])(tangents)
