@@ -17,7 +17,6 @@ from tda.experiments.folders import subset_file
 from tda.system.errors import UserError
 from tda.system.files import reading, write_text
 
-DRAW_SEED = 0
 PARTS = ("train", "test")
 
 

@@ -17,7 +17,6 @@ _ABSOLUTE: dict[str, Callable[[Tensor], Tensor]] = {
     "sum": lambda maps: maps.abs().sum(-3),
     "norm": lambda maps: torch.linalg.vector_norm(maps, dim=-3),
 }
-CHANNEL_REDUCTIONS = tuple(_ABSOLUTE)
 
 
 def reduce_channels(maps: Tensor, reduction: str = "largest", absolute: bool = True) -> Tensor:

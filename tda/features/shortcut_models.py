@@ -85,7 +85,7 @@ def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:
     return found
 
 
-def misread_by_most(planted: Planted, misread: dict[str, np.ndarray], count: int) -> Tensor:
+def misread_by_most(misread: dict[str, np.ndarray], count: int) -> Tensor:
     """Positions of test images that most models with the patch misread and most without do not, spread over the split."""
     fooled = (misread["with the patch"].mean(0) > 0.5) & (misread["without the patch"].mean(0) <= 0.5)
     found = np.flatnonzero(fooled)

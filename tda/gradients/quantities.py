@@ -28,11 +28,6 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return label_logit - logits.masked_fill(is_label, -torch.inf).logsumexp(dim=1)
 
 
-def logit(class_index: int) -> Quantity:
-    """The quantity (b, C), (b,) -> (b,) that is one class's logit, whatever the label."""
-    return lambda logits, labels: logits[:, class_index]
-
-
 def all_logits(logits: Tensor, labels: Tensor) -> Tensor:
     """Every logit as a quantity of its own: (b, ..., C) -> (b, R), R the logits of an example."""
     return logits.flatten(1)

@@ -38,6 +38,7 @@ def group_means(values: np.ndarray, codes: np.ndarray, num_groups: int | None = 
 def alignment_weights(groups: Sequence[Hashable] | np.ndarray, losses: np.ndarray, beta: float = 1.0) -> np.ndarray:
     """Weights (m,) float64 of test examples, which sum to 1: every group exp(beta * its mean loss), shared by its examples.
 
+    Scores (..., n_train, m) times them are the group alignment (..., n_train); positive = helpful to groups of large loss.
     losses: (m,) in nats. beta 1 is D3M's, 0 counts all groups alike, and a large one only the group of the largest loss. A
     group of any size counts as a whole. Raises ValueError unless there is an example, and a finite loss for each.
     """
@@ -48,16 +49,6 @@ def alignment_weights(groups: Sequence[Hashable] | np.ndarray, losses: np.ndarra
     exponents = beta * group_means(losses, codes)
     weights = np.exp(exponents - exponents.max())
     return (weights / weights.sum() / np.bincount(codes))[codes]
-
-
-def group_alignment(
-    scores: np.ndarray, groups: Sequence[Hashable] | np.ndarray, losses: np.ndarray, beta: float = 1.0
-) -> np.ndarray:
-    """Group alignment (..., n_train) of scores (..., n_train, m); positive = helpful to the groups of large loss.
-
-    groups, losses, beta: of the m test examples, as alignment_weights takes them.
-    """
-    return np.asarray(scores, dtype=np.float64) @ alignment_weights(groups, losses, beta)
 
 
 def pseudo_groups(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

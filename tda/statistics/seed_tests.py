@@ -12,7 +12,7 @@ Every test takes a sample (n, pairs) and gives two-sided p-values (pairs,), by w
   has the other sign than it seems stands for p. It knows of no score beyond those seen and is too certain for few seeds.
 
 The posterior of the mean of normal scores under Jeffreys' prior is Student's t around their mean, so that the probability that
-the mean has the sign it seems to have is 1 - p / 2 of the t-test: a Bayesian reading of the same number, `sign_probability`.
+the mean has the sign it seems to have is 1 - p / 2 of the t-test: a Bayesian reading of the same number.
 """
 
 from collections.abc import Callable
@@ -68,14 +68,6 @@ def by_bayesian_bootstrap(sample: np.ndarray) -> np.ndarray:
         above = ((means > 0).sum(axis=0) + 0.5 * (means == 0).sum(axis=0)) / _RESAMPLES
         found[first : first + block] = np.minimum(1, 2 * np.minimum(above, 1 - above))
     return found
-
-
-def sign_probability(p_value: np.ndarray) -> np.ndarray:
-    """Posterior probability that a mean has the sign it seems to have, of normal scores under Jeffreys' prior: 1 - p / 2.
-
-    p_value: the t-test's.
-    """
-    return 1 - np.asarray(p_value) / 2
 
 
 TESTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

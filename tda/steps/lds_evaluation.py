@@ -84,18 +84,11 @@ def _write(folder: ResultsFolder, name: str, table: pd.DataFrame, figure: Figure
         save_figure(figure, folder.path / name)
 
 
-def _targets(outputs: SubsetOutputs) -> dict[str, np.ndarray]:
-    """What predictions are compared with, (R, S, n_test): each retraining alone, and the mean over a subset's retrainings."""
-    margins = outputs.margins.numpy()
-    return {"single": margins, "mean": margins.mean(axis=0, keepdims=True)}
-
-
 def _judge(predicted: Sequence[np.ndarray], outputs: SubsetOutputs) -> dict[str, float]:
     """LDS against the mean of a subset's retrainings, with its interval, and against a single retraining."""
-    targets = _targets(outputs)
-    against_mean = lds(predicted, targets["mean"][0])
-    single = float(np.mean([lds_of_each(one, target) for one in predicted for target in targets["single"]]))
-    return _columns(against_mean, single)
+    margins = outputs.margins.numpy()
+    single = float(np.mean([lds_of_each(one, target) for one in predicted for target in margins]))
+    return _columns(lds(predicted, margins.mean(axis=0)), single)
 
 
 def _rows_of_sizes(scores: Scores, num_checkpoints: int, outputs: SubsetOutputs, seconds: float) -> Iterator[dict]:

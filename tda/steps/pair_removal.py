@@ -1,7 +1,6 @@
 """Step 7, images with texts: what does leaving out the pairs most helpful to a target pair do to it?"""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -58,7 +57,8 @@ def main(settings: PairRemoval) -> str:
             folder / "helpful_pairs.csv", pd.concat([pair_rows(study, targets, each, settings.listed) for each in named])
         )
         first = next((each for each in named if each.method in settings.removed_by[:1]), named[0])
-        save_figure(draw_helpful_pairs(study.task, study.train, study.test, first, targets, settings.shown), _path(folder))
+        figure = draw_helpful_pairs(study.task, study.train, study.test, first, targets, settings.shown)
+        save_figure(figure, folder / "helpful_pairs")
         if settings.removed:
             identity = _made_from(study, checkpoints, targets, settings)
             table = _removal(study, named, targets, settings).assign(made_from=identity)
@@ -69,10 +69,6 @@ def main(settings: PairRemoval) -> str:
         record.files = sorted([*folder.glob("pair_removal.*"), *folder.glob("helpful_pairs.*"), folder / "retrieval.csv"])
     done = "pair_removal.csv, helpful_pairs.csv" if settings.removed else "helpful_pairs.csv"
     return f"wrote retrieval.csv, {done} and figures of {len(targets)} target pairs by {len(names)} methods, in {folder}"
-
-
-def _path(folder: Path) -> Path:
-    return folder / "helpful_pairs"
 
 
 def _check(settings: PairRemoval) -> None:

@@ -69,7 +69,7 @@ def main(settings: ShortcutStudy) -> str:
     with patched.step("shortcut study", vars(settings), study.hashes, seed_ids):
         planted = trained_with_and_without(study, _patch(settings), seed_ids, settings.num_checkpoints, settings.force)
         misread = predicted_as_patch(planted)
-        shown = misread_by_most(planted, misread, settings.num_test)
+        shown = misread_by_most(misread, settings.num_test)
         pairs = influential_pairs(planted, shown, settings.num_train)
         rows, kept = [], {}
         for condition in tqdm(conditions(settings, planted, pairs), desc="maps", delay=2):

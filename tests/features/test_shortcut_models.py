@@ -62,10 +62,10 @@ def test_misread_images_are_those_that_the_patch_alone_misleads(planted: Planted
     misread["with the patch"][:2, [4, 9, 20, 31]] = True
     misread["with the patch"][0, 7] = True
     misread["without the patch"][:2, 9] = True
-    assert misread_by_most(planted, misread, 10).tolist() == [4, 20, 31]
-    assert misread_by_most(planted, misread, 2).tolist() == [4, 31]
+    assert misread_by_most(misread, 10).tolist() == [4, 20, 31]
+    assert misread_by_most(misread, 2).tolist() == [4, 31]
     with pytest.raises(UserError, match="misleads no test image"):
-        misread_by_most(planted, misread | {"with the patch": misread["without the patch"]}, 2)
+        misread_by_most(misread | {"with the patch": misread["without the patch"]}, 2)
 
 
 def test_influential_pairs_have_the_largest_cosines(planted: Planted):

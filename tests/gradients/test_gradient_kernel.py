@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from tda.gradients.gradient_kernel import gradient_kernel
 from tda.gradients.gradient_plan import GradientPlan, plan_gradients
-from tda.gradients.quantities import Quantity, all_logits, cross_entropy_loss, logit, margin
+from tda.gradients.quantities import Quantity, all_logits, cross_entropy_loss, margin
 from tda.system.errors import UserError
 
 
@@ -138,10 +138,14 @@ def test_parameters_that_are_not_trained_are_left_out_by_default() -> None:
 
 def test_result_depends_on_neither_block_size_nor_memory_budget() -> None:
     model, left, right = small_cnn().double(), examples(6, 1, 8, 8, seed=4), examples(7, 1, 8, 8)
-    whole = gradient_kernel(model, left, right, margin, logit(1), left_gram=True)
+
+    def logit(logits: Tensor, labels: Tensor) -> Tensor:
+        return logits[:, 1]
+
+    whole = gradient_kernel(model, left, right, margin, logit, left_gram=True)
     finished = []
     pieces = gradient_kernel(
-        model, left, right, margin, logit(1), left_gram=True, memory_budget=5000, block_size=2, progress=finished.append
+        model, left, right, margin, logit, left_gram=True, memory_budget=5000, block_size=2, progress=finished.append
     )
     assert finished == [2, 2, 2, 1] * (len(finished) // 4) and len(finished) > 4
     for name in ("cross", "left_norms", "right_norms", "left_gram"):

@@ -8,7 +8,6 @@ from scipy import stats
 from tda.statistics.group_alignment import (
     alignment_weights,
     example_statistics,
-    group_alignment,
     group_codes,
     group_means,
     pseudo_groups,
@@ -46,7 +45,7 @@ def naive(scores: np.ndarray, groups: list, losses: np.ndarray, beta: float) -> 
 def test_alignment_is_that_of_a_naive_loop_whatever_groups_come_as(drawn, groups: object, beta: float):
     """Groups in a list are where the published code compares the list with a number and yields NaN."""
     scores, losses = drawn
-    found = group_alignment(scores, groups, losses, beta)
+    found = scores @ alignment_weights(groups, losses, beta)
     plain = groups.tolist() if isinstance(groups, torch.Tensor) else list(groups)
     np.testing.assert_allclose(found, naive(scores, plain, losses, beta), rtol=1e-12)
     assert np.isfinite(found).all() and found.shape == (3, 7)
@@ -55,8 +54,8 @@ def test_alignment_is_that_of_a_naive_loop_whatever_groups_come_as(drawn, groups
 def test_groups_need_not_be_counted_from_0_nor_be_of_equal_size(drawn):
     scores, losses = drawn
     apart = [{0: -5, 1: 40, 2: 7}[number] for number in NUMBERS]
-    np.testing.assert_array_equal(group_alignment(scores, apart, losses), group_alignment(scores, NUMBERS, losses))
-    single = group_alignment(scores, ["all"] * len(NUMBERS), losses)
+    np.testing.assert_array_equal(alignment_weights(apart, losses), alignment_weights(NUMBERS, losses))
+    single = scores @ alignment_weights(["all"] * len(NUMBERS), losses)
     np.testing.assert_allclose(single, scores.mean(axis=-1), rtol=1e-12)
 
 
@@ -70,7 +69,7 @@ def test_alignment_is_the_derivative_of_the_smoothed_worst_group_s_loss(drawn):
 
     step = 1e-6
     slopes = [(smoothed(losses + step * row) - smoothed(losses - step * row)) / (2 * step) for row in scores[0]]
-    np.testing.assert_allclose(group_alignment(scores[0], NUMBERS, losses), slopes, rtol=1e-8)
+    np.testing.assert_allclose(scores[0] @ alignment_weights(NUMBERS, losses), slopes, rtol=1e-8)
 
 
 def test_large_losses_and_a_large_beta_leave_the_worst_group_alone():

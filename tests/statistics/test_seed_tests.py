@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from tda.statistics.error_rates import LAWS, error_rates
-from tda.statistics.seed_tests import TESTS, by_bayesian_bootstrap, by_sign_flip, by_signed_rank, by_t_test, sign_probability
+from tda.statistics.seed_tests import TESTS, by_bayesian_bootstrap, by_sign_flip, by_signed_rank, by_t_test
 from tda.statistics.seeds_needed import parts, verdict_rows
 
 
@@ -54,12 +54,12 @@ def test_a_pair_of_zeros_is_no_evidence():
     assert all(test(sample)[0] == 1 for test in TESTS.values())
 
 
-def test_sign_probability_is_the_posteriors():
+def test_one_less_half_of_the_t_test_s_p_is_the_posterior_probability_of_the_sign():
     sample = sample_of(5, 3, seed=1)
     mean, error = sample.mean(axis=0), sample.std(axis=0, ddof=1) / np.sqrt(5)
     posterior = stats.t(df=4, loc=mean, scale=error)
     seems = np.where(mean > 0, posterior.sf(0), posterior.cdf(0))
-    np.testing.assert_allclose(sign_probability(by_t_test(sample)), seems)
+    np.testing.assert_allclose(1 - by_t_test(sample) / 2, seems)
 
 
 def test_laws_have_mean_0_and_spread_1():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import EXPERIMENT, SEEDS, Ensemble, contents, run_here
 
-from tda.data.index_files import DRAW_SEED, write_subset
+from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
 from tda.debiasing.fold_retraining import kept_probabilities
 from tda.debiasing.parts import divided
@@ -229,7 +229,7 @@ def test_unusable_settings_are_refused_before_anything_is_trained(
 def test_left_out_predictions_of_a_base_choose_the_label_that_they_doubt_most(root: Path):
     few = {"model": "efficientnet_lite0", "task": "digits3", "num_per_class": 4}
     torch.save(torch.tensor(SEEDS[:2]), root / "random_seeds.pt")
-    write_subset(task_named("digits3"), "train", 4, DRAW_SEED, force=False)
+    write_subset(task_named("digits3"), "train", 4, draw_seed=0, force=False)
     run_here("run_image_finetuning.py", **few, base="random", image_size=32)
     run_here("run_data_debiasing.py", **QUICK | few | {"selections": ("left_out",)})
     study = open_study(Experiment("efficientnet_lite0", "digits3", 4), "cpu")

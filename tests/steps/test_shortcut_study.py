@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import CHECKOUT, assert_refused, run_script
 
-from tda.data.index_files import DRAW_SEED, write_subset
+from tda.data.index_files import write_subset
 from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 
@@ -21,7 +21,7 @@ ARGUMENTS += ["--smoothing_copies", 2, "--device", "cpu"]
 def study_root(root: Path) -> Path:
     """Ten images a class, and the first three of the project's own seeds."""
     torch.save(torch.load(CHECKOUT / "random_seeds.pt", weights_only=True)[:3], root / "random_seeds.pt")
-    write_subset(task_named("digits3"), "train", 10, DRAW_SEED, force=False)
+    write_subset(task_named("digits3"), "train", 10, draw_seed=0, force=False)
     return root
 
 
@@ -58,6 +58,6 @@ def test_a_patch_that_misleads_nobody_is_said(study_root: Path):
 
 
 def test_models_that_take_no_images_are_refused(study_root: Path):
-    write_subset(task_named("digits3"), "train", 2, DRAW_SEED, force=False)
+    write_subset(task_named("digits3"), "train", 2, draw_seed=0, force=False)
     refused = run_script("run_shortcut_study.py", "--model", "vit", "--num_per_class", 2, root=study_root)
     assert_refused(refused, "--model vit cannot be taught a patch")
