@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tda.data.picture_folders import printable
-from tda.data.pictures import decoded
+from tda.data.picture_folders import PicturesOnDemand, printable
 from tda.data.pools import Pool
 from tda.data.text_files import TextTable, text_table
 from tda.experiments.folders import data_folder
@@ -58,8 +57,9 @@ class PairSource:
                 )
             texts.append(own[self.caption])
         rows = [rows[0] for rows in first.values()]
-        names = [self._name(table, sources, row) for row in rows]
-        pictures = Pictures([sources[row] for row in rows], names, self.channels, self.size)
+        names = [self._name(table, row) for row in rows]
+        said = [f"of {name}" for name in names]
+        pictures = PicturesOnDemand([sources[row] for row in rows], said, self.channels, self.size)
         return Pool((pictures, np.array(texts, dtype=object)), np.zeros(len(rows), dtype=np.int64), names)
 
     def _source(self, folder: Path, table: TextTable, row: int) -> bytes | Path:
@@ -91,27 +91,12 @@ class PairSource:
                 raise UserError(f"{row} holds an empty text in column {self.caption_column}; fill or remove it")
         return [tuple(text.strip() for text in texts) for texts in found]
 
-    def _name(self, table: TextTable, sources: Sequence[bytes | Path], row: int) -> str:
+    def _name(self, table: TextTable, row: int) -> str:
         value = table.column(self.image_column)[row]
         said = value.get("path") if isinstance(value, dict) else None
         if isinstance(value, str):
             said = value
         return f"{table.rows[row]}: {printable(said)}" if said else table.rows[row]
-
-
-class Pictures:
-    """Pictures, decoded when they are asked for: indexing by positions (n,) gives (n, size, size, channels) uint8."""
-
-    def __init__(self, sources: Sequence[bytes | Path], names: Sequence[str], channels: int, size: int) -> None:
-        self.sources, self.names, self.channels, self.size = sources, names, channels, size
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
-        places = [int(position) for position in positions]
-        names = [f"of {self.names[place]}" for place in places]
-        return decoded((self.sources[place] for place in places), names, self.channels, self.size)
 
 
 def _first_rows(sources: Sequence[bytes | Path]) -> dict[object, list[int]]:

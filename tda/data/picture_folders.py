@@ -51,15 +51,16 @@ def printable(path: Path | str) -> str:
 class PicturesOnDemand:
     """Pictures that are decoded when they are asked for: indexing by positions (n,) gives (n, size, size, channels) uint8."""
 
-    def __init__(self, paths: Sequence[Path], names: Sequence[str], channels: int, size: int) -> None:
-        self.paths, self.names, self.channels, self.size = paths, names, channels, size
+    def __init__(self, sources: Sequence[Path | bytes], names: Sequence[str], channels: int, size: int) -> None:
+        """sources, names: as of pictures.decoded."""
+        self.sources, self.names, self.channels, self.size = sources, names, channels, size
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
     def __getitem__(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         names = [self.names[position] for position in positions]
-        return decoded((self.paths[position] for position in positions), names, self.channels, self.size)
+        return decoded((self.sources[position] for position in positions), names, self.channels, self.size)
 
 
 def _pictures_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
