@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from tda.data.splits import Split
 from tda.statistics.intervals import over_seeds
 from tda.system.errors import UserError
-from tda.system.workers import in_order
-from tda.training.members import built, load_member
+from tda.training.ensembles import said_at_last
 from tda.training.study import Study
 
 RECALLED = (1, 5, 10)
@@ -58,15 +57,7 @@ def nearness_of_members(study: Study, seed_ids: Sequence[int]) -> Nearness:
     """Of each seed's last checkpoint on the test subset, (S, n); raises UserError for a task without pairs."""
     if not study.task.objective.compares_examples:
         raise UserError(f"task {study.task.name} has no images with texts; choose one such as flickr8k")
-    members = built([load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids])
-    test = members[0].study.inputs(study.test)
-
-    def measure(number: int) -> Tensor:
-        return measured_nearness(members[number].model, test).cpu()
-
-    numbers = range(len(members))
-    found = map(measure, numbers) if study.device.type == "cuda" else in_order(measure, len(members))
-    return as_nearness(torch.stack(list(found)))
+    return as_nearness(said_at_last(study, seed_ids, study.test, measured_nearness))
 
 
 def retrieval_rows(nearness: Nearness, seed_ids: Sequence[int]) -> list[dict]:

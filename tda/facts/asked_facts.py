@@ -9,8 +9,7 @@ import torch
 from tda.data.splits import Split
 from tda.facts.answers import Answers, as_answers, measured_answers
 from tda.system.errors import UserError
-from tda.system.workers import in_order
-from tda.training.members import built, load_member
+from tda.training.ensembles import said_at_last
 from tda.training.study import Study
 
 
@@ -57,7 +56,8 @@ def learned_facts(study: Study, seed_ids: Sequence[int], rank: int, most: int) -
     candidates, states = candidates[states.any(axis=0)], states[:, states.any(axis=0)]
     if not len(candidates):
         raise UserError(f"no training text of {study.experiment.name} states what its test texts ask for; draw more of either")
-    answers = _answers_of_members(study, seed_ids, candidates)
+    asking = study.test[torch.from_numpy(candidates)]
+    answers = as_answers(said_at_last(study, seed_ids, asking, measured_answers))
     learned = np.flatnonzero((answers.rank <= rank).mean(axis=0) >= 0.5)[:most]
     if len(learned) < 2:
         raise UserError(
@@ -76,15 +76,3 @@ def _first_of_each(asked: np.ndarray) -> np.ndarray:
         if name is not None:
             first.setdefault(name, place)
     return np.array(sorted(first.values()), dtype=np.int64)
-
-
-def _answers_of_members(study: Study, seed_ids: Sequence[int], positions: np.ndarray) -> Answers:
-    members = built([load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids])
-    asking = study.inputs(study.test[torch.from_numpy(positions)])
-
-    def ask(number: int) -> torch.Tensor:
-        return measured_answers(members[number].model, asking).cpu()
-
-    numbers = range(len(members))
-    found = map(ask, numbers) if study.device.type == "cuda" else in_order(ask, len(members))
-    return as_answers(torch.stack(list(found)))

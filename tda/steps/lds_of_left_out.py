@@ -19,8 +19,8 @@ from tda.statistics.pair_statistics import seed_scores
 from tda.system.errors import UserError
 from tda.system.files import sha256
 from tda.system.threads import in_threads
+from tda.training.ensembles import said_at_last
 from tda.training.evaluation import evaluate
-from tda.training.members import load_member
 from tda.training.retrainings import RetrainingStore
 from tda.training.study import Study, open_study
 from tda.training.subset_draws import SubsetDraw, SubsetOutputs, load_subset_outputs, repeated_runs, share_kept
@@ -94,9 +94,9 @@ def _rows(study: Study, methods: Iterator[Scores], outputs: SubsetOutputs, setti
 
 def _losses_of_members(study: Study, seed_ids: list[int]) -> np.ndarray:
     """Test losses (R, T) float64 of the members' last checkpoints."""
-    members = [load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids]
-    inputs, objective = members[0].study.inputs(study.test), study.task.objective
-    return np.stack([evaluate(member.model, objective, inputs).losses.double().numpy() for member in members])
+    objective = study.task.objective
+    found = said_at_last(study, seed_ids, study.test, lambda model, test: evaluate(model, objective, test).losses)
+    return found.double().numpy()
 
 
 def _made_from(study: Study) -> str:

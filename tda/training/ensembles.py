@@ -1,6 +1,6 @@
 """Train a study's ensemble, and look at it as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -78,15 +78,23 @@ def members_in_memory(study: Study, seed_ids: Sequence[int], epochs: Sequence[in
 
 def predicted_labels(study: Study, seed_ids: Sequence[int]) -> np.ndarray:
     """Labels (seeds, n_test) int64 that the last checkpoint of each seed predicts."""
+    objective = study.task.objective
+    return said_at_last(study, seed_ids, study.test, lambda model, test: evaluate(model, objective, test).predictions).numpy()
+
+
+def said_at_last(
+    study: Study, seed_ids: Sequence[int], split: Split, measure: Callable[[nn.Module, Split], torch.Tensor]
+) -> torch.Tensor:
+    """What the last checkpoint of each seed says of a split: measure(model, split) of each, (seeds, ...) on the CPU."""
     members = built([load_member(study, seed_id, study.plan.kept_epochs[-1]) for seed_id in seed_ids])
-    inputs = members[0].study.inputs(study.test)
+    inputs = study.inputs(split)
 
-    def predict(number: int) -> np.ndarray:
-        return evaluate(members[number].model, study.task.objective, inputs).predictions.numpy()
+    def ask(number: int) -> torch.Tensor:
+        return measure(members[number].model, inputs).cpu()
 
-    # On a CPU members are evaluated beside each other, each with one thread, as they are scored.
+    # On a CPU members are asked beside each other, each with one thread, as they are scored.
     numbers = range(len(members))
-    return np.stack(list(map(predict, numbers) if study.device.type == "cuda" else in_order(predict, len(numbers))))
+    return torch.stack(list(map(ask, numbers) if study.device.type == "cuda" else in_order(ask, len(numbers))))
 
 
 def _is_trained(study: Study, seed_id: int, epochs: Sequence[int]) -> bool:
