@@ -13,31 +13,13 @@ import pandas as pd
 from tda.data.kinds import shown_inputs
 from tda.debiasing.pair_retrieval import Nearness, as_nearness, measured_nearness
 from tda.debiasing.removal import RANDOM, random_ranking
-from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.score_files import Scores
-from tda.statistics.intervals import Estimate, bootstrap_crossed, bootstrap_mean
-from tda.statistics.pair_statistics import FEWEST_SEEDS, pair_statistics
-from tda.training.retrained_logits import ChangedTraining, LogitStore
-from tda.training.retrainings import without
+from tda.statistics.intervals import over_examples_and_seeds
+from tda.statistics.target_scores import TargetScores
+from tda.training.retrained_logits import LogitStore
 from tda.training.study import Study
 
 BASELINES = (RANDOM, "image_similarity", "caption_similarity", "repsim")
 """What a method's falls are compared with where it was left out too."""
-
-
-@dataclass(frozen=True)
-class Named:
-    """The training pairs that a method names for targets, each (n_train, T) float64.
-
-    scores: of the ensemble, by which pairs are ranked; mean, std: over seeds; q: over all pairs of the experiment, NaN where
-    there are too few seeds or every seed has the same score.
-    """
-
-    method: str
-    scores: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    q: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,18 +37,6 @@ class Falls:
     of_others: np.ndarray
 
 
-def named_by(scores: Scores, targets: np.ndarray, num_checkpoints: int) -> Named:
-    """What a method's scores say of test pairs at these positions (T,)."""
-    kept = min(num_checkpoints, len(scores.epochs))
-    ranked = ensemble_scores(scores, kept)[:, targets]
-    sample = scores.values[:, -kept:, :, targets].mean(axis=1, dtype=np.float64)
-    std = sample.std(axis=0, ddof=1) if len(sample) > 1 else np.full(ranked.shape, np.nan)
-    q = np.full(ranked.shape, np.nan)
-    if len(sample) >= FEWEST_SEEDS and (sample != sample[0]).any():
-        q = pair_statistics(scores, kept).q_value[:, targets]
-    return Named(scores.method, ranked, sample.mean(axis=0), std, q)
-
-
 def found_targets(nearness: Nearness, rank: int, most: int) -> np.ndarray:
     """The first `most` pairs, in the test subset's order, that at least half of the seeds find at `rank` or better, (T,) int64.
 
@@ -76,7 +46,7 @@ def found_targets(nearness: Nearness, rank: int, most: int) -> np.ndarray:
     return np.flatnonzero((worse <= rank).mean(axis=0) >= 0.5)[:most]
 
 
-def removals(named: Sequence[Named], num_train: int, targets: np.ndarray, count: int) -> dict[str, np.ndarray]:
+def removals(named: Sequence[TargetScores], num_train: int, targets: np.ndarray, count: int) -> dict[str, np.ndarray]:
     """Positions (T, count) of what is left out for each target: at random, and the highest of each method."""
     at_random = random_ranking(num_train, int(targets.max()) + 1)[:count, targets].T
     highest = {each.method: np.argsort(-each.scores, axis=0, kind="stable")[:count].T for each in named}
@@ -94,11 +64,7 @@ class Retrained:
     def without(self, removed: Sequence[Sequence[int]]) -> Nearness:
         """Nearness (R, S, n) after trainings without each of R sets of pairs; those that are missing are done."""
         store = LogitStore(self.study, self.study.test, "nearness", measured_nearness)
-        counted = [without(len(self.study.train), sorted({int(pair) for pair in pairs})) for pairs in removed]
-        trainings = [ChangedTraining(kept, seed) for kept in counted for seed in self.seeds]
-        store.fill(trainings, "trainings without pairs", self.force)
-        found = store.load(trainings, "run_pair_removal.py again")
-        return as_nearness(found.unflatten(0, (len(removed), len(self.seeds))))
+        return as_nearness(store.said_without(removed, self.seeds, "run_pair_removal.py again", self.force))
 
     def falls(self, targets: np.ndarray, removed: np.ndarray, base: Nearness) -> Falls:
         """What leaving out pairs (T, count), a row a target, does to the targets; base: nearness (1, S, n) of all pairs."""
@@ -124,27 +90,22 @@ def removal_table(falls: dict[str, Falls], removed: int) -> pd.DataFrame:
     rows = []
     for method, fell in falls.items():
         row = {"method": method, "removed": removed, "targets": len(fell.cosine), "seeds": fell.cosine.shape[1]}
-        row |= over_targets_and_seeds(fell.cosine).columns("cosine_fall", "cosine_fall_low", "cosine_fall_high")
-        rank = over_targets_and_seeds(fell.reciprocal_rank)
+        row |= over_examples_and_seeds(fell.cosine).columns("cosine_fall", "cosine_fall_low", "cosine_fall_high")
+        rank = over_examples_and_seeds(fell.reciprocal_rank)
         row |= rank.columns("reciprocal_rank_fall", "reciprocal_rank_fall_low", "reciprocal_rank_fall_high")
         row |= {"median_rank_before": np.median(fell.before), "median_rank_after": np.median(fell.after)}
         row["cosine_fall_of_others"] = fell.of_others.mean()
         for name in BASELINES:
             if name in falls and name != method:
                 for what, values in (("", "cosine"), ("_in_rank", "reciprocal_rank")):
-                    difference = over_targets_and_seeds(getattr(fell, values) - getattr(falls[name], values))
+                    difference = over_examples_and_seeds(getattr(fell, values) - getattr(falls[name], values))
                     key = f"more_than_{name}{what}"
                     row |= difference.columns(key, f"{key}_low", f"{key}_high")
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def over_targets_and_seeds(values: np.ndarray) -> Estimate:
-    """The mean of values (T, S), with the bootstrap's 95 % interval over both; of a single seed over targets alone."""
-    return bootstrap_mean(values[:, 0]) if values.shape[1] == 1 else bootstrap_crossed(values)
-
-
-def pair_rows(study: Study, targets: np.ndarray, named: Named, count: int) -> pd.DataFrame:
+def pair_rows(study: Study, targets: np.ndarray, named: TargetScores, count: int) -> pd.DataFrame:
     """The first `count` training pairs that a method names for each target, the largest score first, with their texts."""
     rows = []
     order = np.argsort(-named.scores, axis=0, kind="stable")[:count]

@@ -13,10 +13,9 @@ import torch
 
 from tda.facts.answers import Answers, as_answers, measured_answers
 from tda.facts.asked_facts import AskedFacts
-from tda.statistics.intervals import Estimate, bootstrap_crossed, bootstrap_mean
+from tda.statistics.intervals import Estimate, over_examples_and_seeds
 from tda.system.random_streams import stream
-from tda.training.retrained_logits import ChangedTraining, LogitStore
-from tda.training.retrainings import without
+from tda.training.retrained_logits import LogitStore
 from tda.training.study import Study
 
 
@@ -103,11 +102,7 @@ class Retrained:
         """Answers (R, S, F) of trainings without each of R sets of texts, by each seed; those that are missing are done."""
         asking = self.study.test[torch.from_numpy(self.asked.positions)]
         store = LogitStore(self.study, asking, "answers", measured_answers)
-        counted = [without(len(self.study.train), sorted(set(texts))) for texts in removed]
-        trainings = [ChangedTraining(kept, seed) for kept in counted for seed in self.seeds]
-        store.fill(trainings, "trainings without texts", self.force)
-        found = store.load(trainings, "run_fact_tracing.py again")
-        return as_answers(found.unflatten(0, (len(removed), len(self.seeds))))
+        return as_answers(store.said_without(removed, self.seeds, "run_fact_tracing.py again", self.force))
 
     def falls(self, removal: Removal, most: int, base: Answers) -> Falls:
         """What a removal does; most: facts whose texts are left out together; base: answers (1, S, F) of all texts."""
@@ -135,15 +130,10 @@ class Retrained:
         return fell[:, others].mean(axis=1) if len(others) else np.full(len(fell), np.nan)
 
 
-def over_facts_and_seeds(values: np.ndarray) -> Estimate:
-    """The mean of values (facts, seeds), with the bootstrap's 95 % interval over both; of a single seed over facts alone."""
-    return bootstrap_mean(values[:, 0]) if values.shape[1] == 1 else bootstrap_crossed(values)
-
-
 def difference(falls: Falls, others: Falls) -> Estimate:
     """How much further the answers fall than by another removal, over the facts of both, with the interval of the pairs."""
     shared = sorted(set(falls.facts) & set(others.facts))
     left, right = ([list(each.facts).index(fact) for fact in shared] for each in (falls, others))
     if not shared:
         return Estimate(np.nan, np.nan, np.nan)
-    return over_facts_and_seeds(falls.log_probability[left] - others.log_probability[right])
+    return over_examples_and_seeds(falls.log_probability[left] - others.log_probability[right])

@@ -1,7 +1,5 @@
 """Which texts a method finds for each asked fact, how well, and whether what it finds can be told from noise."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
@@ -10,43 +8,9 @@ from tda.data.splits import Split
 from tda.data.task_entry import Task
 from tda.facts.asked_facts import AskedFacts
 from tda.methods.catalogue import means_helpful
-from tda.scores.ensemble_scores import ensemble_scores
-from tda.scores.score_files import Scores
 from tda.statistics.intervals import bootstrap_mean
-from tda.statistics.pair_statistics import FEWEST_SEEDS, pair_statistics
 from tda.statistics.retrieval import recalls, reciprocal_ranks
-
-
-@dataclass(frozen=True)
-class Found:
-    """A method's scores for the asked facts, each (n_train, F) float64.
-
-    scores: of the ensemble, by which texts are ranked; mean, std: over seeds; q: over all pairs of the experiment, NaN where
-    there are too few seeds or every seed has the same score, as of methods that see no model.
-    """
-
-    method: str
-    scores: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
-    q: np.ndarray
-
-    def significant(self, level: float) -> np.ndarray:
-        """Which texts help significantly, (n_train, F) bool."""
-        return (self.q < level) & (self.mean > 0)
-
-
-def found_by(scores: Scores, asked: AskedFacts, num_checkpoints: int) -> Found:
-    """What a method's scores say of the asked facts."""
-    kept = min(num_checkpoints, len(scores.epochs))
-    columns = asked.positions
-    ranked = ensemble_scores(scores, kept)[:, columns]
-    sample = scores.values[:, -kept:, :, columns].mean(axis=1, dtype=np.float64)
-    std = sample.std(axis=0, ddof=1) if len(sample) > 1 else np.full(ranked.shape, np.nan)
-    q = np.full(ranked.shape, np.nan)
-    if len(sample) >= FEWEST_SEEDS and (sample != sample[0]).any():
-        q = pair_statistics(scores, kept).q_value[:, columns]
-    return Found(scores.method, ranked, sample.mean(axis=0), std, q)
+from tda.statistics.target_scores import TargetScores
 
 
 def row_of_finding(method: str, scores: np.ndarray, asked: AskedFacts, found: int) -> dict:
@@ -57,7 +21,7 @@ def row_of_finding(method: str, scores: np.ndarray, asked: AskedFacts, found: in
     return row | rank.columns("mrr", "mrr_low", "mrr_high") | recall.columns("recall", "recall_low", "recall_high")
 
 
-def row_of_reliability(found: Found, asked: AskedFacts, level: float) -> dict:
+def row_of_reliability(found: TargetScores, asked: AskedFacts, level: float) -> dict:
     """Shares of stating pairs that help significantly, of all others that do, and of these that state.
 
     NaN where q is unknown, and for similarities, of which every seed's may be positive without meaning help.
@@ -76,7 +40,7 @@ def row_of_reliability(found: Found, asked: AskedFacts, level: float) -> dict:
     return dict(zip(names, shares, strict=True))
 
 
-def text_rows(task: Task, train: Split, asked: AskedFacts, found: Found, count: int) -> pd.DataFrame:
+def text_rows(task: Task, train: Split, asked: AskedFacts, found: TargetScores, count: int) -> pd.DataFrame:
     """The first `count` texts for each fact, the largest score first."""
     rows = []
     order = np.argsort(-found.scores, axis=0, kind="stable")[:count]

@@ -14,10 +14,10 @@ from tda.facts.fact_removal import (
     difference,
     highest_texts,
     oracle_texts,
-    over_facts_and_seeds,
     random_texts,
 )
-from tda.facts.found_texts import Found
+from tda.statistics.intervals import over_examples_and_seeds
+from tda.statistics.target_scores import TargetScores
 
 RANDOM, ORACLE = "random", "oracle"
 OWN_TITLES = {RANDOM: "random texts", ORACLE: "texts that state it"}
@@ -35,7 +35,7 @@ class Removals:
     facts_at_once: int
 
 
-def removals_of(retrained: Retrained, chosen: Sequence[Found], how: Removals) -> dict[tuple[str, str], Removal]:
+def removals_of(retrained: Retrained, chosen: Sequence[TargetScores], how: Removals) -> dict[tuple[str, str], Removal]:
     """Random texts, those that state the fact, and the highest of each method, of all asked facts, by method and selection."""
     facts, states = range(len(retrained.asked)), retrained.asked.states
     found = {
@@ -45,7 +45,7 @@ def removals_of(retrained: Retrained, chosen: Sequence[Found], how: Removals) ->
     return found | {(each.method, HIGHEST): Removal(facts, highest_texts(each.scores, how.count)) for each in chosen}
 
 
-def removals_by_significance(found: Found, count: int, level: float) -> dict[tuple[str, str], Removal]:
+def removals_by_significance(found: TargetScores, count: int, level: float) -> dict[tuple[str, str], Removal]:
     """The `count` highest of the significantly helpful texts, and of the helpful ones that are not, of facts with enough."""
     significant = found.significant(level)
     others = (found.mean > 0) & ~significant
@@ -74,7 +74,7 @@ def removal_table(retrained: Retrained, removals: dict[tuple[str, str], Removal]
 
 def _row(falls: Falls) -> dict:
     size = {"facts": len(falls.facts), "seeds": falls.log_probability.shape[1], "trainings_a_seed": falls.groups}
-    fall, rank = over_facts_and_seeds(falls.log_probability), over_facts_and_seeds(falls.reciprocal_rank)
+    fall, rank = over_examples_and_seeds(falls.log_probability), over_examples_and_seeds(falls.reciprocal_rank)
     told = {"said_before": falls.said_before.mean(), "said_after": falls.said_after.mean()}
     return (
         size

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 
 from tda.data.splits import Split
 from tda.data.tasks import Task
-from tda.debiasing.pair_removal import Named
 from tda.debiasing.removal import RANDOM
 from tda.figures.examples import Panel, draw_panel
 from tda.figures.style import BLACK, BLUE, GREY, VERMILION, styled
 from tda.methods.catalogue import means_helpful, method_title
+from tda.statistics.target_scores import TargetScores
 
 _BESIDE = 5
 """Training pairs beside each target."""
@@ -61,7 +61,7 @@ def _title(method: str) -> str:
 
 
 @styled()
-def draw_helpful_pairs(task: Task, train: Split, test: Split, named: Named, targets: np.ndarray, shown: int) -> Figure:
+def draw_helpful_pairs(task: Task, train: Split, test: Split, named: TargetScores, targets: np.ndarray, shown: int) -> Figure:
     """A row a target: the pair itself, and the training pairs with the largest scores, with mean, std over seeds and q."""
     rows, columns = min(shown, len(targets)), min(_BESIDE, len(train))
     width = 2 * _MARGIN + (columns + 1) * (_SIDE + _GAP) + _GAP

@@ -94,6 +94,11 @@ def bootstrap_crossed(values: np.ndarray, draws: int = 9999) -> Estimate:
     return percentiles(float(values.mean()), np.einsum("dn,nm,dm->d", rows, values, columns, optimize=True))
 
 
+def over_examples_and_seeds(values: np.ndarray) -> Estimate:
+    """The mean of values (examples, seeds), with the bootstrap's interval over both; of a single seed over examples alone."""
+    return bootstrap_mean(values[:, 0]) if values.shape[1] == 1 else bootstrap_crossed(values)
+
+
 def bootstrap_spearman(left: np.ndarray, right: np.ndarray, draws: int = 999) -> Estimate:
     """Spearman's correlation of pairs (n,) and (n,), with the bootstrap's percentile interval; NaN where either is constant."""
     if np.ptp(left) == 0 or np.ptp(right) == 0:

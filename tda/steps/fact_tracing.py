@@ -11,7 +11,7 @@ from tda.debiasing.removal import seeds_of_retrainings
 from tda.experiments.manifest import chosen_experiment
 from tda.facts.asked_facts import AskedFacts, learned_facts
 from tda.facts.fact_removal import Retrained, random_texts
-from tda.facts.found_texts import Found, found_by, row_of_finding, row_of_reliability, text_rows
+from tda.facts.found_texts import row_of_finding, row_of_reliability, text_rows
 from tda.facts.removal_rows import (
     HIGHEST,
     KEYS,
@@ -30,6 +30,7 @@ from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table, write_table
 from tda.settings import FactTracing
 from tda.settings.of_experiment import check_counts
+from tda.statistics.target_scores import TargetScores, target_scores
 from tda.steps import scoring
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
@@ -56,7 +57,7 @@ def main(settings: FactTracing) -> str:
         found = []
         for name in names:
             scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
-            found.append(found_by(scores, asked, settings.num_checkpoints))
+            found.append(target_scores(scores, asked.positions, settings.num_checkpoints))
             record.made_from[name] = score_identity(experiment, name, scores)
         identity = _made_from(study, checkpoints, asked, settings)
         folder = study.results.path
@@ -118,7 +119,7 @@ def _asked_table(study: Study, asked: AskedFacts) -> pd.DataFrame:
     )
 
 
-def _finding(asked: AskedFacts, found: Sequence[Found], settings: FactTracing) -> pd.DataFrame:
+def _finding(asked: AskedFacts, found: Sequence[TargetScores], settings: FactTracing) -> pd.DataFrame:
     rows = [
         row_of_finding(each.method, each.scores, asked, settings.found) | row_of_reliability(each, asked, settings.level)
         for each in found
@@ -132,7 +133,7 @@ def _finding(asked: AskedFacts, found: Sequence[Found], settings: FactTracing) -
 
 
 def _falling(
-    study: Study, asked: AskedFacts, found: Sequence[Found], settings: FactTracing, identity: str, folder: Path
+    study: Study, asked: AskedFacts, found: Sequence[TargetScores], settings: FactTracing, identity: str, folder: Path
 ) -> pd.DataFrame:
     """Write what leaving texts out does, and return the table."""
     how = Removals(settings.removed, settings.facts_at_once)

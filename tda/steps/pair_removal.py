@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tda.debiasing.pair_removal import Named, Retrained, found_targets, named_by, pair_rows, removal_table, removals
+from tda.debiasing.pair_removal import Retrained, found_targets, pair_rows, removal_table, removals
 from tda.debiasing.pair_retrieval import nearness_of_members, retrieval_rows
 from tda.debiasing.removal import seeds_of_retrainings
 from tda.experiments.manifest import chosen_experiment
@@ -16,6 +16,7 @@ from tda.scores.score_files import methods_on_disk
 from tda.scores.tables import add_to_table, write_table
 from tda.settings import PairRemoval
 from tda.settings.of_experiment import check_counts
+from tda.statistics.target_scores import TargetScores, target_scores
 from tda.steps import scoring
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
@@ -51,7 +52,7 @@ def main(settings: PairRemoval) -> str:
         named = []
         for name in names:
             scores = fresh_scores(checkpoints, name, study.hashes, settings.num_seeds)
-            named.append(named_by(scores, targets, settings.num_checkpoints))
+            named.append(target_scores(scores, targets, settings.num_checkpoints))
             record.made_from[name] = score_identity(experiment, name, scores)
         write_table(
             folder / "helpful_pairs.csv", pd.concat([pair_rows(study, targets, each, settings.listed) for each in named])
@@ -102,7 +103,7 @@ def _made_from(study: Study, checkpoints: Checkpoints, targets: np.ndarray, sett
     return sha256(repr((study.hashes, members, targets.tolist(), judged)).encode())[:12]
 
 
-def _removal(study: Study, named: Sequence[Named], targets: np.ndarray, settings: PairRemoval) -> pd.DataFrame:
+def _removal(study: Study, named: Sequence[TargetScores], targets: np.ndarray, settings: PairRemoval) -> pd.DataFrame:
     """Train without each method's pairs, and tell what that does."""
     retrained = Retrained(study, seeds_of_retrainings(settings.num_retrainings), settings.force)
     chosen = [each for each in named if each.method in (settings.removed_by or [every.method for every in named])]

@@ -6,7 +6,7 @@ logits would be too many to keep, a few numbers of them. The files are named aft
 like those of retrainings.py, beside which they lie.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +25,7 @@ from tda.system.tensor_heads import DamagedFileError
 from tda.system.workers import in_order
 from tda.training.evaluation import logits_of_split
 from tda.training.many_models import train_many
+from tda.training.retrainings import without
 from tda.training.runs import Run
 from tda.training.study import Study
 
@@ -103,6 +104,16 @@ class LogitStore:
                 f"{missing} of {len(found)} retrainings in {self.study.results.path} are missing or damaged; run {again}"
             )
         return torch.stack(found)
+
+    def said_without(self, removed: Sequence[Iterable[int]], seeds: Sequence[int], again: str, force: bool = False) -> Tensor:
+        """What is measured after trainings without each of R sets of training positions, by each of S seeds: (R, S, n, ...).
+
+        Those that are missing are done. again: as load.
+        """
+        counted = [without(len(self.study.train), map(int, positions)) for positions in removed]
+        trainings = [ChangedTraining(kept, seed) for kept in counted for seed in seeds]
+        self.fill(trainings, "trainings on a part", force)
+        return self.load(trainings, again).unflatten(0, (len(counted), len(seeds)))
 
     def _trained(
         self, model: nn.Module, train: Split, pairs: list[tuple[Path, ChangedTraining]], force: bool

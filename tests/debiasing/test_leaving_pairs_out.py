@@ -7,10 +7,11 @@ import pytest
 import tiny_pairs
 import torch
 
-from tda.debiasing.pair_removal import Falls, Named, Retrained, found_targets, removal_table, removals
+from tda.debiasing.pair_removal import Falls, Retrained, found_targets, removal_table, removals
 from tda.debiasing.pair_retrieval import Nearness, as_nearness, measured_nearness, nearness_of_members, retrieval_rows
 from tda.models.fine_tuning import PairTuning
 from tda.models.model_state import read_state, write_state
+from tda.statistics.target_scores import TargetScores
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
 from tda.training.many_models import train_many
@@ -63,7 +64,7 @@ def test_recalls_of_every_seed_and_their_mean():
 
 def test_what_is_left_out():
     scores = np.array([[1.0, 9.0], [3.0, 8.0], [2.0, 7.0], [0.0, 1.0]])
-    named = Named("trak", scores, scores, scores, scores)
+    named = TargetScores("trak", scores, scores, scores, scores)
     found = removals([named], 4, np.array([0, 5]), 2)
     assert found["trak"].tolist() == [[1, 2], [0, 1]]
     assert found["random"].shape == (2, 2) and all(len(set(row)) == 2 for row in found["random"].tolist())

@@ -16,11 +16,10 @@ from tda.facts.fact_removal import (
     disjoint_groups,
     highest_texts,
     oracle_texts,
-    over_facts_and_seeds,
     random_texts,
 )
 from tda.models.model_state import read_state, write_state
-from tda.statistics.intervals import bootstrap_mean
+from tda.statistics.intervals import bootstrap_mean, over_examples_and_seeds
 from tda.system.errors import UserError
 from tda.training.ensembles import train_ensemble
 from tda.training.many_models import train_many
@@ -106,5 +105,5 @@ def test_falls_are_those_of_trainings_by_hand(study: Study, monkeypatch: pytest.
     fewer = retrained.falls(Removal([3], [[1, 7]]), 1, base)
     found = difference(falls, fewer)
     assert found.value == 0.0 and np.isnan(found.low)
-    one_seed = over_facts_and_seeds(np.arange(5.0)[:, None])
+    one_seed = over_examples_and_seeds(np.arange(5.0)[:, None])
     assert (one_seed.value, one_seed.low) == (2.0, bootstrap_mean(np.arange(5.0)).low)

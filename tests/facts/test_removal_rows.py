@@ -7,15 +7,16 @@ import pytest
 
 from tda.facts.answers import Answers
 from tda.facts.fact_removal import Falls, Removal
-from tda.facts.found_texts import Found, row_of_reliability
+from tda.facts.found_texts import row_of_reliability
 from tda.facts.removal_rows import HIGHEST, Removals, removal_table, removals_by_significance, removals_of, rows_alone
 from tda.statistics import intervals
 from tda.statistics.intervals import bootstrap_crossed
+from tda.statistics.target_scores import TargetScores
 
 
-def found(mean: list[list[float]], q: list[list[float]]) -> Found:
+def found(mean: list[list[float]], q: list[list[float]]) -> TargetScores:
     values = np.array(mean)
-    return Found("trak", values, values, np.ones_like(values), np.array(q))
+    return TargetScores("trak", values, values, np.ones_like(values), np.array(q))
 
 
 def test_significant_texts_and_as_many_helpful_ones_that_are_not():
@@ -37,7 +38,7 @@ def test_shares_of_significant_and_of_stating_pairs():
     assert row["significant_of_stating"] == pytest.approx(2 / 3)
     assert row["significant_of_others"] == pytest.approx(1 / 3)
     assert row["stating_of_significant"] == pytest.approx(2 / 3)
-    alike = Found("repsim", values.scores, values.mean, values.std, values.q)
+    alike = TargetScores("repsim", values.scores, values.mean, values.std, values.q)
     assert all(np.isnan(share) for share in row_of_reliability(alike, asked, 0.05).values())
 
 
@@ -72,7 +73,7 @@ def test_rows_pair_every_removal_with_random_and_stating_texts(monkeypatch: pyte
     how = Removals(2, 3)
     scores = np.zeros((8, 4))
     scores[7], scores[6] = 2, 1
-    each = Found("bm25", scores, scores, scores, scores)
+    each = TargetScores("bm25", scores, scores, scores, scores)
     removals = removals_of(given, [each], how)
     assert removals["bm25", HIGHEST] == Removal(range(4), [[7, 6]] * 4)
     assert [texts[0] for texts in removals["oracle", "-"].texts] == [0, 1, 2, 3]
