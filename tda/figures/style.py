@@ -38,8 +38,8 @@ def styled():
 
 
 def lines_of(names: Sequence[str]) -> dict[str, dict[str, str]]:
-    """A colour and a marker for each name, by which up to 35 lines can be told apart without their colours' hues."""
+    """A colour and a marker for each name: no two of up to 35 have both alike, and no two of five that follow have either."""
     return {
-        name: {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number // len(_COLOURS) % len(_MARKERS)]}
+        name: {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKERS[number % len(_MARKERS)]}
         for number, name in enumerate(names)
     }

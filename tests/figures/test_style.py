@@ -14,6 +14,11 @@ def test_no_two_lines_of_a_figure_look_alike():
     assert len({tuple(line.values()) for line in lines.values()}) == 35
 
 
+def test_the_first_lines_of_a_figure_can_be_told_apart_without_colours():
+    lines = lines_of([f"method {number}" for number in range(5)])
+    assert len({line["marker"] for line in lines.values()}) == 5
+
+
 def test_a_style_ends_with_its_figure():
     before = dict(matplotlib.rcParams)
 
