@@ -12,13 +12,14 @@ from tda.methods.catalogue import method_title
 def draw_lds(table: pd.DataFrame) -> Figure:
     """LDS against compute time, a curve for each method over ensemble sizes, with intervals.
 
-    Against the number of members where no time is known. Dashed: what an exact prediction would reach.
+    Against the number of members where a method's time is not known. Dashed: what an exact prediction would reach.
     """
-    place = "seconds" if (table["seconds"] > 0).any() else "members"
+    judged = table[table["members"] > 0]
+    place = "seconds" if (judged["seconds"] > 0).all() else "members"
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     panel = figure.subplots()
-    styles = lines_of(sorted(set(table.loc[table["members"] > 0, "method"])))
-    for method, rows in table[table["members"] > 0].groupby("method"):
+    styles = lines_of(sorted(set(judged["method"])))
+    for method, rows in judged.groupby("method"):
         errors = np.stack((rows["lds"] - rows["low"], rows["high"] - rows["lds"])).clip(0)
         panel.errorbar(rows[place], rows["lds"], errors, capsize=2, label=method_title(method), **styles[method])
     for _, row in table[table["method"] == "exact_prediction"].iterrows():

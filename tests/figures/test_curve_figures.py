@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from tda.features.truth_test import SHARES
@@ -43,12 +44,17 @@ def test_lds_stands_against_seconds_with_the_ceiling_as_a_line():
     assert panel.get_xlabel() == "seconds of training and scoring" and panel.get_xscale() == "log"
 
 
-def test_lds_stands_against_members_where_no_time_is_known():
-    rows = [{"method": "trak", "members": size, "lds": 0.4, "low": 0.3, "high": 0.5, "seconds": np.nan} for size in (1, 2)]
+@pytest.mark.parametrize("known", [np.nan, 3.0])
+def test_lds_stands_against_members_where_the_time_of_a_method_is_not_known(known: float):
+    rows = [
+        {"method": method, "members": size, "lds": 0.4, "low": 0.3, "high": 0.5, "seconds": size * seconds}
+        for method, seconds in (("trak", np.nan), ("loo", known))
+        for size in (1, 2)
+    ]
     figure = draw_lds(pd.DataFrame(rows))
     figure.canvas.draw()
     (panel,) = figure.axes
-    assert panel.get_xlabel() == "members" and points_of(panel) == {"TRAK": [[1.0, 0.4], [2.0, 0.4]]}
+    assert panel.get_xlabel() == "members" and points_of(panel) == dict.fromkeys(("LOO", "TRAK"), [[1.0, 0.4], [2.0, 0.4]])
 
 
 def test_forecasts_stand_against_removals_with_a_curve_for_each_experiment():

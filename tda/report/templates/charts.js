@@ -90,7 +90,7 @@ const Charts = (() => {
   }
 
   function retraining() {
-    const halves = charts.lds.filter((row) => row.members > 0), timed = halves.some((row) => row.seconds > 0);
+    const halves = charts.lds.filter((row) => row.members > 0), timed = halves.every((row) => row.seconds > 0);
     const rows = halves.length ? halves.map((row) => ({ ...row, place: timed ? row.seconds : row.members, value: row.lds }))
       : charts.left_out.filter((row) => row.estimand === "same run").map((row) => ({ ...row, place: row.left_out, value: row.lds_run, low: row.lds_run_low, high: row.lds_run_high }));
     const where = halves.length ? (timed ? "seconds of training and scoring" : "members") : "training examples left out";
