@@ -109,14 +109,17 @@ def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.nd
 
 
 def gradient_scores(subject: Subject, cosine: bool) -> np.ndarray:
-    """Grad-Cos or Grad-Dot (seeds, n_train, n_test) of each seed's last checkpoint, computed here."""
+    """Grad-Cos or Grad-Dot (seeds, n_train, n_test), each seed's mean over its checkpoints, computed here."""
     left, right = (subject.train.inputs, subject.train.labels), (subject.test.inputs, subject.test.labels)
     found = []
     for checkpoints in subject.seeds:
-        kernel = gradient_kernel(checkpoints[-1](), left, right, subject.quantity)
-        tiny = torch.finfo(kernel.cross.dtype).tiny
-        norms = kernel.left_norms.clamp(min=tiny)[:, None] * kernel.right_norms.clamp(min=tiny) if cosine else 1
-        found.append((kernel.cross / norms).double().cpu().numpy())
+        total = 0
+        for make in checkpoints:
+            kernel = gradient_kernel(make(), left, right, subject.quantity)
+            tiny = torch.finfo(kernel.cross.dtype).tiny
+            norms = kernel.left_norms.clamp(min=tiny)[:, None] * kernel.right_norms.clamp(min=tiny) if cosine else 1
+            total = total + (kernel.cross / norms).double().cpu().numpy()
+        found.append(total / len(checkpoints))
     return np.stack(found)
 
 
