@@ -27,7 +27,7 @@ def draw_agreement(with_loo: pd.DataFrame, between: pd.DataFrame) -> Figure:
 
     Filled: with LOO of the same runs, with its interval; 1 is LOO itself. Hollow: with LOO of other runs (of the other half of
     the seeds, where it is of a statistic over seeds), which LOO of one run itself reaches only up to the dashed line.
-    Both tables: rows of one number of checkpoints. An undefined correlation has no point.
+    Both tables: rows of one number of checkpoints, which the title tells. An undefined correlation has no point.
     """
     ordered = with_loo.sort_values("spearman_seed", na_position="first")
     others = between.set_index("method")
@@ -40,11 +40,18 @@ def draw_agreement(with_loo: pd.DataFrame, between: pd.DataFrame) -> Figure:
             panel.axvline(of_loo, color=_LOO_OF_OTHERS, linestyle="--", linewidth=1, label="LOO against LOO of other runs")
         panel.axvline(0, color="grey", linewidth=0.6)
         panel.set(title=title, xlabel="rank correlation with LOO")
+    row = ordered.iloc[0]
+    figure.suptitle(f"Agreement with leave-one-out: scores of {row['seeds']} seeds, {last_checkpoints(row['checkpoints'])}")
     panels[0].set_xlim(min(-0.25, panels[0].get_xlim()[0]), 1.04)
     panels[0].set_yticks(range(len(ordered)), [method_title(method) for method in ordered["method"]])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
+
+
+def last_checkpoints(count: int) -> str:
+    """Over which of a run's checkpoints its score is averaged, in words."""
+    return "the last checkpoint" if count == 1 else f"the last {count} checkpoints"
 
 
 def _draw_points(panel: Axes, rows: pd.DataFrame, column: str, others: np.ndarray) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from tda.experiments.manifest import chosen_experiment, step
-from tda.figures.agreement import REFERENCE, draw_agreement
+from tda.figures.agreement import REFERENCE, draw_agreement, last_checkpoints
 from tda.figures.saving import save_figure
 from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identity
@@ -96,7 +96,7 @@ def _best(with_loo: pd.DataFrame, between: pd.DataFrame) -> str:
     best = with_loo.loc[with_loo["spearman_seed"].fillna(-1.0).idxmax()]
     other = between.loc[between["method"] == REFERENCE, "spearman_other_run"].item()
     return (
-        f"over the last {best['checkpoints']} checkpoints {best['method']} is closest to LOO of the same run: Spearman "
+        f"over {last_checkpoints(best['checkpoints'])} {best['method']} is closest to LOO of the same run: Spearman "
         f"{best['spearman_seed']:.2f} (LOO of another run {other:.2f}), {best['spearman_mean']:.2f} of means over seeds, "
         f"{best['spearman_p_value']:.2f} of p-values"
     )

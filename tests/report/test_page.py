@@ -202,3 +202,16 @@ def test_the_libraries_are_the_files_that_their_packages_hold():
     assert {name for name, _ in rows} == {path.name for path in folder.glob("*.js")}
     assert all(sha256((folder / name).read_bytes()) == expected for name, expected in rows)
     assert all((folder / f"{name.partition('.')[0]}.LICENSE").exists() for name, _ in rows)
+
+
+def test_agreement_with_leave_one_out_tells_its_checkpoints(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TDA_ROOT", str(root))
+    folder = EXPERIMENT.results.path
+    folder.mkdir(parents=True)
+    same = [f"spearman_{name}{end}" for name in ("seed", "mean", "std", "p_value") for end in ("", "_low", "_high")]
+    other = ["spearman_other_run", "mean_of_halves", "std_of_halves", "p_value_of_halves"]
+    for name, columns in (("agreement_with_loo", same), ("agreement_between_runs", other)):
+        rows = [",".join(["grad_dot", str(k), *["0.5"] * len(columns)]) for k in (1, 2)]
+        (folder / f"{name}.csv").write_text("\n".join([",".join(["method", "checkpoints", *columns]), *rows]))
+    _, _, page = made("image", root, monkeypatch)
+    assert "A run’s score is the mean over its last 2 checkpoints." in page

@@ -107,6 +107,7 @@ def test_figure_has_every_method_in_order_and_loo_of_other_runs(loo: np.ndarray)
     expected = [[table.loc[(name, 1), "spearman_seed"], place] for place, name in enumerate(("noise", "grad_dot", "exact"))]
     np.testing.assert_allclose(points, expected)
     (of_loo,) = [line for line in panels[2].lines if line.get_linestyle() == "--"]
+    assert figure.get_suptitle() == "Agreement with leave-one-out: scores of 6 seeds, the last checkpoint"
     assert set(of_loo.get_xdata()) == {tables[1].set_index(["method", "checkpoints"]).loc[("loo", 1), "std_of_halves"]}
 
 
