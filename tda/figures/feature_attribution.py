@@ -64,9 +64,9 @@ def _draw_training_image(column: np.ndarray, explained: Explained, row: int, red
     subject, entry = explained.subject, explained.table.iloc[row]
     image = pixels(subject.train.inputs[int(explained.pairs.train[row])], subject.mean, subject.std)
     show_image(column[0], image)
-    spread = f" ± {entry.score_std:.3f}" if len(column) > 2 else ""
+    spread = f" ± {entry.score_std:.3g}" if len(column) > 2 else ""
     name = _file_line(subject.train, int(explained.pairs.train[row]))
-    title(column[0], f"{entry.train_class} #{entry.train_idx}\n{name}{entry.score_mean:.3f}{spread}")
+    title(column[0], f"{entry.train_class} #{entry.train_idx}\n{name}{entry.score_mean:.3g}{spread}")
     mean = torch.from_numpy(explained.statistics.mean[row])
     if absolute:
         show_overlay(column[1], image, reduce_channels(mean, reduction).numpy())
