@@ -13,7 +13,6 @@ from tda.report.maps import read_maps
 from tda.report.members import MembersSay, Opinions, members_say
 from tda.report.overview import (
     COLUMNS,
-    NEEDS_SEEDS,
     REFERENCE,
     STEPS,
     Overview,
@@ -109,9 +108,6 @@ def content_of(study: Study, names: Sequence[str], load: Callable[[str], Scores]
     blocks, scales = _blocks(names, load, room, trains, tests)
     blocks |= {"maps": as_text(maps.content)} if maps.entries else {}
     rows = overview.methods
-    for one in first:
-        if not one.says.varies:
-            rows[one.says.method] |= dict.fromkeys(NEEDS_SEEDS)
     charts = chart_data(overview, {one.says.method: one.histogram for one in first if one.says.varies})
     unclear = int((share < 0.5).sum())
     pairs = len(study.train) * len(study.test)

@@ -152,7 +152,18 @@ def _row(found: Overview, row: tuple, seconds: dict[str, float]) -> dict[str, fl
         "lds_left_out": _last(_fewest_of_own_run(found.left_out), method, "lds_run", "checkpoints"),
         "seconds": seconds.get(method),
     }
+    if _same_for_every_seed(row):
+        values |= dict.fromkeys(NEEDS_SEEDS)
     return {key: plain(value) for key, value in values.items()}
+
+
+def _same_for_every_seed(row: tuple) -> bool:
+    """Whether a line of summary.csv is of scores without any spread over seeds: of each pair |mean| / std is 0 or infinite.
+
+    So is then their mean, and their median, and p is 1 or 0, so that the mean of p is the share of pairs with p = 1.
+    """
+    ends = {row.mean_signal_to_noise, row.median_signal_to_noise}
+    return ends <= {0, np.inf} and abs(row.mean_p_value + row.share_p_below_level - 1) < 2e-6
 
 
 def _correlation_with_reference(found: Overview, method: str) -> float | None:

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import step
 from tda.report.overview import chart_data, read_overview
+from tda.scores.score_files import Scores
+from tda.statistics.pair_statistics import pair_statistics
+from tda.steps.compute_pvalues import summary_row
 from tda.system.errors import UserError
 
 EXPERIMENT = Experiment("cnn", "digits3", 2)
@@ -19,7 +23,9 @@ SUMMARY = pd.DataFrame(
         "seeds": 4,
         "pairs": 12,
         "mean_p_value": [0.5, 0.4, 0.1],
+        "share_p_below_level": [0.2, 0.3, 0.9],
         "share_q_below_level": [0.1, 0.2, 0.9],
+        "mean_signal_to_noise": [0.6, 0.7, 3.0],
         "median_signal_to_noise": [0.5, 0.6, 2.0],
     }
 )
@@ -53,6 +59,24 @@ def test_a_row_takes_each_value_from_its_table(folder: Path):
     assert row["seconds"] is not None and found.methods["loo"]["seconds"] is None
     assert found.methods["loo"]["share_reliable"] == 0.2 and found.methods["loo"]["with_loo"] is None
     assert found.missing.keys() == set()
+
+
+def test_scores_that_are_the_same_for_every_seed_are_not_called_reliable(folder: Path):
+    text = np.array([[3.0, 0.0], [-1.0, 2.0]])
+    noise = np.random.default_rng(0).normal(size=(4, 1, 2, 2))
+    each = {
+        "bm25": 0 * noise + text,
+        "none": 0 * noise,
+        "sure": 1e6 * text + noise,
+        "mixed": noise * [[0, 0], [0, 1]] + text,
+    }
+    rows = []
+    for name, values in each.items():
+        scores = Scores(name, [0, 1, 2, 3], [1], np.arange(2), np.arange(2), values, {})
+        rows.append(summary_row(pair_statistics(scores, 1)))
+    found = read_overview(FOLDER, pd.DataFrame(rows)).methods
+    assert all(found[name]["share_reliable"] is found[name]["mean_p"] is None for name in ("bm25", "none"))
+    assert all(found[name]["share_reliable"] is not None for name in ("sure", "mixed"))
 
 
 def test_what_is_missing_is_named_with_its_command(folder: Path):
