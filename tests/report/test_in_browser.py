@@ -331,6 +331,7 @@ def test_two_experiments_stand_beside_each_other(browser: webdriver.Chrome, resu
     other.mkdir()
     for name in ("summary.csv", "manifest.json"):
         shutil.copy(results / name, other)
+    (other / "correlation_spearman_mean.csv").write_text("method,grad_cos,loo\ngrad_cos,1,-0.9\nloo,-0.9,1\n")
     line = run_here("run_report.py", experiment=None, compare=(EXPERIMENT.name, other.name))
     path = results / f"comparison_with_{other.name}.html"
     assert str(path.parent) in line and path.name in line
@@ -339,4 +340,7 @@ def test_two_experiments_stand_beside_each_other(browser: webdriver.Chrome, resu
     shown = browser.find_elements(By.CSS_SELECTOR, "#methods tbody tr:first-child td")
     assert shown[0].text == shown[1].text and number(shown[2].text) == 0
     assert len(browser.find_elements(By.CSS_SELECTOR, "#reliable svg circle")) == 6
+    (point,) = browser.find_elements(By.CSS_SELECTOR, "#agreement svg circle")
+    (name,) = browser.find_elements(By.CSS_SELECTOR, "#agreement svg [aria-label='y-axis tick label']")
+    assert point.rect["x"] > name.rect["x"] + name.rect["width"]
     assert [url for url in requests_of(browser) if not url.startswith("data:")] == [path.as_uri()]

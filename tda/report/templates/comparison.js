@@ -35,7 +35,7 @@ const Comparison = (() => {
 
   function draw() {
     points("reliable", "share_reliable", [0, 1], "share of pairs");
-    points("agreement", "with_loo", [-0.25, 1], "rank correlation");
+    points("agreement", "with_loo", [Math.min(-0.25, ...Values.points.flatMap((row) => row.with_loo)), 1], "rank correlation");
     [0, 1].forEach(matrix);
   }
 
