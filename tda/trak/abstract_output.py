@@ -82,8 +82,8 @@ class LogitsModelOutput(AbstractModelOutput):
     def get_out_to_loss_grad(
         self, model: nn.Module, weights: dict[str, Tensor], buffers: dict[str, Tensor], batch: Batch
     ) -> Tensor:
-        """Q's diagonal (n,)."""
-        return self._evaluate(self.reweighting, model, weights, buffers, batch)
+        """Q's diagonal (n, 1), as trak's tasks give it: gradients (n, p) are multiplied with it as it is."""
+        return self._evaluate(self.reweighting, model, weights, buffers, batch)[:, None]
 
     @property
     def goes_layer_by_layer(self) -> bool:

@@ -11,9 +11,8 @@ from trak_programs import TRAIN, ImageOutput, image_model, scores_of, states
 
 from tda.system.errors import UserError
 from tda.trak.gradient_computers import AbstractGradientComputer, FunctionalGradientComputer, IterativeGradientComputer
-from tda.trak.projectors import (
-    NoOpProjector,
-)
+from tda.trak.modelout_functions import ImageClassificationModelOutput, IterativeImageClassificationModelOutput
+from tda.trak.projectors import NoOpProjector
 from tda.trak.score_computers import AbstractScoreComputer, BasicScoreComputer, BasicSingleBlockScoreComputer
 from tda.trak.utils import parameters_to_vector, vectorize
 
@@ -156,6 +155,14 @@ def test_gradient_computers_on_their_own():
         torch.testing.assert_close(found, gradients())
         chosen = computer(model, task, grad_wrt=["4.bias"]).compute_per_sample_grad(TRAINED[:])
         torch.testing.assert_close(chosen["4.bias"] if isinstance(chosen, dict) else chosen, gradients()[:, -3:])
+
+
+def test_gradients_are_multiplied_with_the_q_of_a_named_task():
+    model, (images, labels) = image_model().eval(), TRAINED[:]
+    for task in (ImageClassificationModelOutput(), IterativeImageClassificationModelOutput()):
+        q = FunctionalGradientComputer(model, task).compute_loss_grad(TRAINED[:])
+        expected = [(1 - model(images[[i]]).softmax(1)[0, labels[i]]) * row for i, row in enumerate(gradients())]
+        torch.testing.assert_close(gradients() * q, torch.stack(expected).detach())
 
 
 class Scaling(AbstractScoreComputer):
