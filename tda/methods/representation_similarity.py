@@ -2,6 +2,7 @@
 
 Neither knows a label or a gradient: an example scores the same with a wrong label as with the right one in the same
 representation, and a negative score says unlike, not harmful. Hanawa et al. 2021 compare both with influence functions.
+A language model has a representation at every place of a text: they stand end to end, those of padding included.
 """
 
 import torch
