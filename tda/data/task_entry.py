@@ -19,8 +19,8 @@ class Task:
     kind: of input; it alone knows pixels and tokens. objective: the loss, and what follows from it.
     learns_all: whether models learn from every training example of the classes, however many each has; the drawn ones are then
     those that are scored, and a class that has fewer than were asked for gives all that it has.
-    Raises UserError for a name that cannot be a folder's and an argument's, unless each class has one name, and unless epochs
-    is a whole number of at least 1.
+    Raises UserError for a name that cannot be a folder's and an argument's, unless each class has one name, for a single class
+    where classes are learned, and unless epochs is a whole number of at least 1.
     """
 
     name: str
@@ -39,5 +39,9 @@ class Task:
             raise UserError(f"a task cannot be named {self.name!r}; use letters, digits, _, - and dots")
         if len(self.classes) != len(self.class_names):
             raise UserError(f"task {self.name} has {len(self.classes)} classes but {len(self.class_names)} class_names")
+        if len(self.classes) < 2 and isinstance(self.objective, Classification):
+            raise UserError(
+                f"task {self.name} has one class, of which a classifier has nothing to learn; name two classes or more"
+            )
         if not isinstance(self.epochs, int) or self.epochs < 1:
             raise UserError(f"task {self.name} cannot be trained for {self.epochs!r} epochs; give a whole number of at least 1")

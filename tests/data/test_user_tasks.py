@@ -136,6 +136,13 @@ def test_an_entry_that_cannot_be_is_refused_as_it_is_loaded(own_tasks: Path, kin
         task_named("loaded")
 
 
+def test_a_single_class_is_refused(own_tasks: Path):
+    one = 'name="few_digits", classes=(0,), class_names=("zero",)'
+    (own_tasks / "few_digits.py").write_text(FEW_DIGITS.replace('name="few_digits"', one))
+    with pytest.raises(UserError, match="line 6: task few_digits has one class, of which a classifier has nothing to learn"):
+        task_named("few_digits")
+
+
 @pytest.mark.parametrize("name", ["my pets", "own/pets", "../pets", "-pets", ""])
 def test_a_name_that_no_folder_or_argument_can_have_is_refused(own_tasks: Path, name: str):
     (own_tasks / "pets.py").write_text(FEW_DIGITS.replace("few_digits", name))
