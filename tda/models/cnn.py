@@ -6,6 +6,7 @@ from torch import nn
 from tda.data.tasks import Task
 
 NUM_LOGITS = 10
+"""As in the study, whatever the number of classes; a task of more classes has a logit for each."""
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, padding: int = 0) -> nn.Sequential:
@@ -18,7 +19,8 @@ def _flat_size(convolutions: nn.Module, task: Task) -> int:
 
 
 def _classifier(convolutions: nn.Sequential, task: Task, hidden: int) -> nn.Sequential:
-    head = nn.Sequential(nn.Linear(_flat_size(convolutions, task), hidden), nn.GELU(), nn.Linear(hidden, NUM_LOGITS))
+    num_logits = max(NUM_LOGITS, len(task.classes))
+    head = nn.Sequential(nn.Linear(_flat_size(convolutions, task), hidden), nn.GELU(), nn.Linear(hidden, num_logits))
     return nn.Sequential(convolutions, nn.Flatten(), head)
 
 

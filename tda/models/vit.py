@@ -18,14 +18,16 @@ from tda.models.vit_base import Base, load_base, normalisation, pixel_values
 from tda.models.vit_pretraining import embedded_base
 
 NUM_LOGITS = 10
+"""Whatever the number of classes; a task of more classes has a logit for each."""
 _IMAGES_AT_ONCE = 64
 
 
 def build(fine_tuning: AdapterTuning, task: Task) -> LowRankClassifier:
-    """A base with new adapters and a new ten-way classifier; the frozen weights are shared with every other model of it."""
+    """A base with new adapters and a new classifier; the frozen weights are shared with every other model of it."""
     # Loading a base draws numbers, but once per process: what the seed fixes must not depend on that.
     with torch.random.fork_rng(devices=[]):
-        template = _template(base_of(fine_tuning, task), fine_tuning.rank, fine_tuning.alpha, fine_tuning.dropout)
+        sizes = (fine_tuning.rank, fine_tuning.alpha, fine_tuning.dropout, max(NUM_LOGITS, len(task.classes)))
+        template = _template(base_of(fine_tuning, task), *sizes)
     model = copy.deepcopy(template)
     model.initialise()
     return model
@@ -66,8 +68,8 @@ def base_of(fine_tuning: AdapterTuning, task: Task) -> Base:
 
 
 @lru_cache(maxsize=4)
-def _template(base: Base, rank: int, alpha: int, dropout: float) -> nn.Module:
-    return adapted(base, rank, alpha, dropout, NUM_LOGITS)
+def _template(base: Base, rank: int, alpha: int, dropout: float, num_logits: int) -> nn.Module:
+    return adapted(base, rank, alpha, dropout, num_logits)
 
 
 # Every seed of an experiment asks for the inputs of the same two splits; a tensor is its own key.

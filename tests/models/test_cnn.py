@@ -1,10 +1,12 @@
 """The study's networks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from tda.data.tasks import task_named
+from tda.data.tasks import TASKS, task_named
 from tda.models.families import FAMILIES, family_named, new_model
 from tda.system.errors import UserError
 
@@ -18,6 +20,12 @@ def test_number_of_parameters_and_logits(family: str, task: str, parameters: int
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
     size, channels = task_named(task).kind.size, task_named(task).kind.channels
     assert model(torch.zeros(2, channels, size, size)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("family", ["cnn", "cnn3"])
+def test_a_task_of_more_than_ten_classes_has_a_logit_for_each(family: str):
+    task = replace(TASKS["digits3"], classes=tuple(range(12)), class_names=tuple("abcdefghijkl"))
+    assert new_model(family_named(family), task, 0)(torch.zeros(2, 1, 28, 28)).shape == (2, 12)
 
 
 def test_layers_of_the_two_layer_network():
