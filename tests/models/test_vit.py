@@ -51,6 +51,13 @@ def tuned(base: Path, **choices) -> LowRankClassifier:
     return vit.build(AdapterTuning(str(base), **choices), DIGITS).eval()
 
 
+def test_a_task_of_more_than_ten_classes_has_a_logit_for_each(base: Path):
+    task = replace(DIGITS, classes=tuple(range(12)), class_names=tuple("abcdefghijkl"))
+    of_ten, of_twelve = tuned(base), vit.build(AdapterTuning(str(base)), task)
+    weights = [model.network.get_submodule("classifier").weight for model in (of_ten, of_twelve)]
+    assert [len(weight) for weight in weights] == [10, 12]
+
+
 def untrained(kind, config):
     """A model of transformers with weights that are always the same."""
     with torch.random.fork_rng(devices=[]):
