@@ -29,7 +29,7 @@ class Subject:
 
     seeds: each seed's checkpoints; mean, std: of the normalisation, a channel each; explained_class: of a multi-label
     classifier, whose labels then say whether the class is there; None where labels are classes. experiment: whose ensemble it
-    is, and checkpoints, the hashes of its members' content; None and none for photographs.
+    is, seed_ids of which of its seeds, and checkpoints the hashes of its members' content; None and none for photographs.
     """
 
     folder: ResultsFolder
@@ -42,6 +42,7 @@ class Subject:
     quantity: Quantity = cross_entropy_loss
     explained_class: int | None = None
     experiment: Experiment | None = None
+    seed_ids: Sequence[int] = ()
     checkpoints: Sequence[str] = ()
 
     def logit_classes(self, split: Split) -> Tensor:
@@ -68,9 +69,10 @@ def ensemble_subject(ensemble: Sequence[Sequence[Member]], test: Split | None = 
         pixels = study.family.pixels(study.task, split.inputs)
         resident.append(replace(split, inputs=pixels.images).to(study.device))
     models = [[partial(getattr, member, "model") for member in members] for members in ensemble]
+    seed_ids = [members[0].seed_id for members in ensemble]
     hashes = [member.info["sha256"] for members in ensemble for member in members]
     described = (study.results, study.task.class_names, pixels.mean, pixels.std, *resident, models)
-    return Subject(*described, experiment=study.experiment, checkpoints=hashes)
+    return Subject(*described, experiment=study.experiment, seed_ids=seed_ids, checkpoints=hashes)
 
 
 def last_members(study: Study, num_checkpoints: int, seed_ids: Sequence[int]) -> list[list[Member]]:
@@ -90,7 +92,10 @@ def predictions(subject: Subject) -> np.ndarray:
 
 
 def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.ndarray:
-    """A scored method's scores (seeds, n_train, n_test); raises UserError if there are none, or of other examples."""
+    """A scored method's scores (seeds, n_train, n_test) of the subject's seeds.
+
+    Raises UserError as fresh_scores does, of the first seeds where the subject is of those, and for scores of other examples.
+    """
     if subject.experiment is None:
         raise UserError("photographs have no scores on disk; use --chosen_by gradients")
     if not subject.folder.score_folder(method).exists():
@@ -98,7 +103,10 @@ def scores_on_disk(subject: Subject, method: str, num_checkpoints: int) -> np.nd
             f"{subject.folder.score_folder(method)} is missing; run the scoring script of {method}, or use "
             f"--chosen_by gradients"
         )
-    scores = fresh_scores(read_checkpoints(subject.experiment), method)
+    seed_ids = list(subject.seed_ids)
+    first = len(seed_ids) if seed_ids == list(range(len(seed_ids))) else None
+    scores = fresh_scores(read_checkpoints(subject.experiment), method, num_seeds=first)
+    scores = scores.of_seeds([scores.seed_ids.index(seed_id) for seed_id in seed_ids])
     for found, split in ((scores.train_indices, subject.train), (scores.test_indices, subject.test)):
         if not np.array_equal(found, split.indices.numpy()):
             raise UserError(
