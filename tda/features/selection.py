@@ -33,11 +33,16 @@ def chosen_tests(rule: str, count: int, indices: Tensor, wrong: np.ndarray, scor
     return torch.from_numpy(found)
 
 
-def _named(rule: str, indices: Tensor) -> Tensor:
+def named_indices(rule: str) -> list[int]:
+    """The indices that stand in place of a rule, none in place of a known one; raises UserError for what is neither."""
     try:
-        wanted = [int(word) for word in rule.split(",")]
+        return [] if rule in RULES else [int(word) for word in rule.split(",")]
     except ValueError as error:
         raise UserError(f"unknown rule {rule} for test examples; give {', '.join(RULES)}, or indices with commas") from error
+
+
+def _named(rule: str, indices: Tensor) -> Tensor:
+    wanted = named_indices(rule)
     known = {index: position for position, index in enumerate(indices.tolist())}
     for index in wanted:
         if index not in known:

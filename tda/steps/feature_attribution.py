@@ -15,7 +15,7 @@ from tda.features.map_files import save_arrays
 from tda.features.photographs import folder_subject, voc_subject
 from tda.features.reductions import centre_of_mass, reduce_channels
 from tda.features.seed_maps import MapSettings, PixelStatistics, maps_of_seeds, pixel_statistics
-from tda.features.selection import chosen_tests, most_helpful
+from tda.features.selection import chosen_tests, most_helpful, named_indices
 from tda.features.subjects import Subject, ensemble_subject, gradient_scores, last_members, predictions, scores_on_disk
 from tda.figures.feature_attribution import Explained, draw_explained
 from tda.figures.saving import save_figure
@@ -36,6 +36,7 @@ def main(settings: FeatureAttribution) -> str:
     Raises UserError for unusable settings or missing inputs.
     """
     check_counts(settings, "num_test", "num_train")
+    named_indices(settings.tests)
     prepare_process()
     smoothing = Smoothing(settings.smoothing_copies, settings.smoothing_deviation)
     chosen_map = MapSettings(settings.score, smoothing, settings.damping)

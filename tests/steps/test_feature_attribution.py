@@ -158,3 +158,8 @@ def test_one_class_of_a_multi_label_network_is_explained(root: Path):
     assert predictions(subject)[0].tolist() == (logits > 0).long().tolist()
     losses = nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([1.0, 1, 0, 0]), reduction="none")
     torch.testing.assert_close(subject.quantity(model(subject.test.inputs), subject.test.labels), losses)
+
+
+def test_an_unknown_rule_is_refused_before_members_are_read(root: Path):
+    with pytest.raises(UserError, match="unknown rule best for test examples; give misclassified, reliable"):
+        main(settings_of("run_feature_attribution.py", num_per_class=2, tests="best"))
