@@ -18,11 +18,6 @@ def lowest(values: np.ndarray, count: int) -> np.ndarray:
     return np.sort(order[np.argsort(values[order], kind="stable")[:count]])
 
 
-def highest(values: np.ndarray, count: int) -> np.ndarray:
-    """Positions (count,) int64, ascending, of the highest values (n,), as `lowest`."""
-    return lowest(-np.asarray(values, dtype=np.float64), count)
-
-
 def random_positions(num_train: int, count: int, draw: int) -> np.ndarray:
     """Positions (count,) int64, ascending, drawn uniformly; those of a smaller count are among those of a larger one."""
     return np.sort(_random_order(num_train, draw, "random removal of training examples")[:count])

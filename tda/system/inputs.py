@@ -46,13 +46,6 @@ def batches_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
     return (chosen(inputs, slice(start, start + size)) for start in range(0, count_of(inputs), size))
 
 
-def joined(blocks: Sequence[Inputs]) -> Inputs:
-    """Blocks of examples one after another."""
-    if isinstance(blocks[0], dict):
-        return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
-    return torch.cat(list(blocks))
-
-
 def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     """Floating tensors in another precision; token ids and masks of integers stay as they are."""
     return mapped(inputs, lambda part: part.to(dtype) if part.is_floating_point() else part)

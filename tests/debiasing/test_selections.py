@@ -1,22 +1,21 @@
-"""Selections: the lowest, the highest, random ones, and those that leave groups of equal size."""
+"""Selections: the lowest, random ones, and those that leave groups of equal size."""
 
 import numpy as np
 import pytest
 
-from tda.debiasing.selections import balancing, highest, lowest, random_positions, removals_to_balance
+from tda.debiasing.selections import balancing, lowest, random_positions, removals_to_balance
 
 
-def test_lowest_and_highest_of_different_values():
+def test_lowest_of_different_values():
     values = np.random.default_rng(0).permutation(20) - 7.5
     assert lowest(values, 4).tolist() == sorted(np.argsort(values)[:4])
-    assert highest(values, 4).tolist() == sorted(np.argsort(values)[-4:])
     assert lowest(values, 0).tolist() == []
 
 
 def test_equal_values_are_chosen_from_at_random_and_always_the_same():
     counts = np.r_[np.zeros(300), np.ones(100)]
-    found = highest(counts, 200)
-    assert set(range(300, 400)) <= set(found) and found.tolist() == highest(counts, 200).tolist()
+    found = lowest(-counts, 200)
+    assert set(range(300, 400)) <= set(found) and found.tolist() == lowest(-counts, 200).tolist()
     rest = np.setdiff1d(found, np.arange(300, 400))
     # 100 of 300 by chance: their mean place is 150, with a deviation of 7.
     assert abs(rest.mean() - 149.5) < 25
