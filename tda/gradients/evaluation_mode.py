@@ -12,7 +12,10 @@ from tda.system.group_norms import guarded_group_norms
 
 @contextmanager
 def evaluation(model: nn.Module, differentiable: Collection[str]) -> Iterator[None]:
-    """Put the model in evaluation mode with gradients for the named parameters only, and restore it afterwards."""
+    """Put the model in evaluation mode with gradients for the named parameters only, and restore it afterwards.
+
+    Autograd is on even where none is named and the caller has it off, for a model may differentiate on its way.
+    """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(name, parameter, parameter.requires_grad) for name, parameter in model.named_parameters()]
     fast_path, names = torch.backends.mha.get_fastpath_enabled(), set(differentiable)

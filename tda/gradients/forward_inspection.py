@@ -64,8 +64,7 @@ class ForwardPass:
 def inspected(model: nn.Module, run: Callable[[], object]) -> ForwardPass:
     """Watch a forward pass of the model, or of a module of it."""
     methods, operators = _Methods(), _Operators()
-    # Not without gradients, for a model may differentiate on its way; none of its parameters takes part.
-    with evaluation(model, differentiable=()), torch.enable_grad():
+    with evaluation(model, differentiable=()):
         try:
             with methods, operators:
                 run()
@@ -83,7 +82,7 @@ def refuse_changing_outputs(model: nn.Module, inputs: Inputs, forward: ForwardPa
     inputs: of two examples or more, of which the first differs from another.
     """
     tolerance, last = forward.output_tolerance, count_of(inputs) - 1
-    with evaluation(model, differentiable=()), torch.enable_grad():
+    with evaluation(model, differentiable=()):
         together, alone = call(model, inputs), _output_alone(model, inputs, 0)
         again = [call(model, inputs) for _ in range(_REPETITIONS if forward.draws else 1)]
         if any(_differ(each, together, tolerance) for each in again):

@@ -35,7 +35,7 @@ class SpotCheck:
 
     def compare_value(self) -> None:
         """Raise UserError unless the example's first quantity is the one that it has alone."""
-        with evaluation(self.model, differentiable=()), torch.enable_grad():
+        with evaluation(self.model, differentiable=()):
             self._refuse_other(self._alone()[1])
 
     def compare_gradient(self, names: list[str]) -> None:

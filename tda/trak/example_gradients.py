@@ -254,8 +254,7 @@ class BatchedGradients:
 def _out_to_loss(model: nn.Module, task: AbstractModelOutput, batch: Batch, differentiable: Collection[str] = ()) -> Tensor:
     weights, buffers = dict(model.named_parameters()), dict(model.named_buffers())
     if not differentiable:
-        # With gradients, for a model may differentiate on its way; none of its parameters takes part.
-        with evaluation(model, ()), torch.enable_grad(), in_their_places(model):
+        with evaluation(model, ()), in_their_places(model):
             return task.get_out_to_loss_grad(model, weights, buffers, batch).detach()
     # A program may take Q by autograd.
     with evaluation(model, differentiable), in_their_places(model):
