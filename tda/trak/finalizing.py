@@ -13,7 +13,7 @@ from tda.system.errors import UserError
 from tda.system.files import locked
 from tda.trak import ridge
 from tda.trak.arrays import read_array, write_array
-from tda.trak.folder import SaveFolder, forget_identity, read_identity, write_identity
+from tda.trak.folder import SaveFolder, checked_name, forget_identity, read_identity, write_identity
 from tda.trak.gradient_index import GradientIndex, IndexedModel
 from tda.trak.refusals import UnknownExperimentError
 from tda.trak.ridge import ModelParts, SolvedTargets, Targets
@@ -196,7 +196,7 @@ class Finalizer:
     def _targets(self, exp_name: str, model_ids: list[int], allow_skip: bool) -> dict[int, ExampleRows]:
         found = {}
         if exp_name not in self.folder.experiments():
-            self.folder.scores(exp_name)
+            checked_name(exp_name)
             raise UnknownExperimentError(f"experiment {exp_name} holds no targets in {self.folder.path}; score them first")
         for model_id in model_ids:
             try:

@@ -25,7 +25,7 @@ from tda.trak.arguments import Positions, one_each, parameter_names, shard_of, u
 from tda.trak.batches import Batch, batch_of, count_of, on_device
 from tda.trak.example_gradients import explained_asserts
 from tda.trak.finalizing import Finalizer, require_own_algebra
-from tda.trak.folder import SaveFolder
+from tda.trak.folder import SaveFolder, checked_name
 from tda.trak.gradient_computers import AbstractGradientComputer, gradient_computer_of, gradients_of
 from tda.trak.gradient_index import GradientIndex
 from tda.trak.identities import example_identities, model_identity, task_identity, weights_identity
@@ -186,7 +186,7 @@ class TRAKer:
         another number of targets.
         """
         model_id, num_targets = whole_number(model_id, "model_id"), whole_number(num_targets, "num_targets", least=1)
-        self._folder.experiment(model_id, exp_name)
+        checked_name(exp_name)
         self._folder.chosen_models([model_id])
         self._load(checkpoint, model_id)
         self._open(self._finalizer.target_rows(model_id, exp_name, num_targets))
