@@ -158,9 +158,7 @@ def _opened(settings: DataDebiasing) -> Scene:
     if study.train.labels.dim() != 1:
         raise UserError("examples can be relabelled and judged where each has one class, and those of this task are tokens")
     checkpoints = read_checkpoints(study.experiment)
-    seed_ids = study.seed_ids(None, settings.num_seeds) if settings.num_seeds is not None else checkpoints.seed_ids
-    if not seed_ids:
-        raise UserError(f"{study.experiment.name} has no trained members; run {study.training_command}")
+    seed_ids = study.trained_seed_ids(checkpoints, settings.num_seeds)
     study = load_member(study, seed_ids[0], study.plan.kept_epochs[-1]).study
     selections, left_out = _possible(settings, study, len(seed_ids))
     by_scores = {NEGATIVE, POSITIVE, SIGNIFICANT} & set(selections)

@@ -48,9 +48,7 @@ def main(settings: FactTracing) -> str:
     experiment = chosen_experiment(settings)
     study = open_study(experiment, settings.device)
     checkpoints = read_checkpoints(experiment)
-    seed_ids = checkpoints.seed_ids if settings.num_seeds is None else study.seed_ids(None, settings.num_seeds)
-    if not seed_ids:
-        raise UserError(f"{experiment.name} has no checkpoints; train it first with {study.training_command}")
+    seed_ids = study.trained_seed_ids(checkpoints, settings.num_seeds)
     asked = learned_facts(study, seed_ids, settings.rank, settings.num_facts)
     names = _scored(study, settings, len(seed_ids))
     with study.step("fact tracing", vars(settings)) as record:

@@ -35,9 +35,7 @@ def main(settings: PairRemoval) -> str:
     experiment = chosen_experiment(settings)
     study = open_study(experiment, settings.device)
     checkpoints = read_checkpoints(experiment)
-    seed_ids = checkpoints.seed_ids if settings.num_seeds is None else study.seed_ids(None, settings.num_seeds)
-    if not seed_ids:
-        raise UserError(f"{experiment.name} has no checkpoints; train it first with {study.training_command}")
+    seed_ids = study.trained_seed_ids(checkpoints, settings.num_seeds)
     nearness = nearness_of_members(study, seed_ids)
     targets = found_targets(nearness, settings.rank, settings.num_targets)
     if not len(targets):

@@ -67,10 +67,7 @@ class Work:
 
     def __init__(self, study: Study, settings: ScoreMetrics, checkpoints: Checkpoints) -> None:
         self.study, self.settings, self.checkpoints = study, settings, checkpoints
-        trained = checkpoints.seed_ids
-        if not trained:
-            raise UserError(f"{study.experiment.name} has no trained members; run {study.training_command} first")
-        self.seed_ids = trained if settings.num_seeds is None else study.seed_ids(None, settings.num_seeds)
+        self.seed_ids = study.trained_seed_ids(checkpoints, settings.num_seeds)
         if len(self.seed_ids) < 2:
             raise UserError(f"{study.experiment.name} has one seed; intervals over seeds need 2 or more, so train others too")
         self.scores: dict[str, Scores] = {}

@@ -92,11 +92,7 @@ def _models(settings: TextAttribution) -> Models:
     if settings.texts is not None:
         raise UserError("--texts are of models of one's own; name these by --base, or leave --texts out")
     study = open_study(chosen_experiment(settings), settings.device)
-    trained = read_checkpoints(study.experiment).seed_ids
-    if not trained:
-        raise UserError(f"{study.experiment.name} has no checkpoints; train it first with {study.training_command}")
-    chosen = settings.seed_id is not None or settings.num_seeds is not None
-    seed_ids = study.seed_ids(settings.seed_id, settings.num_seeds) if chosen else trained
+    seed_ids = study.trained_seed_ids(read_checkpoints(study.experiment), settings.num_seeds, settings.seed_id)
     epochs = study.last_epochs(min(settings.num_checkpoints, len(study.plan.kept_epochs)))
     return Models(study, seed_ids, lambda seed_id: load_members(study, seed_id, epochs))
 

@@ -73,9 +73,7 @@ def _of_files(study: Study, checkpoints: Checkpoints, method: str, settings: Top
 def _streamed(study: Study, checkpoints: Checkpoints, settings: TopExamples, budget: int) -> Iterator[Block]:
     """The ensemble's scores by trak_projected, as it defines them, from gradients on disk."""
     ridge.require_room(settings.dimension, budget)
-    seed_ids = checkpoints.seed_ids if settings.num_seeds is None else study.seed_ids(None, settings.num_seeds)
-    if not seed_ids:
-        raise UserError(f"{study.experiment.name} has no trained members; run {study.training_command} first")
+    seed_ids = study.trained_seed_ids(checkpoints, settings.num_seeds)
     epochs = study.plan.kept_epochs[-settings.num_checkpoints :]
     parts = []
     for seed_id, epoch in tqdm([(seed_id, epoch) for seed_id in seed_ids for epoch in epochs], desc="members", delay=2):

@@ -17,6 +17,7 @@ from tda.models.families import ModelFamily, family_named, new_model
 from tda.models.fine_tuning import FineTuning
 from tda.models.training_plan import TrainingPlan
 from tda.models.variants import family_of_variant
+from tda.scores.fresh_scores import Checkpoints
 from tda.system.devices import device_name, pick_device
 from tda.system.errors import UserError
 from tda.system.tensor_heads import read_info
@@ -95,6 +96,13 @@ class Study:
         if num_seeds is not None and not 1 <= num_seeds <= len(self.seeds):
             raise UserError(f"--num_seeds {num_seeds} is out of range: random_seeds.pt holds {len(self.seeds)} seeds")
         return list(range(len(self.seeds)))[:num_seeds]
+
+    def trained_seed_ids(self, checkpoints: Checkpoints, num_seeds: int | None, seed_id: int | None = None) -> list[int]:
+        """As seed_ids, but without a choice those that have a checkpoint; raises UserError where no seed has one, too."""
+        if not checkpoints.seed_ids:
+            raise UserError(f"{self.experiment.name} has no checkpoints; train it first with {self.training_command}")
+        chosen = seed_id is not None or num_seeds is not None
+        return self.seed_ids(seed_id, num_seeds) if chosen else checkpoints.seed_ids
 
     def _done(self, arguments: Mapping) -> list[int]:
         """Seed ids that a step with these arguments is of: of those that are trained, all seeds where none is."""

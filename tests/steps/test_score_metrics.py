@@ -121,7 +121,7 @@ def test_unusable_settings_are_refused(flipped: Experiment, changed: dict, words
 
 def test_members_must_be_trained(root):
     draw("digits3_flipped20", 6)
-    with pytest.raises(UserError, match="has no trained members; run run_cnn_training.py"):
+    with pytest.raises(UserError, match="has no checkpoints; train it first with run_cnn_training.py"):
         judge(Experiment("cnn", "digits3_flipped20", 6))
 
 
