@@ -76,7 +76,10 @@ def shortcut_study(study: Study, planted: Split) -> Study:
 
 
 def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:
-    """Whether each seed's last member takes each patched test image of another class for the patch's: (seeds, n_test) bool."""
+    """Whether each seed's last member takes each patched test image of another class for the patch's: (seeds, n_test) bool.
+
+    Of the models "with the patch" and of those "without the patch", by these names.
+    """
     label = int(planted.test.labels[0])
     objective, found = planted.task.objective, {}
     for name, seeds in (("with the patch", planted.with_patch), ("without the patch", planted.without)):
@@ -86,7 +89,10 @@ def predicted_as_patch(planted: Planted) -> dict[str, np.ndarray]:
 
 
 def misread_by_most(misread: dict[str, np.ndarray], count: int) -> Tensor:
-    """Positions of test images that most models with the patch misread and most without do not, spread over the split."""
+    """Positions of test images that most models with the patch misread and most without do not, spread over the split.
+
+    misread: as predicted_as_patch. Raises UserError where there is none.
+    """
     fooled = (misread["with the patch"].mean(0) > 0.5) & (misread["without the patch"].mean(0) <= 0.5)
     found = np.flatnonzero(fooled)
     if len(found) == 0:

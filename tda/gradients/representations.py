@@ -34,7 +34,10 @@ def penultimate_representations(model: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def classifier_of(model: nn.Module, example: Inputs) -> nn.Module:
-    """The module that makes logits of a representation, by one forward pass over one example; see above."""
+    """The module that makes logits of a representation, by one forward pass over one example; see above.
+
+    Raises UserError where no module puts out the logits and none is linear.
+    """
     calls: list[tuple[nn.Module, Tensor]] = []
     inner = [module for module in model.modules() if module is not model and next(module.parameters(), None) is not None]
     handles = [module.register_forward_hook(lambda module, _, output: calls.append((module, output))) for module in inner]

@@ -76,9 +76,8 @@ def register(name: str, title: str, citation: str, check: Check = _nothing_neede
     """Enter a scorer of all checkpoints of a seed into the registry.
 
     check: called before anything is scored, where the method needs more than the members or has settings that may be wrong
-    (of_settings). described: sign, needs and in_all
-    where they are not the usual ones, and the method's settings with their defaults; all plain values, for the catalogue
-    reads them without importing the file.
+    (of_settings). described: sign, needs and in_all where they are not the usual ones, and the method's settings with their
+    defaults; all plain values, for the catalogue reads them without importing the file.
     """
     description = describe(name, title, citation, **described)
 

@@ -228,7 +228,10 @@ def _of_open_clip(name: str, task: Task) -> PairBase:
 
 
 def open_clip_base(name: str, network: nn.Module, task: Task) -> PairBase:
-    """The base that a model of open_clip is; its towers project, so that the projections above begin as identities."""
+    """The base that a model of open_clip is; its towers project, so that the projections above begin as identities.
+
+    Raises UserError for a model of other parts, and for tokens that it does not take.
+    """
     from copy import deepcopy
 
     if not all(hasattr(network, part) for part in ("visual", "vocab_size", "context_length", "logit_scale")):

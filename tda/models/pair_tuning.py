@@ -84,7 +84,8 @@ def inputs(name: str, choices: PairTuning, task: Task, pairs: Inputs, device: to
 def company(model: ContrastiveModel, train: Inputs) -> None:
     """Let a model meet its company: BATCH training pairs of different images, or all of fewer, the same for every seed.
 
-    A pair is compared with one pair less: with all but itself or, if it is not of them, all but the last.
+    A pair is compared with one pair less: with all but itself or, if it is not of them, all but the last. Raises
+    UserError where all pairs are of one image.
     """
     device, first = device_of(train), {}
     # Of pairs that share an image the first: a pair is not compared with its own image under another text.

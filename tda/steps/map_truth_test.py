@@ -23,7 +23,10 @@ from tda.training.study import open_study
 
 
 def main(settings: MapTruthTest) -> str:
-    """Rank the pixels by maps averaged over the seeds, take the steps, write table and figure; returns the closing line."""
+    """Rank the pixels by maps averaged over the seeds, take the steps, write table and figure; returns the closing line.
+
+    Raises UserError for unusable settings, and for members that are missing, damaged or foreign.
+    """
     check_counts(settings, "num_test", "num_train")
     prepare_process()
     if settings.score not in ("grad_cos", "grad_dot") or settings.ranked_by not in ("map", "map_times_change"):

@@ -1,4 +1,4 @@
-"""Step 9: each test example's most helpful and most harmful training examples, found by blocks of scores."""
+"""Step 10: each test example's most helpful and most harmful training examples, found by blocks of scores."""
 
 from collections.abc import Iterator
 

@@ -44,7 +44,7 @@ class SubsetDraw:
     def positions(self, subset: int, num_train: int) -> Tensor:
         """Positions (round(alpha * num_train),) int64 in the training split, ascending, drawn uniformly.
 
-        At least one example is left out.
+        At least one example is left out. Raises UserError where the share is of no example.
         """
         size = min(round(self.alpha * num_train), num_train - 1)
         if not 0 < size < num_train:

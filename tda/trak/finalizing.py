@@ -52,7 +52,7 @@ class Finalizer:
     settings: Settings
 
     def training_rows(self, model_id: int, count: int | None = None) -> ExampleRows:
-        """A model's training examples; count: None for as many as there are."""
+        """A model's training examples; count: None for as many as there are. Raises UserError while they are in shards."""
         folder = self.folder.model(model_id)
         if count is None and not (folder / "marks.npy").exists() and self.folder.shards(model_id):
             raise UserError(f"the training examples of model {model_id} are in shards; call merge_shards() first")
@@ -70,7 +70,8 @@ class Finalizer:
     def finalize_features(self, model_ids: list[int] | None, del_grads: bool) -> None:
         """Write the features of the models' rows, unless they are there; del_grads: delete the rows' gradients afterwards.
 
-        Where no features are kept, the factor with which targets are solved takes their place.
+        Where no features are kept, the factor with which targets are solved takes their place. Raises UserError for missing
+        rows, and for del_grads where scores are made of the gradients themselves.
         """
         if del_grads and not self.settings.keep_features:
             raise UserError("del_grads would delete what scores are made of with keep_features=False; leave one of them out")

@@ -62,7 +62,7 @@ class SaveFolder:
         return sorted(int(path.parent.name) for path in self.path.glob("*/checkpoint.json"))
 
     def checkpoint(self, model_id: int) -> str:
-        """The hash of the weights that a model_id belongs to."""
+        """The hash of the weights that a model_id belongs to; raises UserError for a damaged file."""
         path = self.model(model_id) / "checkpoint.json"
         found = _read(path)
         if not isinstance(found, dict) or "sha256" not in found:

@@ -201,7 +201,7 @@ class FormedProjection:
         return self.project_gradients(rows.gradients())
 
     def project_gradients(self, gradients: dict[str, Tensor]) -> Tensor:
-        """The same of gradients by parameter name, (n, *shape) each."""
+        """The same of gradients by parameter name, (n, *shape) each; raises UserError where the projector gives others."""
         count = len(next(iter(gradients.values())))
         projected = self.projector.project(gradients, model_id=self.model_id)
         if not isinstance(projected, Tensor) or projected.shape != (count, self.dimension):

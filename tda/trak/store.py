@@ -66,7 +66,7 @@ class ExampleRows:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What else the rows depend on: the identity of the task, and of what it drew."""
+        """What else the rows depend on: the identity of the task, and of what it drew; raises UserError for a damaged file."""
         path = self.folder / "origin.json"
         try:
             return json.loads(path.read_text()) if path.exists() else {}
