@@ -29,9 +29,8 @@ from tda.gradients.gradient_kernel import examples_at_once
 from tda.gradients.gradient_plan import plan_gradients
 from tda.methods.registry import Attribution, one_after_another, register
 from tda.system.errors import UserError
-from tda.system.inputs import call
 from tda.training.evaluation import logits_of_split
-from tda.training.members import Member
+from tda.training.members import Member, roots_of_example
 
 # One of the about eight blocks of vectors that a search holds, in bytes; more right-hand sides are solved in lots.
 VECTOR_BYTES = 2**28
@@ -65,7 +64,7 @@ def conjugate_gradient_influence(
     if preconditioner not in ("auto", "ekfac", "none"):
         raise UserError(f"unknown preconditioner {preconditioner}; known ones are auto, ekfac, none")
     by_train = len(train) <= len(test)
-    rows = len(train) * _num_roots(member, train)
+    rows = len(train) * roots_of_example(member, train)
     parameters = sum(map(Tensor.numel, member.state.parameters.values()))
     search = _Search(damping, tolerance, max_iterations)
     if preconditioner != "ekfac" and by_train and rows < parameters:
@@ -137,8 +136,3 @@ def _solved_by_coordinates(
 
 def _at_once(like: Tensor, size: int) -> int:
     return max(1, VECTOR_BYTES // (like.element_size() * size))
-
-
-def _num_roots(member: Member, train: Split) -> int:
-    """Roots of one example's curvature, of which a classifier has as many as logits."""
-    return member.objective.curvature_roots(call(member.model, train[:1].inputs), train[:1].labels).shape[1]

@@ -20,7 +20,7 @@ from tda.methods.registry import Attribution, per_member, register
 from tda.system.errors import UserError
 from tda.system.inputs import call
 from tda.system.random_streams import stream
-from tda.training.members import Member
+from tda.training.members import Member, roots_of_example
 from tda.training.study import Study
 
 # Damping in units of a layer's mean eigenvalue, as in Grosse et al. 2023.
@@ -73,9 +73,7 @@ def scores_by_ekfac(member: Member, train: Split, test: Split, matrix: str, damp
     _refuse(matrix, damping)
     objective = member.objective
     if matrix == "fisher":
-        with torch.no_grad():
-            logits = call(member.model, train[:1].inputs)
-        _require_few_roots(objective.curvature_roots(logits, train.labels[:1]).shape[1])
+        _require_few_roots(roots_of_example(member, train))
     quantities = {
         "fisher": objective.curvature_roots,
         "empirical_fisher": objective.loss,

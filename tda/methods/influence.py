@@ -22,11 +22,10 @@ from tda.gradients.objectives import Objective
 from tda.methods.registry import Attribution, of_settings, one_after_another, register
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
-from tda.system.inputs import call
 from tda.system.memory import gibibytes
 from tda.training.evaluation import logits_of_split
 from tda.training.kernel_in_blocks import BlockedKernel
-from tda.training.members import Member
+from tda.training.members import Member, roots_of_example
 from tda.trak.kernel_on_disk import panel_width
 
 # Rows of the dual kernel, or parameters, above which the iterative solver needs less time and memory.
@@ -79,7 +78,7 @@ def influence(
         require_room_for_rows(model, objective, train, budget)
         scores, kept = heaviest_rows_influence(model, objective, train, test, damping, DUAL_LIMIT)
         return Attribution(scores, {"kept_share_of_trace": kept, "solver": "dual, exact"})
-    num_roots = objective.curvature_roots(call(model, train[:1].inputs), train[:1].labels).shape[1]
+    num_roots = roots_of_example(member, train)
     if matrix == "gauss_newton" and len(train) * num_roots <= DUAL_LIMIT:
         if dual_fits(len(train) * num_roots, len(train), budget):
             scores, residual = dual_influence(model, objective, train, test, damping, budget)

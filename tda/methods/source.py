@@ -24,9 +24,8 @@ from tda.data.splits import Split
 from tda.methods.registry import Attribution, one_after_another, register
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
-from tda.system.inputs import call
 from tda.training.earlier_checkpoints import check_early_checkpoints, checkpoint_of, epochs_before
-from tda.training.members import Member
+from tda.training.members import Member, roots_of_example
 from tda.training.preconditioners import preconditioner
 from tda.training.segments import Segment, segments
 from tda.training.study import Study
@@ -97,14 +96,9 @@ def source(
 
 def _exact_is_small(member: Member, train: Split, cut: list[Segment]) -> bool:
     parameters = sum(map(Tensor.numel, member.state.parameters.values()))
-    rows = _roots(member, train) * len(train) * max(len(segment.epochs) for segment in cut)
+    rows = roots_of_example(member, train) * len(train) * max(len(segment.epochs) for segment in cut)
     itemsize = next(iter(member.state.parameters.values())).element_size()
     return parameters <= PARAMETER_LIMIT or rows * parameters * itemsize <= ROW_BYTES
-
-
-def _roots(member: Member, train: Split) -> int:
-    logits = call(member.model, train[:1].inputs)
-    return member.objective.curvature_roots(logits, train[:1].labels).shape[1]
 
 
 @dataclass(frozen=True)
@@ -208,7 +202,7 @@ class _Trajectory:
             self.left_out = functions.left_out
             return functions
         root = None if diagonal is None else flatten({name: part[None] for name, part in diagonal.items()})[0].sqrt()
-        rows = _roots(members[0], train) * len(train) * len(members)
+        rows = roots_of_example(members[0], train) * len(train) * len(members)
         parameters = sum(map(Tensor.numel, self.member.state.parameters.values()))
         fit = by_kernel if rows <= parameters else by_entries
         return fit(models, objective, train, root)

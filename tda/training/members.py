@@ -15,6 +15,7 @@ from tda.models.model_state import ModelState, trained_parameters, write_state
 from tda.models.training_plan import TrainingPlan
 from tda.system.devices import on_device
 from tda.system.errors import UserError
+from tda.system.inputs import call
 from tda.training.checkpoints import made_of, read_checkpoint
 from tda.training.study import Study
 
@@ -67,6 +68,13 @@ class Member:
         if key not in self.cache:
             self.cache[key] = compute()
         return self.cache[key]
+
+
+def roots_of_example(member: Member, split: Split) -> int:
+    """How many roots the curvature of one of the split's examples has, of which a classifier has as many as logits."""
+    with torch.no_grad():
+        logits = call(member.model, split[:1].inputs)
+    return member.objective.curvature_roots(logits, split[:1].labels).shape[1]
 
 
 def load_member(study: Study, seed_id: int, epoch: int) -> Member:
