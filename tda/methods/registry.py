@@ -3,7 +3,7 @@
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 
 from tda.data.splits import Split
 from tda.methods.catalogue import Description, describe, entry_named
+from tda.system.errors import UserError
 from tda.system.user_files import load_user_file
 from tda.system.workers import in_order
 from tda.training.members import Member
@@ -56,6 +57,12 @@ class Method(Description):
 
     score: Scorer
     check: Check
+
+    def settings_with(self, changed: Mapping) -> dict:
+        """All of its settings, some of them changed; raises UserError for one that it does not have."""
+        if unknown := sorted(changed.keys() - self.settings.keys()):
+            raise UserError(f"method {self.name} has no setting {unknown[0]}; it has {', '.join(self.settings) or 'none'}")
+        return self.settings | changed
 
 
 def _nothing_needed(study: Study, seed_ids: Sequence[int], settings: dict) -> None:

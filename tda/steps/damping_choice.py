@@ -22,11 +22,9 @@ def main(settings: DampingChoice) -> str:
     """
     prepare_process()
     method = load_method(settings.method)
-    if settings.setting not in method.settings:
-        known = ", ".join(method.settings) or "none"
-        raise UserError(f"method {settings.method} has no setting {settings.setting}; it has {known}")
     if not settings.candidates:
         raise UserError("--candidates names no value to compare; give numbers with commas, such as 0.1,1")
+    candidates = {value: method.settings_with({settings.setting: value}) for value in settings.candidates}
     study = open_study(chosen_experiment(settings), settings.device)
     draw = SubsetDraw("fitting", settings.alpha, settings.num_subsets, settings.num_retrainings)
     outputs = load_subset_outputs(RetrainingStore(study), draw)
@@ -36,8 +34,8 @@ def main(settings: DampingChoice) -> str:
     with study.step(f"damping of {method.name}", vars(settings)):
         members = load_members(study, seed_id, study.plan.kept_epochs[-1:])
         train, test = (members[0].study.inputs(split) for split in (study.train, study.test))
-        for value in settings.candidates:
-            (found,) = method.score(members, train, test, method.settings | {settings.setting: value})
+        for value, chosen in candidates.items():
+            (found,) = method.score(members, train, test, chosen)
             predicted = predictions(masks, found.scores.double().cpu().numpy())
             mean = lds([predicted], margins.mean(axis=0))
             single = sum(lds_of_each(predicted, one).mean() for one in margins) / len(margins)

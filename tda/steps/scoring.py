@@ -79,13 +79,8 @@ def score_missing(study: Study, names: Sequence[str], num_seeds: int, device: st
 
 def _methods(settings: Scoring) -> list[tuple[Method, dict]]:
     """The chosen methods, each with all of its settings; raises UserError for unknown methods and settings."""
-    methods = []
-    for name in chosen_entries(tuple(settings.methods)):
-        method, changed = load_method(name), settings.methods.get(name, {})
-        if unknown := sorted(changed.keys() - method.settings.keys()):
-            raise UserError(f"method {name} has no setting {unknown[0]}; it has {', '.join(method.settings) or 'none'}")
-        methods.append((method, method.settings | changed))
-    return methods
+    methods = map(load_method, chosen_entries(tuple(settings.methods)))
+    return [(method, method.settings_with(settings.methods.get(method.name, {}))) for method in methods]
 
 
 def _feasible(study: Study, seed_ids: Sequence[int], jobs: list[Job], by_all: bool) -> tuple[list[Job], list[str]]:

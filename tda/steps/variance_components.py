@@ -66,10 +66,8 @@ def _methods(settings: VarianceComponents) -> list[tuple[Method, dict]]:
     for name, entry in chosen_entries(tuple(settings.methods)).items():
         if entry.description.needs:
             raise UserError(f"method {name} cannot score crossed runs: it needs {entry.description.needs}; choose others")
-        method, changed = load_method(name), settings.methods.get(name, {})
-        if unknown := sorted(changed.keys() - method.settings.keys()):
-            raise UserError(f"method {name} has no setting {unknown[0]}; it has {', '.join(method.settings) or 'none'}")
-        methods.append((method, method.settings | changed))
+        method = load_method(name)
+        methods.append((method, method.settings_with(settings.methods.get(name, {}))))
     return methods
 
 
