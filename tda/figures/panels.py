@@ -99,8 +99,8 @@ def _width(text: str) -> float:
 
 
 _SCALES = {
-    "absolute": (_HEAT, Normalize(0, 1), "of each map’s largest value"),
-    "signed": ("RdBu_r", Normalize(-1, 1), "of each map’s largest value"),
+    "absolute": (_HEAT, Normalize(0, 1), f"of each map’s {100 * _SATURATED:.1f}th percentile"),
+    "signed": ("RdBu_r", Normalize(-1, 1), f"of each map’s {100 * _SATURATED:.1f}th percentile"),
     "ratio": ("viridis", Normalize(0, RATIO_END), "|mean| / std"),
 }
 

@@ -76,3 +76,5 @@ def test_a_colour_scale_says_what_colours_stand_for(kind: str, ends: tuple[int, 
     colour_scale(figure, panels[0], kind)
     scale = figure.axes[-1]
     assert scale.get_ylim() == ends and scale.get_ylabel()
+    # What is brighter than this has the last colour too.
+    assert ("99.5th percentile" in scale.get_ylabel()) == (kind != "ratio")
