@@ -36,6 +36,11 @@ class Checkpoints:
         found = {seed_id: info["seed"] for (seed_id, _), info in sorted(self.infos.items())}
         return [seed for seed_id, seed in found.items() if num_seeds is None or seed_id < num_seeds]
 
+    @property
+    def hashes(self) -> list[tuple[Member, str]]:
+        """Every member, in order, with the SHA-256 of its checkpoint's content."""
+        return sorted((member, info["sha256"]) for member, info in self.infos.items())
+
     def hash_of(self, member: Member) -> str | None:
         """SHA-256 of a checkpoint's content; None where there is no such checkpoint."""
         return self.infos[member]["sha256"] if member in self.infos else None

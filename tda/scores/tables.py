@@ -7,12 +7,17 @@ import pandas as pd
 
 from tda.scores.six_digits import DIGITS
 from tda.system.errors import UserError
-from tda.system.files import locked, reading, write_text
+from tda.system.files import locked, reading, sha256, write_text
 
 
 def write_table(path: Path, table: pd.DataFrame, index: bool = False) -> None:
     """Write a table atomically as CSV, numbers with six digits; index: whether the row names are a column of it."""
     write_text(path, table.to_csv(index=index, float_format=DIGITS))
+
+
+def row_identity(*parts: object) -> str:
+    """Twelve letters for what rows of a table must share to stand beside each other: a hash of how Python writes the parts."""
+    return sha256(repr(parts).encode())[:12]
 
 
 def add_to_table(
@@ -28,8 +33,7 @@ def add_to_table(
     A row replaces one with the same keys, which are words or integers: other numbers lose digits in the table. Rows that
     differ in the column `made_from` are of other data or settings and are dropped. scores: method -> what its scores are now
     (score_identities), kept in a column of that name: rows of a method's earlier scores are dropped too; named: the column that
-    says the method. Raises UserError if
-    the table that is there is damaged.
+    says the method. Raises UserError if the table that is there is damaged.
     """
     if scores is not None:
         rows = rows.assign(scores=_identities(rows[named], scores))

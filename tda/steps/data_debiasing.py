@@ -54,7 +54,7 @@ from tda.methods.registry import load_method
 from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import Scores, methods_on_disk
-from tda.scores.tables import add_to_table, write_table
+from tda.scores.tables import add_to_table, row_identity, write_table
 from tda.settings import DataDebiasing
 from tda.settings.of_experiment import check_counts
 from tda.statistics.group_alignment import group_codes
@@ -271,11 +271,11 @@ def _changes(
 def _made_from(scene: Scene, settings: DataDebiasing) -> str:
     """What a row of the table must share with another to stand beside it: data, members, parts, and how it was judged."""
     study = scene.study
-    hashes = sorted((member, info["sha256"]) for member, info in scene.checkpoints.infos.items())
+    hashes = scene.checkpoints.hashes
     chosen = {name: getattr(settings, name) for name in _SHARED_SETTINGS}
     known = (scene.known.tolist(), None if study.train.groups is None else study.train.groups.tolist())
     trained = (study.hashes, study.plan.as_dict(), study.family.origin(study.task), hashes, scene.seed_ids, scene.seeds)
-    return sha256(repr((trained, known, chosen)).encode())[:12]
+    return row_identity(trained, known, chosen)
 
 
 def _write_pictures(

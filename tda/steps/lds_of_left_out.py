@@ -12,12 +12,11 @@ from tda.figures.saving import save_figure
 from tda.scores.checked_scores import check_all
 from tda.scores.fresh_scores import fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import Scores, check_comparable, methods_on_disk
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import LdsEvaluation
 from tda.statistics.left_out_lds import Retrained, columns_of_retrainings, lds_columns, predicted_rises
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.system.threads import in_threads
 from tda.training.ensembles import said_at_last
 from tda.training.evaluation import evaluate
@@ -101,8 +100,7 @@ def _losses_of_members(study: Study, seed_ids: list[int]) -> np.ndarray:
 
 def _made_from(study: Study) -> str:
     """What rows must share to stand beside each other: data, plan and base."""
-    parts = (study.hashes, study.plan.as_dict(), study.family.origin(study.task), study.seeds)
-    return sha256(repr(parts).encode())[:12]
+    return row_identity(study.hashes, study.plan.as_dict(), study.family.origin(study.task), study.seeds)
 
 
 def check_draw(draw: SubsetDraw) -> SubsetDraw:

@@ -12,13 +12,12 @@ from tda.experiments.variant_names import variant_name
 from tda.figures.metasmoothness import draw_metasmoothness
 from tda.figures.saving import save_figure
 from tda.models.families import family_named
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import Metasmoothness
 from tda.statistics.intervals import Estimate, over_seeds
 from tda.statistics.smoothness import curvature, forecast, predicted_removal, sign_agreement
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.probes import Probe, Probed, probe_seed, probed_seeds, removal
 from tda.training.study import Study, open_study
 
@@ -114,7 +113,7 @@ def _forecast(probed: Probed, probe: Probe) -> float:
 def _made_from(study: Study, settings: Metasmoothness) -> str:
     """What rows of several variants share, so that they stand beside each other: data, the plain plan, how it was probed."""
     plain = family_named(study.experiment.model).plan(study.task).as_dict()
-    return sha256(repr((study.hashes, plain, settings.num_directions, settings.weight_step)).encode())[:12]
+    return row_identity(study.hashes, plain, settings.num_directions, settings.weight_step)
 
 
 def _sentence(rows: pd.DataFrame) -> str:

@@ -7,12 +7,11 @@ import pandas as pd
 from tda.debiasing.wrong_labels import flip_labels, self_influence
 from tda.experiments.manifest import chosen_experiment
 from tda.methods.registry import load_method
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import MislabelDetection
 from tda.statistics.area_under_curve import area_under_curve
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.ensembles import members_in_memory
 from tda.training.study import open_study
 
@@ -42,7 +41,7 @@ def main(settings: MislabelDetection) -> str:
                 rows.append({"method": method.name, "seed_id": member.seed_id, "area_under_curve": area})
         path = study.results.path / "mislabel_detection.csv"
         # Other seeds and methods of the same flipped labels, trained in the same way, stay in the table.
-        made_from = sha256(repr((train.fingerprint, study.plan.as_dict(), study.family.origin(study.task))).encode())[:12]
+        made_from = row_identity(train.fingerprint, study.plan.as_dict(), study.family.origin(study.task))
         table = pd.DataFrame(rows).assign(share=settings.share, made_from=made_from)
         table = add_to_table(path, table, ("method", "seed_id"), "made_from")
         record.files = [path]

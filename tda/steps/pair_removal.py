@@ -13,14 +13,13 @@ from tda.figures.pair_removal import draw_helpful_pairs, draw_pair_removal
 from tda.figures.saving import save_figure
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
-from tda.scores.tables import add_to_table, write_table
+from tda.scores.tables import add_to_table, row_identity, write_table
 from tda.settings import PairRemoval
 from tda.settings.of_experiment import check_counts
 from tda.statistics.target_scores import TargetScores, target_scores
 from tda.steps import scoring
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.study import Study, open_study
 
 
@@ -96,9 +95,8 @@ def _scored(study: Study, settings: PairRemoval, num_seeds: int) -> list[str]:
 
 def _made_from(study: Study, checkpoints: Checkpoints, targets: np.ndarray, settings: PairRemoval) -> str:
     """What rows of a table must share to stand beside each other: the members, the targets, and how removal is judged."""
-    members = sorted((member, info["sha256"]) for member, info in checkpoints.infos.items())
     judged = (settings.num_checkpoints, settings.num_retrainings, settings.num_seeds)
-    return sha256(repr((study.hashes, members, targets.tolist(), judged)).encode())[:12]
+    return row_identity(study.hashes, checkpoints.hashes, targets.tolist(), judged)
 
 
 def _removal(study: Study, named: Sequence[TargetScores], targets: np.ndarray, settings: PairRemoval) -> pd.DataFrame:

@@ -12,12 +12,11 @@ from tda.figures.saving import save_figure
 from tda.scores.ensemble_scores import ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import RemovalEvaluation
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.study import Study, open_study
 from tda.training.subset_draws import repeated_runs
 
@@ -74,7 +73,7 @@ def _made_from(study: Study, settings: RemovalEvaluation) -> str:
     """What a row of the table must share with another to stand beside it: the ensemble, and how removal was judged."""
     seeds = study.seeds if settings.num_seeds is None else study.seeds[: settings.num_seeds]
     judged = (settings.num_test, settings.num_retrainings, settings.num_checkpoints, seeds)
-    return sha256(repr((study.hashes, study.plan.as_dict(), study.family.origin(study.task), judged)).encode())[:12]
+    return row_identity(study.hashes, study.plan.as_dict(), study.family.origin(study.task), judged)
 
 
 def _rankings(study: Study, checkpoints: Checkpoints, method: str, settings: RemovalEvaluation) -> list[np.ndarray]:

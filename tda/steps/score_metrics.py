@@ -14,7 +14,7 @@ from tda.figures.score_metrics import draw_score_metrics
 from tda.methods.registry import load_method
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import Scores, methods_on_disk
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import ScoreMetrics
 from tda.settings.of_experiment import check_counts
 from tda.statistics.detection import mean_rank_correlation, mean_rank_correlation_of_kind
@@ -22,7 +22,6 @@ from tda.statistics.intervals import over_seeds
 from tda.statistics.pair_statistics import seed_scores
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.members import built, load_member
 from tda.training.study import Study, open_study
 
@@ -177,4 +176,4 @@ class Work:
         study, settings = self.study, self.settings
         how = (settings.highest, settings.folds, settings.num_checkpoints, settings.compare_with)
         members = [self.checkpoints.hash_of((seed_id, study.plan.kept_epochs[-1])) for seed_id in self.seed_ids]
-        return sha256(repr((study.hashes, members, how)).encode())[:12]
+        return row_identity(study.hashes, members, how)

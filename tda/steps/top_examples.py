@@ -11,12 +11,11 @@ from tda.methods.trak import SMALLEST_FACTOR
 from tda.scores.ensemble_scores import ensemble_scores
 from tda.scores.fresh_scores import Checkpoints, fresh_scores, read_checkpoints, score_identities, score_identity
 from tda.scores.score_files import methods_on_disk
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import TopExamples
 from tda.settings.of_experiment import budget_in_bytes, check_counts
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.members import load_member
 from tda.training.projected_gradients import projection_of, stored_factor, stored_rows
 from tda.training.study import Study, open_study
@@ -104,6 +103,5 @@ def _table(study: Study, method: str, extremes: Extremes) -> pd.DataFrame:
 
 def _made_from(study: Study, checkpoints: Checkpoints, settings: TopExamples) -> str:
     """What rows must share to stand beside each other: the ensemble, and how many examples are shown of which checkpoints."""
-    hashes = sorted((member, checkpoints.hash_of(member)) for member in checkpoints.infos)
     shown = (settings.k, settings.num_checkpoints, settings.num_seeds)
-    return sha256(repr((study.hashes, hashes, shown)).encode())[:12]
+    return row_identity(study.hashes, checkpoints.hashes, shown)

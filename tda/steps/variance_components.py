@@ -10,14 +10,13 @@ from tda.figures.saving import save_figure
 from tda.figures.variance import draw_variance
 from tda.methods.catalogue import chosen_entries
 from tda.methods.registry import Method, load_method
-from tda.scores.tables import add_to_table
+from tda.scores.tables import add_to_table, row_identity
 from tda.settings import VarianceComponents
 from tda.settings.of_experiment import check_counts
 from tda.statistics.variance_components import SOURCES, shares
 from tda.statistics.varied_sources import VARIED, p_values_where
 from tda.system.devices import prepare_process
 from tda.system.errors import UserError
-from tda.system.files import sha256
 from tda.training.crossed_runs import CrossedRuns, Scorer
 from tda.training.study import Study, open_study
 
@@ -109,7 +108,7 @@ def _made_from(design: CrossedRuns, num_checkpoints: int) -> str:
     study = design.study
     made_from = study.plan.as_dict() | study.family.origin(study.task)
     seeds = [[study.seed(seed_id) for seed_id in ids] for ids in (design.starts, design.orders)]
-    return sha256(repr((study.hashes, sorted(made_from.items()), seeds, num_checkpoints)).encode())[:12]
+    return row_identity(study.hashes, sorted(made_from.items()), seeds, num_checkpoints)
 
 
 def _sentence(components: pd.DataFrame, p_values: pd.DataFrame, name: str) -> str:
