@@ -20,7 +20,7 @@ class OfExperiment:
     """Name of an experiment, such as cnn_digits3_10pc, instead of the four below; it must have results already."""
     model: str
     """Model family: cnn, cnn3, lr (logistic regression), mlp, resnet9; of texts: gpt, gpt_mini, t5, t5_mini; fine-tuned: vit,
-    resnet18, efficientnet_lite0, of texts bert and smollm2, of images with texts clip."""
+    resnet18, efficientnet_lite0, of texts bert, smollm2 and t5_lora, of images with texts clip."""
     task: str
     """Task: digits3, mnist3, cifar10, cifar10n_worst, another of tda/data/tasks.py, or your own; it may end in _flipped20, or
     in _whole for models that learn from all examples.

@@ -226,6 +226,13 @@ def test_scripts_name_the_step_that_the_table_has_them_in():
     assert named > 25
 
 
+def test_every_model_is_named():
+    settings = (CHECKOUT / "tda" / "settings" / "of_experiment.py").read_text()
+    helped = re.search(r'model: str\n    """(.*?)"""', settings, re.DOTALL)[1]
+    assert families.FAMILIES.keys() <= set(re.findall(r"\w+", helped))
+    assert families.FAMILIES.keys() <= set(inline_code(README.read_text().split("\nModels: ")[1].split("\n\n")[0]))
+
+
 def test_the_table_of_rooms_names_every_room():
     rooms = {path.parent.name for path in (CHECKOUT / "tda").glob("*/__init__.py")}
     assert rooms <= set(re.findall(r"`(\w+)/`", (CHECKOUT / "docs" / "architecture.md").read_text()))
