@@ -71,7 +71,7 @@ class Member:
 
 
 def roots_of_example(member: Member, split: Split) -> int:
-    """How many roots the curvature of one of the split's examples has, of which a classifier has as many as logits."""
+    """How many roots the curvature of one of the split's examples has: of a classifier one less than it has logits."""
     with torch.no_grad():
         logits = call(member.model, split[:1].inputs)
     return member.objective.curvature_roots(logits, split[:1].labels).shape[1]
