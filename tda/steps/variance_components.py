@@ -115,7 +115,7 @@ def _sentence(components: pd.DataFrame, p_values: pd.DataFrame, name: str) -> st
     """What a method's rows mean, in two sentences."""
     own = components[(components["method"] == name) & (components["weight"] == "pair")]
     first = own[own["checkpoints"] == 1].iloc[0]
-    parts = ", ".join(f"{source} {first[source]:.0%}" for source in SOURCES)
+    parts = ", ".join(f"{source} {first[source]:z.0%}" for source in SOURCES)
     mean = p_values[p_values["method"] == name].set_index("varied")["mean_p_value"]
     return (
         f"{name}: of the variance of one checkpoint's score come from {parts}. Its mean p-value over "

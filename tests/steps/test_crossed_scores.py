@@ -9,6 +9,7 @@ from conftest import EXPERIMENT, run_here
 
 from tda.experiments.manifest import read_manifest
 from tda.statistics.variance_components import SOURCES
+from tda.steps.variance_components import _sentence
 from tda.system.errors import UserError
 from tda.training.crossed_runs import CrossedRuns
 
@@ -43,6 +44,12 @@ def test_tables_figure_and_two_sentences(analysed: str):
         *(f"variance_components.{suffix}" for suffix in ("csv", "png", "pdf")),
         "variance_p_values.csv",
     }
+
+
+def test_a_share_a_little_below_nothing_is_told_as_nothing():
+    components = pd.DataFrame([{"method": "if", "weight": "pair", "checkpoints": 1} | dict.fromkeys(SOURCES, -1e-10)])
+    p_values = pd.DataFrame({"method": "if", "varied": ["both", "initialisation", "order"], "mean_p_value": 0.5, "runs": 3})
+    assert "initialisation 0%, order 0%" in _sentence(components, p_values, "if")
 
 
 def test_other_methods_stand_beside_and_finished_runs_are_kept(analysed: str, monkeypatch: pytest.MonkeyPatch):
