@@ -100,8 +100,9 @@ def _arrays(subject: Subject, pairs: Pairs, statistics: PixelStatistics) -> dict
     arrays = {
         "train_idx": subject.train.indices[pairs.train].numpy(),
         "test_idx": subject.test.indices[pairs.test].numpy(),
-        "checkpoints": np.array(subject.checkpoints, dtype=str),
     }
+    if subject.experiment is not None:
+        arrays["checkpoints"] = np.array(subject.checkpoints, dtype=str)
     found = {name: values for name, values in vars(statistics).items() if values is not None}
     return arrays | {name: values.astype(np.float32) for name, values in found.items()}
 
