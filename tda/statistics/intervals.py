@@ -95,8 +95,12 @@ def bootstrap_crossed(values: np.ndarray, draws: int = 9999) -> Estimate:
 
 
 def over_examples_and_seeds(values: np.ndarray) -> Estimate:
-    """The mean of values (examples, seeds), with the bootstrap's interval over both; of a single seed over examples alone."""
-    return bootstrap_mean(values[:, 0]) if values.shape[1] == 1 else bootstrap_crossed(values)
+    """The mean of values (examples, seeds), with the bootstrap's interval over both; of a single seed over examples alone.
+
+    NaN ends for fewer than FEWEST_ROWS examples.
+    """
+    alone = values.shape[1] == 1 and len(values) >= FEWEST_ROWS
+    return bootstrap_mean(values[:, 0]) if alone else bootstrap_crossed(values)
 
 
 def bootstrap_spearman(left: np.ndarray, right: np.ndarray, draws: int = 999) -> Estimate:

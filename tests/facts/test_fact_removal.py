@@ -105,5 +105,6 @@ def test_falls_are_those_of_trainings_by_hand(study: Study, monkeypatch: pytest.
     fewer = retrained.falls(Removal([3], [[1, 7]]), 1, base)
     found = difference(falls, fewer)
     assert found.value == 0.0 and np.isnan(found.low)
-    one_seed = over_examples_and_seeds(np.arange(5.0)[:, None])
-    assert (one_seed.value, one_seed.low) == (2.0, bootstrap_mean(np.arange(5.0)).low)
+    one_seed, few = (over_examples_and_seeds(np.arange(count)[:, None]) for count in (11.0, 5.0))
+    assert (one_seed.value, one_seed.low) == (5.0, bootstrap_mean(np.arange(11.0)).low)
+    assert few.value == 2.0 and np.isnan(few.low)
