@@ -170,11 +170,12 @@ def open_study(
             f"models of task {task.name} learn from all examples, of which only the drawn ones are scored; this script takes "
             "tasks whose models learn from the drawn examples alone"
         )
-    family = family_of_variant(family, task, experiment.variant)
     if fine_tuning is None and family.fine_tuned is not None:
         fine_tuning = _choices_of_members(experiment, family.kind_of_choices)
     if fine_tuning is not None:
         family = family.with_choices(fine_tuning)
+    # After the choices, by which the plan that a variant changes may go.
+    family = family_of_variant(family, task, experiment.variant)
     train = load_split(task, "train", experiment.num_per_class)
     whole = load_whole(task, "train") if task.learns_all else None
     return Study(experiment, task, family, tuple(load_seeds()), train, load_split(task, "test"), chosen, whole=whole)

@@ -12,7 +12,7 @@ from tda.data.tasks import task_named
 from tda.experiments.folders import Experiment
 from tda.experiments.manifest import read_manifest
 from tda.models.families import family_named, new_model
-from tda.models.fine_tuning import AdapterTuning
+from tda.models.fine_tuning import AdapterTuning, LayerTuning
 from tda.system.errors import UserError
 from tda.training.study import open_study
 
@@ -131,6 +131,19 @@ def test_variant_changes_plan_and_network_and_every_command(root: Path):
     assert any(isinstance(module, torch.nn.AvgPool2d) for module in study.new_model().modules())
     assert study.training_command == f"{plain.training_command} --variant inside1e-8_decay_pool"
     assert study.results.path.name == "cnn_digits3_2pc_inside1e-8_decay_pool" and study.hashes == plain.hashes
+
+
+def test_a_variant_changes_the_plan_of_the_choices(root: Path):
+    """A new classifier is trained at 1e-3 and a network that is there already at 1e-4, so that each may have the other's."""
+    experiment, whole = replace(EXPERIMENT, model="resnet18"), LayerTuning("random", "all", 32)
+    rate = open_study(experiment, "cpu").plan.learning_rate
+    changed = replace(experiment, variant=f"rate{rate:g}")
+    assert open_study(changed, "cpu", whole).plan.learning_rate == rate
+    with pytest.raises(UserError, match="is how --model resnet18 trains on digits3 anyway"):
+        open_study(changed, "cpu")
+    own = replace(experiment, variant=f"rate{open_study(experiment, 'cpu', whole).plan.learning_rate:g}")
+    with pytest.raises(UserError, match="is how --model resnet18 trains on digits3 anyway"):
+        open_study(own, "cpu", whole)
 
 
 def test_choices_of_fine_tuning_are_for_families_that_have_them(root: Path):
