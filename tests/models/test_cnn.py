@@ -28,6 +28,20 @@ def test_a_task_of_more_than_ten_classes_has_a_logit_for_each(family: str):
     assert new_model(family_named(family), task, 0)(torch.zeros(2, 1, 28, 28)).shape == (2, 12)
 
 
+@pytest.mark.parametrize(
+    ("family", "task", "smallest"),
+    [("cnn", "digits3", 10), ("cnn", "cifar10", 16), ("cnn3", "digits3", 4), ("cnn3", "cifar10", 10)],
+)
+def test_images_too_small_for_the_layers_are_refused(family: str, task: str, smallest: int):
+    def made(size: int) -> nn.Module:
+        kind = replace(task_named(task).kind, size=size)
+        return new_model(family_named(family), replace(task_named(task), kind=kind), seed=0)
+
+    assert made(smallest)
+    with pytest.raises(UserError, match=f"images of {smallest - 1} x {smallest - 1} pixels, as task {task} has, are too small"):
+        made(smallest - 1)
+
+
 def test_layers_of_the_two_layer_network():
     model = new_model(family_named("cnn"), task_named("cifar10"), seed=0)
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
