@@ -1,5 +1,7 @@
 """Training many models against a plain loop, and what the result must not depend on."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import SEEDS, Ensemble
@@ -7,7 +9,9 @@ from tiny_model import losses, plain_training, shuffled_batches
 from torch import nn
 
 from tda.models.model_state import ModelState, read_state, trained_parameters
+from tda.models.resnet import residual_network
 from tda.system.devices import on_device
+from tda.system.errors import UserError
 from tda.system.random_streams import stream
 from tda.training.ensembles import seed_run
 from tda.training.many_models import train_many
@@ -123,3 +127,16 @@ def test_error_in_one_run_ends_all(ensemble: Ensemble):
     broken = Run(runs[0].start, [torch.tensor([99])], [1])
     with pytest.raises(IndexError):
         train(ensemble.study, [broken, *runs])
+
+
+@pytest.mark.cnn_alone
+def test_batch_of_one_that_cannot_be_normalised_is_refused_before_training(ensemble: Ensemble):
+    def trained(size: int) -> list:
+        pictures = replace(ensemble.train, inputs=ensemble.train.inputs[:, :, :size, :size])
+        return list(train_many(residual_network(study.task), study.plan, study.task.objective, [run], pictures))
+
+    study = ensemble.study
+    run = Run(read_state(residual_network(study.task)), [torch.tensor([0, 1]), torch.tensor([2])], [2], seed=SEEDS[0])
+    assert [snapshot.step for snapshot in trained(9)[0][1]] == [2]
+    with pytest.raises(UserError, match="the last batch of an epoch is one example"):
+        trained(8)
