@@ -58,6 +58,8 @@ def main(settings: FolderAttribution) -> str:
     """
     prepare_process()
     check_counts(settings, "image_size", "dimension", "k", "num_shards", "batch_size")
+    if settings.workers < 0:
+        raise UserError(f"--workers {settings.workers} is no number of processes; choose 0 or more")
     if settings.shard is not None and not 0 <= settings.shard < settings.num_shards:
         raise UserError(f"--shard {settings.shard} must lie in 0 to {settings.num_shards - 1}, or --num_shards be larger")
     folder = root() / "results" / checked_name(settings.name)

@@ -151,6 +151,7 @@ def test_checkpoints_are_read_from_files(photographs: Path):
         ({"model": "vit_b_16", "image_size": 30}, "no multiple of 16"),
         ({"checkpoints": ()}, "--checkpoints names none"),
         ({"batch_size": 0}, "--batch_size 0 is too small"),
+        ({"workers": -1}, "--workers -1 is no number of processes"),
         ({"memory_budget": 1e-9}, "too small for proj_dim=16"),
         ({"name": "../elsewhere"}, "cannot name a folder"),
     ],
