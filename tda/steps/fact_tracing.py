@@ -95,8 +95,9 @@ def _scored(study: Study, settings: FactTracing, num_seeds: int) -> list[str]:
 
 
 def _made_from(study: Study, checkpoints: Checkpoints, asked: AskedFacts, settings: FactTracing) -> str:
-    """What rows of a table must share to stand beside each other: the members, the facts, and how removal is judged."""
-    judged = (settings.num_checkpoints, settings.num_retrainings, settings.facts_at_once, settings.found, settings.num_seeds)
+    """What rows of a table must share to stand beside each other: the members, the facts, and how methods are judged."""
+    removal = (settings.num_retrainings, settings.facts_at_once)
+    judged = (settings.num_checkpoints, settings.found, settings.level, settings.num_seeds, removal)
     return row_identity(study.hashes, checkpoints.hashes, asked.positions.tolist(), judged)
 
 

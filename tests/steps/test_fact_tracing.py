@@ -107,6 +107,12 @@ def test_a_second_run_trains_nothing_and_writes_the_same(traced: Path, monkeypat
     assert set(table("fact_tracing")["facts"]) == {5}
 
 
+def test_rows_of_another_level_do_not_stand_beside_each_other(traced: Path):
+    for level, others in ((0.05, {"grad_cos"}), (0.2, set())):
+        run_here("run_fact_tracing.py", **CHOSEN | {"methods": ("bm25",), "removed": 0, "level": level})
+        assert set(table("fact_tracing")["method"]) == {"bm25", "random", "oracle"} | others
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
