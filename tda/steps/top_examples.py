@@ -49,7 +49,8 @@ def main(settings: TopExamples) -> str:
             else:
                 blocks = _of_files(study, checkpoints, name, settings, budget)
                 record.made_from[name] = score_identity(study.experiment, name)
-            tables.append(_table(study, name, extremes_of_blocks(blocks, settings.k, len(study.test))))
+            extremes = extremes_of_blocks(blocks, min(settings.k, len(study.train)), len(study.test))
+            tables.append(_table(study, name, extremes))
         table = pd.concat(tables, ignore_index=True).assign(made_from=_made_from(study, checkpoints, settings))
         add_to_table(path, table, ("method", "test_idx", "end", "place"), "made_from", score_identities(study.experiment))
         record.files = [path]

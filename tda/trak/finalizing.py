@@ -122,7 +122,7 @@ class Finalizer:
         blocks = ridge.scores(parts, self._solved, settings.device, settings.memory_budget)
         # In the precision in which finalize_scores writes them, so that equal scores are equal here.
         stored = ((places, values.astype(self._solved)) for places, values in blocks)
-        return extremes_of_blocks(stored, k, len(parts[0].targets))
+        return extremes_of_blocks(stored, min(k, len(parts[0].rows)), len(parts[0].targets))
 
     def index(self, model_ids: list[int] | None) -> GradientIndex:
         """See TRAKer.index."""

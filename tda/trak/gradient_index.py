@@ -82,7 +82,7 @@ class GradientIndex:
             for model, found in zip(self.models, self._of_models(gradients), strict=True)
         ]
         blocks = scores(parts, np.dtype(np.float32), self.device, self.memory_budget)
-        return extremes_of_blocks(blocks, k, len(parts[0].targets))
+        return extremes_of_blocks(blocks, min(k, len(parts[0].rows)), len(parts[0].targets))
 
     def queries(self, gradients: Mapping[int, Tensor]) -> np.ndarray:
         """The vectors v (m, dimension) float32 of new examples."""

@@ -49,6 +49,12 @@ def test_extremes_of_score_files_are_those_of_the_whole_matrix(ensemble: Ensembl
         assert (table["train_label"] == table["train_idx"].map(labels)).all()
 
 
+def test_more_places_than_training_examples_are_all_of_them(ensemble: Ensemble):
+    run_here("run_tda.py", **CHOSEN, methods={"grad_dot": {}})
+    run_here(SCRIPT, **CHOSEN, k=10**12, num_checkpoints=2)
+    assert grouped(read(ensemble, "grad_dot")) == expected_rows(load_scores(EXPERIMENT.results, "grad_dot"), 6)
+
+
 def test_streamed_extremes_are_those_of_the_score_files(ensemble: Ensemble):
     run_here("run_tda.py", **CHOSEN, methods={"trak_projected": {}})
     run_here(SCRIPT, **CHOSEN, k=6)

@@ -54,5 +54,6 @@ def test_traker_finds_the_extremes_of_its_scores(tmp_path: Path, keep_features: 
     np.testing.assert_array_equal(found.harmful, order[::-1][:4])
     np.testing.assert_allclose(found.helpful_scores, np.take_along_axis(scores, order[:4], axis=0), rtol=1e-12)
     assert found.harmful_scores.shape == (4, TARGETS) and isinstance(torch.from_numpy(found.harmful), torch.Tensor)
+    np.testing.assert_array_equal(traker.top_examples("quickstart", k=10**12).helpful, order)
     with pytest.raises(UserError, match="k is 0"):
         traker.top_examples("quickstart", k=0)

@@ -36,6 +36,7 @@ def test_answers_are_the_extremes_of_finalize_scores(tmp_path: Path, keep_featur
     index = index.in_memory() if in_memory else index
     found = index.search(gradients, k=3)
     order = np.argsort(-scores, axis=0, kind="stable")
+    assert index.search(gradients, k=10**12).helpful.shape == scores.shape
     np.testing.assert_array_equal(found.helpful, order[:3])
     np.testing.assert_allclose(found.helpful_scores, np.take_along_axis(scores, order[:3], axis=0), rtol=2e-5)
     np.testing.assert_allclose(
