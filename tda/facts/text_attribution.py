@@ -12,6 +12,7 @@ from tda.facts.token_shares import token_shares
 from tda.methods.registry import Method
 from tda.scores.sign import SIGN
 from tda.statistics.pair_statistics import FEWEST_SEEDS, benjamini_hochberg, mean_and_std, signal_to_noise, t_test
+from tda.system.errors import UserError
 from tda.training.members import Member, built
 
 
@@ -34,6 +35,8 @@ class Attributed:
 def scores_of_seed(members: Sequence[Member], asking: Split, methods: Sequence[tuple[Method, dict]]) -> dict[str, Tensor]:
     """By "<method>": (n, 1 + T) float64 of a seed, means over its checkpoints: the score of each training text for the whole
     continuation, then each token's share; without shares (n, 1). asking: as continuations.asking_split makes it.
+
+    Raises UserError if a score is not a finite number.
     """
     study = replace(members[0].study, test=asking)
     own = built([replace(member, study=study) for member in members])
@@ -41,6 +44,11 @@ def scores_of_seed(members: Sequence[Member], asking: Split, methods: Sequence[t
     found = {}
     for method, settings in methods:
         tables = [each.scores.double().cpu().numpy() for each in method.score(own, train, test, settings)]
+        if not all(np.isfinite(table).all() for table in tables):
+            raise UserError(
+                f"scores by {method.name} of seed {members[0].seed_id} are NaN or infinite; check that its checkpoints hold "
+                "finite numbers, or leave that method out"
+            )
         whole = np.mean([table[:, 0] for table in tables], axis=0)[:, None]
         # What does not look at the model's loss has no shares of it, also where there is a single token.
         shares = [token_shares(table[:, 0], table[:, 1:]) if method.sign == SIGN else None for table in tables]

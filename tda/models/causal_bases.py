@@ -14,7 +14,7 @@ from tda.system.errors import UserError, first_sentence
 def causal_base(name: str) -> nn.Module:
     """The model in evaluation mode, float32, its parameters to be differentiated; loaded once per process, to be copied.
 
-    Raises UserError if it cannot be had, or lacks weights.
+    Raises UserError if it cannot be had, lacks weights, or has some that are no finite numbers.
     """
     folder = Path(name)
     changed = max((path.stat().st_mtime_ns for path in folder.iterdir()), default=0) if folder.is_dir() else 0
@@ -39,6 +39,9 @@ def _loaded(name: str, changed: int) -> nn.Module:
     if report["missing_keys"]:
         lacking = sorted(report["missing_keys"])[0]
         raise UserError(f"base {name} lacks the weights {lacking}; save it again by save_pretrained, or choose another base")
+    for weights, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(f"base {name} holds NaN or infinity in {weights}; choose another base")
     model.config.use_cache = False
     # No causal model reads what stands behind a text.
     model.ignores_padding = True

@@ -181,6 +181,21 @@ def test_a_checkpoint_of_one_s_own_with_texts_of_one_s_own(own: Path, root: Path
             run_here("run_text_attribution.py", **{**chosen, "methods": ("grad_dot",)} | changed)
 
 
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(np.nan, "mine holds NaN or infinity in transformer.wte.weight"), (1e38, "scores by grad_dot of seed 0")],
+)
+def test_a_broken_checkpoint_of_one_s_own_is_refused(own: Path, root: Path, value: float, words: str):
+    from transformers import GPT2LMHeadModel
+
+    model = GPT2LMHeadModel.from_pretrained(own)
+    model.transformer.wte.weight.data.fill_(value)
+    model.save_pretrained(own)
+    chosen = {"base": (str(own),), "texts": str(root / "texts.csv"), "column": "words", "length": 10}
+    with pytest.raises(UserError, match=words):
+        run_here("run_text_attribution.py", **chosen, prompt="anna", continuation="is from", methods=("grad_dot",))
+
+
 def test_another_architecture_of_one_s_own_is_scored_as_autograd_does(root: Path):
     """Of the family of Llama: grouped heads, rotations for places, and norms of the root mean square."""
     folder = saved_model(root, "llama")
