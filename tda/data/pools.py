@@ -31,8 +31,8 @@ class Pool:
     the numbering of labels; None where nothing else is known than the labels. groups: the group of each example, (n,) str; None
     where there are none. facts: the facts that each text states, a tuple of names an example; None where there are none. No
     model sees any of these. asked: what each text asks for as a test example, None for one that is read as a whole; None where
-    none asks for anything. Raises UserError for labels that are no array (n,) of whole numbers, for examples in a list, and
-    where anything is of another length than the labels.
+    none asks for anything. Raises UserError for labels that are no whole numbers (n,), for examples in a list, and where
+    anything is of another length than the labels.
     """
 
     examples: Any
@@ -44,18 +44,21 @@ class Pool:
     asked: Sequence[Asked | None] | None = None
 
     def __post_init__(self) -> None:
-        dtype, shape = getattr(self.labels, "dtype", type(self.labels).__name__), np.shape(self.labels)
-        if not isinstance(self.labels, np.ndarray) or dtype.kind not in "iub" or len(shape) != 1:
+        several = isinstance(self.examples, tuple)
+        parts = tuple(map(_by_position, self.examples if several else (self.examples,)))
+        columns = {name: _by_position(getattr(self, name)) for name in ("files", "true_labels", "groups", "facts", "asked")}
+        labels = np.asarray(self.labels)
+        if labels.dtype.kind not in "iub" or labels.ndim != 1:
             raise UserError(
-                f"the labels of a Pool are an array (n,) of whole numbers, not {dtype} {shape}; mend the task's load"
+                f"the labels of a Pool are whole numbers (n,), not {labels.dtype} {labels.shape}; mend the task's load"
             )
-        columns = {name: getattr(self, name) for name in ("files", "true_labels", "groups", "facts", "asked")}
-        parts = self.examples if isinstance(self.examples, tuple) else (self.examples,)
+        if any(isinstance(part, list) for part in parts):
+            raise UserError("the examples of a Pool are in a list; give them as an array, in the task's load")
         for name, column in [*(("examples", part) for part in parts), *columns.items()]:
-            if name == "examples" and isinstance(column, list):
-                raise UserError("the examples of a Pool are in a list; give them as an array, in the task's load")
-            if hasattr(column, "__len__") and len(column) != len(self.labels):
-                raise UserError(f"a Pool has {len(self.labels)} labels but {len(column)} {name}; mend the task's load")
+            if hasattr(column, "__len__") and len(column) != len(labels):
+                raise UserError(f"a Pool has {len(labels)} labels but {len(column)} {name}; mend the task's load")
+        for name, column in {"examples": parts if several else parts[0], "labels": labels, **columns}.items():
+            object.__setattr__(self, name, column)
 
     def examples_at(self, positions: np.ndarray | Sequence[int]) -> Any:
         """The examples at the given positions, in their order."""
@@ -79,3 +82,8 @@ class Pool:
     def named(self, position: int) -> str:
         """An example's index, with its file where it has one, for a message."""
         return str(position) if self.files is None else f"{position} ({self.files[position]})"
+
+
+def _by_position(column: Any) -> Any:
+    """A column of a table as an array, for its own index would choose other examples than positions do; else the same."""
+    return column.to_numpy() if hasattr(column, "to_numpy") else column

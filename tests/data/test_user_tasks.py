@@ -1,11 +1,16 @@
 """Tasks from files of the user's own: looked up by name, and refused in one sentence that names the file."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from tda.data.index_files import write_subset
+from tda.data.pools import Pool
 from tda.data.splits import load_split
 from tda.data.tasks import TASKS, task_named
 from tda.system.errors import UserError
@@ -97,8 +102,7 @@ TASK = Task("loaded", "loaded", (0, 1), ("even", "odd"), epochs={epochs}, test_p
     [
         ("Pool(images, {}['label'])", r"its load fails in .*tasks/loaded.py: line 12: there is no 'label'$"),
         ("(images, labels)", r"its load in .*tasks/loaded.py returns a tuple instead of a Pool$"),
-        ("Pool(images, labels.tolist())", r"labels of a Pool are an array \(n,\) of whole numbers, not list \(8,\)"),
-        ("Pool(images, labels / 2)", r"not float64 \(8,\)"),
+        ("Pool(images, labels / 2)", r"labels of a Pool are whole numbers \(n,\), not float64 \(8,\)"),
         ("Pool(images, labels[:, None])", r"not int64 \(8, 1\)"),
         ("Pool(images, labels[:5])", r"a Pool has 5 labels but 8 examples"),
         ("Pool((images, images[:5]), labels)", r"a Pool has 8 labels but 5 examples"),
@@ -116,6 +120,19 @@ def test_what_load_does_wrong_is_told_in_one_sentence(own_tasks: Path, returned:
         task = task_named("loaded")
         write_subset(task, "train", 2, draw_seed=0, force=False)
         load_split(task, "train", 2)
+
+
+@pytest.mark.parametrize("kept", [list, torch.tensor, lambda labels: pd.Series(labels, index=[2, 0, 1, 3])])
+def test_labels_may_be_a_list_a_tensor_or_a_column(kept: Callable):
+    pool = Pool(np.zeros((4, 4, 4, 1), dtype=np.uint8), kept([0, 1, 1, 0]))
+    assert pool.labels[np.array([2, 3, 0])].tolist() == [1, 0, 0]
+
+
+def test_columns_of_a_shuffled_table_are_taken_by_position():
+    table = pd.DataFrame({"text": list("abcd"), "label": [0, 1, 1, 0]}, index=[2, 0, 3, 1])
+    pool = Pool((table["text"], table["text"].str.upper()), table["label"], files=table["text"])
+    texts, capitals = pool.examples_at(np.array([2, 0]))
+    assert [*texts, *capitals, *pool.files_at([2, 0])] == ["c", "a", "C", "A", "c", "a"]
 
 
 @pytest.mark.parametrize(
