@@ -53,9 +53,9 @@ def parquet_files(folder: Path, split: str) -> list[Path]:
     with reading_folder(folder):
         below = [each for each in (folder, folder / "data") if each.is_dir()]
         found = {path: match for each in below for path in each.iterdir() if (match := name.fullmatch(path.name))}
-    # A whole file is piece 0 of 1.
+    # A whole file is piece 0 of 1. Programs count pieces from 0 or from 1.
     pieces = sorted((int(match[2] or 0), int(match[3] or 1)) for match in found.values())
-    if pieces != [(number, len(pieces)) for number in range(len(pieces))]:
+    if not any(pieces == [(first + number, len(pieces)) for number in range(len(pieces))] for first in (0, 1)):
         held = ", ".join(sorted(printable(path.relative_to(folder)) for path in found))
         raise UserError(
             f"{folder} holds {held}, neither one {split}.parquet nor each of its pieces once; add what is missing, or move "

@@ -35,6 +35,12 @@ def write_pieces(folder: Path) -> None:
         frame.to_parquet(folder / f"train-{number:05}-of-00002.parquet")
 
 
+def write_pieces_counted_from_one(folder: Path) -> None:
+    write_pieces(folder)
+    for number in (2, 1):
+        (folder / f"train-{number - 1:05}-of-00002.parquet").rename(folder / f"train-{number:05}-of-00002.parquet")
+
+
 def write_csv(folder: Path) -> None:
     # With the mark that spreadsheets put in front, and a line end in a cell.
     pd.DataFrame({"words": TEXTS, "kind": NAMES}).to_csv(folder / "train.csv", index=False, encoding="utf-8-sig")
@@ -45,7 +51,7 @@ def write_jsonl(folder: Path) -> None:
     (folder / "train.jsonl").write_text("\n".join(lines) + "\n\n")
 
 
-@pytest.mark.parametrize("write", [write_parquet, write_pieces, write_csv, write_jsonl])
+@pytest.mark.parametrize("write", [write_parquet, write_pieces, write_pieces_counted_from_one, write_csv, write_jsonl])
 def test_named_columns_are_read(folder: Path, write: Callable[[Path], None]):
     write(folder)
     table = read(folder)
