@@ -56,7 +56,10 @@ def parse(settings: typing.Any, description: str, arguments: list[str]) -> typin
     arguments = _with_negative_numbers(arguments)
     annotations = typing.get_type_hints(type(settings))
     for entry in dataclasses.fields(settings):
-        _refuse_unfit(entry.name, Setting(annotations[entry.name], getattr(settings, entry.name)))
+        constant = Setting(annotations[entry.name], getattr(settings, entry.name))
+        _refuse_unfit(entry.name, constant)
+        if typing.get_origin(constant.annotation) is tuple:
+            settings = dataclasses.replace(settings, **{entry.name: _each_once(constant.default)})
     try:
         choosing = _add_fields(parser, settings)
         choices = {field: _add_choices(parser, settings, field, arguments) for field in choosing}
@@ -217,18 +220,20 @@ def _about_unknown(argument: str, choices: dict[str, dict[str, Choice]]) -> str:
 
 
 def _reader(annotation: typing.Any) -> Reader:
-    """From the text of an argument to its value; `none` is None where that is allowed.
-
-    Commas part the items of a tuple, each of which counts once: nothing is meant by naming one twice.
-    """
+    """From the text of an argument to its value; `none` is None where that is allowed, commas part the items of a tuple."""
     if isinstance(annotation, types.UnionType):
         (kind,) = (kind for kind in annotation.__args__ if kind is not types.NoneType)
         read = _reader(kind)
         return lambda text: None if text == "none" else read(text)
     if typing.get_origin(annotation) is tuple:
         read = _reader(annotation.__args__[0])
-        return lambda text: tuple(dict.fromkeys(read(item.strip()) for item in text.split(",") if item.strip()))
+        return lambda text: _each_once(read(item.strip()) for item in text.split(",") if item.strip())
     return {int: _whole_number, float: _finite_number, str: str}[annotation]
+
+
+def _each_once(items: Iterable) -> tuple:
+    """The items in their order, each once: nothing is meant by naming one twice."""
+    return tuple(dict.fromkeys(items))
 
 
 def _whole_number(text: str) -> int:

@@ -70,6 +70,7 @@ def test_arguments_replace_constants():
 
 def test_what_a_list_names_twice_counts_once():
     assert parse(SETTINGS, "", ["--shares", "0.5,0.1,0.50"]).shares == (0.5, 0.1)
+    assert parse(replace(SETTINGS, shares=(0.5, 0.1, 0.5)), "", []).shares == (0.5, 0.1)
 
 
 def test_none_takes_a_constant_away():
@@ -193,4 +194,4 @@ def test_settings_of_another_kind_in_the_script_are_refused(capsys: pytest.Captu
 
 
 def test_whole_numbers_and_lists_fit_where_numbers_and_tuples_stand():
-    assert parse(replace(SETTINGS, rate=1, shares=[1, 0.5]), "", []).shares == [1, 0.5]
+    assert parse(replace(SETTINGS, rate=1, shares=[1, 0.5]), "", []).shares == (1, 0.5)
