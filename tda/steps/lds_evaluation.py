@@ -27,6 +27,7 @@ from tda.training.subset_draws import SubsetDraw, SubsetOutputs, load_subset_out
 
 ENSEMBLE_SIZES = (1, 2, 5, 10, 20, 50)
 _RANDOM_SEED = 0
+_BY_RELIABILITY = ("lds_by_reliability.csv", "lds_by_reliability.pdf", "lds_by_reliability.png", "lds_by_test_reliability.csv")
 
 
 def main(settings: LdsEvaluation) -> str:
@@ -60,20 +61,20 @@ def main(settings: LdsEvaluation) -> str:
         judged += list(_reference_rows(shape, outputs))
         table = pd.DataFrame(judged)
         _write(folder, "lds", table, draw_lds(table))
-        # Those of earlier scores would stand beside a table of these.
-        for path in folder.path.glob("lds_by_*.*"):
-            path.unlink()
-        names = ["lds.csv"]
+        record.files = [folder.path / name for name in ("lds.csv", "lds.pdf", "lds.png")]
+        by_reliability = [folder.path / name for name in _BY_RELIABILITY]
         if by_pairs:
             pairs, tests = pd.DataFrame(by_pairs), pd.DataFrame(by_tests)
             _write(folder, "lds_by_reliability", pairs, draw_reliability(pairs, tests))
             _write(folder, "lds_by_test_reliability", tests)
-            names += ["lds_by_reliability.csv", "lds_by_test_reliability.csv"]
-        patterns = ("lds.*", "lds_by_*.*")
-        record.files = sorted(path for pattern in patterns for path in folder.path.glob(pattern))
+            record.files += by_reliability
+        else:
+            for path in by_reliability:  # Of earlier scores, they would stand beside a table of these.
+                path.unlink(missing_ok=True)
     best = table[table["members"] > 0].sort_values("lds").iloc[-1]
+    tables = ", ".join(path.name for path in record.files if path.suffix == ".csv")
     return (
-        f"wrote {', '.join(names)} and figures, in {folder.path}; highest LDS: {best['lds']:.3f}, {best['method']} with "
+        f"wrote {tables} and figures, in {folder.path}; highest LDS: {best['lds']:.3f}, {best['method']} with "
         f"{best['members']} members"
     )
 

@@ -76,8 +76,9 @@ def test_script(judged: Ensemble):
     assert (EXPERIMENT.results.path / "lds.csv").read_bytes() == before
     refused = run_script("run_lds_evaluation.py", *arguments[:2], root=judged.root)
     assert_refused(refused, "retrainings", "run_subset_retraining.py")
+    (EXPERIMENT.results.path / "lds_by_hand.xlsx").write_text("the user's own")
     line = run_here("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=12, num_retrainings=2, num_seeds=2)
     assert line.startswith("wrote lds.csv and figures, in ")
     # What three seeds said of reliability, two cannot say.
-    assert not list(EXPERIMENT.results.path.glob("lds_by_*"))
+    assert [path.name for path in EXPERIMENT.results.path.glob("lds_by_*")] == ["lds_by_hand.xlsx"]
     assert set(read_manifest(EXPERIMENT.results)["steps"]["LDS"]["files"]) == {"lds.csv", "lds.png", "lds.pdf"}
