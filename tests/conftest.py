@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -113,6 +114,14 @@ def trained_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_vit_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for vision transformers, with the small base that they were fine-tuned from."""
     return trained(replace(EXPERIMENT, model="vit"), tmp_path_factory.mktemp("fine-tuned"))
+
+
+@contextmanager
+def copied(root: Path, folder: Path) -> Iterator[Path]:
+    """A copy of a root folder, in which steps work within the block; for results that the tests of a module share."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TDA_ROOT", str(shutil.copytree(root, folder)))
+        yield folder
 
 
 @dataclass(frozen=True)

@@ -55,12 +55,11 @@ def test_scores_on_disk_are_the_same_seeds_averaged_over_the_last_checkpoints(en
         np.testing.assert_allclose(found[seed_id], sum(each) / 2, rtol=1e-3, atol=1e-4 * np.abs(found).max())
     one = ensemble_subject(last_members(ensemble.study, 2, [1]))
     np.testing.assert_array_equal(scores_on_disk(one, "grad_dot", 2), found[1:2])
-    shutil.rmtree(ensemble.study.results.score_file("grad_dot", 2, 15).parent)
-    np.testing.assert_array_equal(scores_on_disk(subject_of(ensemble, 2, 2), "grad_dot", 2), found[:2])
-    run_here("run_tda.py", num_per_class=2, methods={"grad_dot": {}}, device="cpu")
     fewer = ensemble_subject(last_members(ensemble.study, 1, ensemble.study.seed_ids()), ensemble.study.test[:4])
     with pytest.raises(UserError, match="of other examples than the index files name"):
         scores_on_disk(fewer, "grad_dot", 1)
+    shutil.rmtree(ensemble.study.results.score_file("grad_dot", 2, 15).parent)
+    np.testing.assert_array_equal(scores_on_disk(subject_of(ensemble, 2, 2), "grad_dot", 2), found[:2])
 
 
 def test_predictions_are_the_last_checkpoints(ensemble: Ensemble):

@@ -1,27 +1,39 @@
 """The LDS tables: rows against plain formulas, and the script as a user runs it."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import EXPERIMENT, Ensemble, assert_refused, run_here, run_script
+from conftest import EXPERIMENT, Ensemble, assert_refused, copied, run_here, run_script
 from scipy.stats import spearmanr
 
 from tda.experiments.manifest import read_manifest
 from tda.scores.score_files import load_scores
 from tda.steps.lds_evaluation import seconds_of_member
 from tda.training.retrainings import RetrainingStore
+from tda.training.study import open_study
 from tda.training.subset_draws import SubsetDraw, load_subset_outputs
 
 REFERENCES = ("random", "retraining", "exact_prediction")
 DRAW = SubsetDraw("evaluation", 0.5, 12, 2)
 
 
+@pytest.fixture(scope="module")
+def judged_results(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the tiny ensemble, scored by three methods and judged, to be copied, never changed."""
+    with copied(trained_root, tmp_path_factory.mktemp("judged") / "root") as root:
+        run_here("run_tda.py", num_per_class=2, methods={"grad_dot": {}, "grad_cos": {}, "trak": {}})
+        RetrainingStore(open_study(EXPERIMENT, "cpu")).fill(DRAW.retrainings(6), "test")
+        run_here("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=12, num_retrainings=2)
+    return root / "results"
+
+
 @pytest.fixture
-def judged(ensemble: Ensemble) -> Ensemble:
-    """The tiny ensemble scored by three methods and judged."""
-    run_here("run_tda.py", num_per_class=2, methods={"grad_dot": {}, "grad_cos": {}, "trak": {}})
-    RetrainingStore(ensemble.study).fill(DRAW.retrainings(6), "test")
-    run_here("run_lds_evaluation.py", experiment=EXPERIMENT.name, num_subsets=12, num_retrainings=2)
+def judged(ensemble: Ensemble, judged_results: Path) -> Ensemble:
+    """The tiny ensemble with these results."""
+    shutil.copytree(judged_results, ensemble.root / "results", dirs_exist_ok=True)
     return ensemble
 
 

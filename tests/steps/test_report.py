@@ -1,12 +1,13 @@
 """The step that makes the page: from scores on disk to a file, what it refuses, and what the summary says of it."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import SEEDS, Ensemble, run_here, settings_of
+from conftest import SEEDS, Ensemble, copied, run_here, settings_of
 
 from tda.data.splits import Split
 from tda.experiments.folders import Experiment, ResultsFolder
@@ -28,11 +29,19 @@ CHOSEN = {"model": "cnn", "task": "digits3", "num_per_class": 2}
 METHODS = {"grad_dot": {}, "repsim": {}}
 
 
+@pytest.fixture(scope="module")
+def scored_results(trained_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the tiny ensemble, scores of two methods and their p-values, to be copied, never changed."""
+    with copied(trained_root, tmp_path_factory.mktemp("scored") / "root") as root:
+        run_here("run_tda.py", methods=METHODS, **CHOSEN)
+        run_here("run_compute_pvalues.py", **CHOSEN)
+    return root / "results"
+
+
 @pytest.fixture
-def scored(ensemble: Ensemble) -> Ensemble:
-    """The tiny ensemble with scores of two methods and their p-values."""
-    run_here("run_tda.py", methods=METHODS, **CHOSEN)
-    run_here("run_compute_pvalues.py", **CHOSEN)
+def scored(ensemble: Ensemble, scored_results: Path) -> Ensemble:
+    """The tiny ensemble with these results."""
+    shutil.copytree(scored_results, ensemble.root / "results", dirs_exist_ok=True)
     return ensemble
 
 
