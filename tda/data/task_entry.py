@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from unicodedata import category
 
 from tda.data.kinds import Kind
 from tda.data.pools import Pool
@@ -35,7 +36,8 @@ class Task:
     learns_all: bool = False
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
+        # Marks, such as the vowels of Hindi, are no letters to \w.
+        if not re.fullmatch(r"\w[\w.-]*", "".join(sign for sign in self.name if category(sign)[0] != "M")):
             raise UserError(f"a task cannot be named {self.name!r}; use letters, digits, _, - and dots")
         if len(self.classes) != len(self.class_names):
             raise UserError(f"task {self.name} has {len(self.classes)} classes but {len(self.class_names)} class_names")

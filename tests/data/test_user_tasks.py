@@ -167,6 +167,12 @@ def test_a_name_that_no_folder_or_argument_can_have_is_refused(own_tasks: Path, 
         task_named("pets")
 
 
+@pytest.mark.parametrize("name", ["größe", "हिन्दी", "cafe\u0301_2.1-b"])
+def test_a_name_may_be_of_any_script(own_tasks: Path, name: str):
+    (own_tasks / "named.py").write_text(FEW_DIGITS.replace("few_digits", name))
+    assert task_named(name).name == name
+
+
 def test_missing_values_are_no_texts(own_tasks: Path):
     texts = "Pool(np.array(['a', 'b', 'c', float('nan')] * 2, dtype=object), labels)"
     kind = "TextKind(lambda texts: {'ids': 1 / 0}, None)"
