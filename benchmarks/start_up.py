@@ -61,11 +61,13 @@ def main(settings: Settings) -> str:
     for script in STOPPED:
         commands[f"{script}, to its work"] = ["-c", STOPPED_AT_WORK, str(CHECKOUT / script)]
     with common.temporary_root() as root:
-        # Files of scores to open first, for the scripts that look whether there are any.
+        # Scores and a summary to open first, for the scripts that look whether there are any.
+        folder = root / "results" / "cnn_digits3_10pc"
         for method in ("grad_dot", "loo"):
-            scores = root / "results" / "cnn_digits3_10pc" / "tda_scores" / method / "0" / "attribution_epoch_1.parquet"
+            scores = folder / "tda_scores" / method / "0" / "attribution_epoch_1.parquet"
             scores.parent.mkdir(parents=True)
             scores.touch()
+        (folder / "summary.csv").touch()
         seconds = {name: [] for name in commands}
         for number in range(settings.repeats + 1):
             for name, command in commands.items():
