@@ -67,7 +67,7 @@ const Data = (() => {
     const words = at("candidates-search").value.trim().toLowerCase(), all = at("candidates-filter").value === "all";
     shown = source.rows.filter((row) => (all || suspicious(row)) && (!words || row.some((cell) => String(cell).toLowerCase().includes(words))));
     const place = source.columns.indexOf("index");
-    const rows = shown.slice(0, 500).map((row) => {
+    const rows = shown.map((row) => {
       const position = train.byIndex.get(row[place]);
       const open = position === undefined || Examples.placeOf("train", position) < 0 ? null
         : make("button", { type: "button", on: { click: () => Training.open(position) }, "aria-label": `open training example ${row[place]}` }, Examples.picture("train", position, 36) ?? "open");
@@ -75,6 +75,7 @@ const Data = (() => {
     });
     if (!rows.length) rows.push(make("tr", {}, make("td", { colspan: plain.length + judged.length + 1, class: "none" }, "No example is like this.")));
     at("candidates-table").tBodies[0].replaceChildren(...rows);
+    Tables.sortAgain(at("candidates-table"));
     at("candidates-count").textContent = `${Format.whole(shown.length)} of ${Format.whole(source.rows.length)} examples`;
   }
 

@@ -86,6 +86,7 @@ function fillSummary(table, checkpoints) {
       cell.textContent = Format.by[form](row[column]);
     }
   }
+  Tables.sortAgain(table);
   Tables.markBest(table);
 }
 

@@ -17,9 +17,15 @@ const Tables = (() => {
     headings.forEach((cell) => cell.removeAttribute("aria-sort"));
     heading.setAttribute("aria-sort", chosen);
     const body = table.tBodies[0], turn = chosen === "ascending" ? 1 : -1;
-    const rows = [...body.rows].map((row) => [key(row.cells[column]), row]);
+    const rows = [...body.rows].filter((row) => row.cells.length > column).map((row) => [key(row.cells[column]), row]);
     rows.sort(([left], [right]) => (left === null) - (right === null) || (left === null ? 0 : turn * compare(left, right)));
     body.append(...rows.map(([, row]) => row));
+  }
+
+  // Sort rows that are new, or have new values, as the table says that it is sorted.
+  function sortAgain(table) {
+    const column = [...table.tHead.rows[0].cells].findIndex((heading) => heading.hasAttribute("aria-sort"));
+    if (column >= 0) sort(table, column, table.tHead.rows[0].cells[column].getAttribute("aria-sort"));
   }
 
   function key(cell) {
@@ -57,5 +63,5 @@ const Tables = (() => {
     });
   }
 
-  return { sortable, sort, plain, markBest };
+  return { sortable, sort, sortAgain, plain, markBest };
 })();

@@ -1,0 +1,36 @@
+"""The table of training examples that should perhaps go, in a real browser, where there are many."""
+
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from synthetic import all_scores, content_for, page_of, study_of
+from test_in_browser import browser as browser
+from test_in_browser import choose, complaints, go, opened
+from test_in_browser import pytestmark as pytestmark
+
+LAST_COLUMN = "return [...at('candidates-table').tBodies[0].rows].map((row) => Number([...row.cells].at(-1).dataset.value))"
+
+
+def test_all_candidates_are_sorted_and_stay_so_when_they_are_searched(
+    browser: webdriver.Chrome,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    study = study_of("image", trains=520, tests=2)
+    path = tmp_path / "many.html"
+    path.write_text(page_of(study, content_for(study, all_scores(study), monkeypatch, tmp_path)), encoding="utf-8")
+    go(opened(browser, path), "data")
+    heading = browser.find_elements(By.CSS_SELECTOR, "#candidates-table thead button")[-1]
+    heading.click()
+    choose(browser, "candidates-filter", "all")
+    every = browser.execute_script(LAST_COLUMN)
+    assert len(every) == 520 and every == sorted(every)
+    search = browser.find_element(By.ID, "candidates-search")
+    search.send_keys("10")
+    some = browser.execute_script(LAST_COLUMN)
+    assert 10 < len(some) < 520 and some == sorted(some)
+    search.send_keys("no such example")
+    heading.click()
+    assert complaints(browser) == []
