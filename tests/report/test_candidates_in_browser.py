@@ -10,6 +10,8 @@ from test_in_browser import browser as browser
 from test_in_browser import choose, complaints, go, opened
 from test_in_browser import pytestmark as pytestmark
 
+from tda.report import sampling
+
 LAST_COLUMN = "return [...at('candidates-table').tBodies[0].rows].map((row) => Number([...row.cells].at(-1).dataset.value))"
 
 
@@ -34,3 +36,17 @@ def test_all_candidates_are_sorted_and_stay_so_when_they_are_searched(
     search.send_keys("no such example")
     heading.click()
     assert complaints(browser) == []
+
+
+def test_candidates_of_a_sample_are_called_one(
+    browser: webdriver.Chrome,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(sampling, "_MOST_TRAINS", 5)
+    study = study_of("image", trains=9, tests=2)
+    path = tmp_path / "sample.html"
+    path.write_text(page_of(study, content_for(study, all_scores(study), monkeypatch, tmp_path)), encoding="utf-8")
+    go(opened(browser, path), "data")
+    assert "tells of 5 of the 9 training examples" in browser.find_element(By.ID, "candidates-source").text
+    assert browser.find_element(By.ID, "candidates-count").text.endswith("of 5 examples")

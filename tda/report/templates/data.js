@@ -42,7 +42,8 @@ const Data = (() => {
     at("candidates-source").replaceChildren(...(written
       ? [`From ${source.name}, which the debiasing step wrote${source.total > source.rows.length ? ` (the first ${Format.whole(source.rows.length)} of ${Format.whole(source.total)} rows)` : ""}.`]
       : !classes ? ["These examples have no classes, so that no label can look wrong; those that pull most on themselves (squared gradient norm) come first."]
-      : ["A label looks wrong where most seeds read the example as another class although they were trained on it, or where most methods say that it reliably harms the test examples of its own class. Look at an example before it goes."]));
+      : ["A label looks wrong where most seeds read the example as another class although they were trained on it, or where most methods say that it reliably harms the test examples of its own class. Look at an example before it goes."]),
+      ...(written || train.listed.length === train.index.length ? [] : [` The page tells of ${Format.whole(train.listed.length)} of the ${Format.whole(train.index.length)} training examples, those that lists name most; the others are not judged here.`]));
     at("candidates-search").addEventListener("input", draw);
     at("candidates-filter").addEventListener("change", draw);
     if (!written && !classes) {
