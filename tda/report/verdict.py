@@ -51,6 +51,8 @@ def _reliability(rows: Rows, pairs: int, seeds: int) -> str:
     start = f"Over {seeds} seeds, {percent(most)} of {pairs:,} pairs can be told from noise by {method_title(best)}"
     if len(rows) == 1:
         return f"{start} (q < 0.05)."
+    if most == least:
+        return f"{start} (q < 0.05), as by every method that is judged."
     own = rows.get(REFERENCE, {}).get("share_reliable")
     middle = "" if own is None or REFERENCE in (best, worst) else f", {percent(own)} by leave-one-out itself"
     return f"{start} (q < 0.05){middle}, and {percent(least)} by {method_title(worst)}, the least reliable of {len(rows)}."

@@ -29,6 +29,12 @@ def test_what_is_not_known_is_said_to_be_so():
     assert "not known here" in second and third.startswith("No test example has")
 
 
+def test_of_equally_reliable_methods_none_is_called_the_least():
+    rows = {name: ROWS["if"] | {"share_reliable": 0.0} for name in ("if", "trak")}
+    first = verdict(rows, HELPFUL, 10, 3, None, (0, 5))[0]
+    assert first == "Over 3 seeds, none of 10 pairs can be told from noise by IF (q < 0.05), as by every method that is judged."
+
+
 @pytest.mark.parametrize(("between", "word"), [(0.3, "agree little"), (0.1, "hardly agree"), (-0.4, "hardly agree")])
 def test_how_far_methods_agree_has_words(between: float, word: str):
     assert word in verdict(ROWS, HELPFUL, 10, 3, between, (0, 5))[2]
