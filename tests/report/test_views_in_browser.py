@@ -1,4 +1,4 @@
-"""The table of training examples that should perhaps go, in a real browser, where there are many."""
+"""Views in a real browser: the table of training examples that should perhaps go, where there are many, and paper."""
 
 from pathlib import Path
 
@@ -50,3 +50,22 @@ def test_candidates_of_a_sample_are_called_one(
     go(opened(browser, path), "data")
     assert "tells of 5 of the 9 training examples" in browser.find_element(By.ID, "candidates-source").text
     assert browser.find_element(By.ID, "candidates-count").text.endswith("of 5 examples")
+
+
+def test_paper_is_light_whatever_the_appearance(
+    browser: webdriver.Chrome,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    study = study_of("image")
+    path = tmp_path / "paper.html"
+    path.write_text(page_of(study, content_for(study, all_scores(study), monkeypatch, tmp_path)), encoding="utf-8")
+    choose(opened(browser, path), "theme", "dark")
+    ink = "return getComputedStyle(document.body).color"
+    on_screen = browser.execute_script(ink)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert on_screen == "rgb(233, 236, 240)" and browser.execute_script(ink) == "rgb(22, 25, 29)"
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        choose(browser, "theme", "")
