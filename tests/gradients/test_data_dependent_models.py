@@ -145,6 +145,39 @@ def test_a_batch_that_is_regrouped_after_the_probe_is_refused() -> None:
     torch.testing.assert_close(rows.dense(), gradients_alone(model, inputs, labels_of(inputs), cross_entropy_loss))
 
 
+class OnTheEdge(nn.Module):
+    """Has a rectified unit at 0, which rounding puts on one side in a batch and on the other for an example alone."""
+
+    def __init__(self, mixes: bool = False) -> None:
+        super().__init__()
+        self.layer, self.head, self.mixes = nn.Linear(WIDTH, 6), nn.Linear(6, CLASSES), mixes
+        with torch.no_grad():
+            self.layer.weight[2], self.layer.bias[2] = 0, 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden, edge = self.layer(inputs), -1e-9
+        # What float64 does not do either, a mixing model does.
+        if len(inputs) > 1 and (inputs[:, 1] > 5).any() and (self.mixes or hidden.dtype == torch.float32):
+            edge = 1e-9
+        hidden = hidden + edge
+        return self.head(hidden.relu())
+
+
+def test_a_rectified_unit_on_its_edge_is_no_regrouping() -> None:
+    inputs = features(40).float()
+    model, labels = seeded(OnTheEdge).float(), labels_of(inputs)
+    plans = [plan_gradients(each, inputs) for each in (model, seeded(lambda: OnTheEdge(mixes=True)).float())]
+    inputs[[3, 23], 1] = 6
+    rows = plans[0].rows(inputs, labels, cross_entropy_loss, block_size=20).dense()
+    alone = gradients_alone(model, inputs, labels, cross_entropy_loss)
+    of_unit = torch.zeros(rows.shape[1], dtype=torch.bool)
+    of_unit[[*range(2 * WIDTH, 3 * WIDTH), 6 * WIDTH + 2]] = True
+    assert not torch.allclose(rows[:, of_unit], alone[:, of_unit])
+    torch.testing.assert_close(rows[:, ~of_unit], alone[:, ~of_unit])
+    with pytest.raises(UserError, match="regroups the examples of a batch"):
+        plans[1].rows(inputs, labels, cross_entropy_loss, block_size=20)
+
+
 class ScalingRarely(Chunked):
     """Scales a whole batch by an example that stands out."""
 
