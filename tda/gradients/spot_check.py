@@ -71,12 +71,13 @@ class SpotCheck:
         rows = self.rows.chosen(torch.tensor([row], device=alone.value.device)).gradients()
         found = [rows[name][0] for name in names]
         wrong = [name for name, differs in zip(names, self._differ(found, alone), strict=True) if differs]
-        return alone.value, [] if wrong and self._are_right_but_for_edges(found, names) else wrong
+        return alone.value, [] if wrong and self._differ_by_edges_alone(rows, wrong) else wrong
 
-    def _are_right_but_for_edges(self, found: list[Tensor], names: list[str]) -> bool:
+    def _differ_by_edges_alone(self, rows: dict[str, Tensor], names: list[str]) -> bool:
         """Whether gradients are those of the block, and differ from those of the example alone by units on their edge."""
         inputs, labels, position = self._company()
-        if any(self._differ(found, self._differentiated(self.model, names, inputs, labels, position))):
+        in_block = self._differentiated(self.model, names, inputs, labels, position)
+        if any(self._differ([rows[name][0] for name in names], in_block)):
             return False
         try:
             model, inputs, own = copy.deepcopy(self.model).double(), mapped(inputs, _doubled), mapped(self._own(), _doubled)
