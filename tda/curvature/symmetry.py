@@ -5,7 +5,6 @@ belong to no symmetric matrix, and nothing else shows it.
 """
 
 import copy
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,6 @@ from tda.data.splits import Split
 from tda.gradients.quantities import probe_quantity
 from tda.models.model_state import trained_parameters
 from tda.system.errors import UserError
-from tda.system.inputs import mapped
 from tda.system.random_streams import stream
 
 _EXAMPLES, _VECTORS = 2, 4
@@ -35,7 +33,7 @@ def require_symmetric_hessian(model: nn.Module, split: Split) -> None:
     few = split[: min(_EXAMPLES, len(split))]
     try:
         precise = copy.deepcopy(model).double()
-        found = _between_random_vectors(precise, replace(few, inputs=mapped(few.inputs, _doubled)))
+        found = _between_random_vectors(precise, few.cast(torch.float64))
     except UserError:
         raise
     except Exception:
@@ -70,7 +68,3 @@ def _between_random_vectors(model: nn.Module, split: Split) -> Tensor:
     vectors = torch.randn(_VECTORS, size, generator=stream(0, "symmetry"), dtype=torch.float64).to(split.device)
     product = hessian_product(model, _OfLogits(), split)
     return vectors @ torch.cat([product(vector[None]) for vector in vectors]).T
-
-
-def _doubled(part: Tensor) -> Tensor:
-    return part.double() if part.is_floating_point() else part

@@ -20,7 +20,7 @@ from tda.gradients.forward_inspection import ForwardPass, company_error
 from tda.gradients.gradient_rows import GradientRows, LayerRows
 from tda.gradients.quantities import Quantity
 from tda.system.errors import UserError
-from tda.system.inputs import Inputs, call, chosen, mapped
+from tda.system.inputs import Inputs, call, cast, chosen
 from tda.system.padding import in_groups
 
 EXAMPLES_A_GRADIENT = 64
@@ -80,10 +80,11 @@ class SpotCheck:
         if any(self._differ([rows[name][0] for name in names], in_block)):
             return False
         try:
-            model, inputs, own = copy.deepcopy(self.model).double(), mapped(inputs, _doubled), mapped(self._own(), _doubled)
-            in_block = self._differentiated(model, names, inputs, labels, position)
-            alone = self._differentiated(model, names, own, self.labels[self.position : self.position + 1], 0)
-        except UserError:
+            model = copy.deepcopy(self.model).double()
+            in_block = self._differentiated(model, names, cast(inputs, torch.float64), labels, position)
+            own, label = cast(self._own(), torch.float64), self.labels[self.position : self.position + 1]
+            alone = self._differentiated(model, names, own, label, 0)
+        except (torch.OutOfMemoryError, UserError):
             raise
         # A model that cannot be computed in float64 is not proved by it.
         except Exception:
@@ -153,7 +154,3 @@ def _gradients(value: Tensor, parameters: list[nn.Parameter], keep: bool) -> lis
         torch.zeros_like(parameter) if gradient is None else gradient.to_dense().detach()
         for gradient, parameter in zip(found, parameters, strict=True)
     ]
-
-
-def _doubled(part: Tensor) -> Tensor:
-    return part.double() if part.is_floating_point() else part
