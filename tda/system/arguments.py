@@ -70,7 +70,9 @@ def parse(settings: typing.Any, description: str, arguments: list[str]) -> typin
         for field in choosing:
             given[field] = _chosen(settings, field, choices[field], given)
         changed = {name: value for name, value in given.items() if "." not in name}
-        return dataclasses.replace(settings, **changed, **_replaced(settings, given))
+        settings = dataclasses.replace(settings, **changed, **_replaced(settings, given))
+        _refuse_both(settings)
+        return settings
     except UserError as error:
         parser.error(str(error))
 
@@ -207,6 +209,17 @@ def _replaced(settings: typing.Any, given: Iterable[str]) -> dict[str, None]:
         others = [name for names in alternatives for name in names if present and names not in present]
         replaced |= {name: None for name in others if defaults[name] is None}
     return replaced
+
+
+def _refuse_both(settings: typing.Any) -> None:
+    """Raise UserError where the script's constants hold two alternatives that a script goes without."""
+    defaults = {entry.name: entry.default for entry in dataclasses.fields(settings)}
+    for alternatives in getattr(settings, "alternatives", ()):
+        optional = [names for names in alternatives if all(defaults[name] is None for name in names)]
+        present = [names for names in optional if any(getattr(settings, name) is not None for name in names)]
+        if len(present) > 1:
+            both = " and ".join(name for names in present for name in names)
+            raise UserError(f"the script's constants {both} exclude each other; set all but one of them to None at its top")
 
 
 def _about_unknown(argument: str, choices: dict[str, dict[str, Choice]]) -> str:

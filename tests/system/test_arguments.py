@@ -23,12 +23,14 @@ class Base:
 class Settings(Base):
     """What the tests give arguments for."""
 
-    alternatives: ClassVar = ((("folder",), ("size", "name")),)
+    alternatives: ClassVar = ((("folder",), ("size", "name")), (("seed_id",), ("num_seeds",)))
 
     folder: str | None = None
     """Where both are known from."""
     seed_id: int | None = None
     """Which seed; 5 % of them."""
+    num_seeds: int | None = None
+    """How many of them."""
     rate: float
     """How fast."""
     shares: tuple[float, ...]
@@ -95,6 +97,7 @@ def test_documentation_is_the_line_below_each_field():
         "name": "What it is called, in two lines.",
         "folder": "Where both are known from.",
         "seed_id": "Which seed; 5 % of them.",
+        "num_seeds": "How many of them.",
         "rate": "How fast.",
         "shares": "How much of it.",
         "force": "Again.",
@@ -123,6 +126,15 @@ def test_mistakes_are_one_sentence_and_status_2(given: list[str], words: str, ca
     said = capsys.readouterr()
     assert caught.value.code == 2 and said.out == ""
     assert said.err.startswith("error: ") and words in said.err and said.err.count("\n") == 1
+
+
+def test_of_constants_that_exclude_each_other_the_script_holds_one(capsys: pytest.CaptureFixture):
+    both = replace(SETTINGS, seed_id=3, num_seeds=2)
+    with pytest.raises(SystemExit) as caught:
+        parse(both, "", [])
+    words = "error: the script's constants seed_id and num_seeds exclude each other; set all but one of them to None at its top"
+    assert caught.value.code == 2 and capsys.readouterr().err.startswith(words)
+    assert parse(both, "", ["--seed_id", "1"]) == replace(SETTINGS, seed_id=1)
 
 
 def test_what_is_chosen_has_its_settings():
