@@ -286,6 +286,9 @@ def test_a_link_opens_what_it_names(browser: webdriver.Chrome, results: Path):
     assert f"#{index}" in browser.find_element(By.CSS_SELECTOR, "#test-head h3").text
     assert cells(browser, "#test-lists .panel h3") == ["Grad-Cos", "Grad-Dot"]
     assert browser.find_element(By.ID, "checkpoints").get_property("value") == "2"
+    browser.execute_script("location.hash = 'data?cut=%E4'")
+    wait(browser, lambda: browser.find_element(By.ID, "view-data").is_displayed())
+    assert complaints(browser) == []
 
 
 def test_a_narrow_window_does_not_scroll_sideways(browser: webdriver.Chrome, results: Path):

@@ -6,8 +6,14 @@ const Router = (() => {
   const started = new Set();
   let current = null;
 
+  // What follows the # may have been encoded as a whole on its way here, or cut off within a character.
+  function address() {
+    const text = location.hash.slice(1);
+    try { return decodeURIComponent(text); } catch { return text; }
+  }
+
   function parse() {
-    const [name, query = ""] = decodeURIComponent(location.hash.slice(1)).split("?");
+    const [name, query = ""] = address().split("?");
     return [views.includes(name) ? name : "overview", new URLSearchParams(query)];
   }
 
