@@ -55,11 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests of a module that says EVERY_FAMILY run on a model of each family."""
-    for fixture in ("ensemble", "tiny"):
-        alone = metafunc.definition.get_closest_marker("cnn_alone") is not None
-        if getattr(metafunc.module, "EVERY_FAMILY", False) and not alone and fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, MODELS if fixture == "tiny" else FAMILIES, indirect=True)
+    """Tests of a module that says EVERY_FAMILY run on a model of each family, or of those that a test names."""
+    named = metafunc.definition.get_closest_marker("families")
+    for fixture, families in (("ensemble", FAMILIES), ("tiny", MODELS)):
+        if getattr(metafunc.module, "EVERY_FAMILY", False) and fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, named.args if named else families, indirect=True)
 
 
 @pytest.fixture(autouse=True)

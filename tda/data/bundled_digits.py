@@ -1,6 +1,7 @@
 """The handwritten digits that come with scikit-learn."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ def bundled_digits(split: str) -> Pool:
     The split is fixed: every third example of the bundle (positions 0, 3, 6, ...) is the test part, the others, in
     their order, are the training part.
     """
+    images, labels = _enlarged(split)
+    return Pool(images.copy(), labels.copy())
+
+
+@cache
+def _enlarged(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 28, 28, 1) of bytes and labels (n,); a step asks for them several times."""
     import torch
 
     images, labels = _bundle()
@@ -21,7 +29,7 @@ def bundled_digits(split: str) -> Pool:
     chosen = position % 3 == 0 if split == "test" else position % 3 != 0
     small = torch.from_numpy(images[chosen])[:, None] * (255 / 16)
     large = torch.nn.functional.interpolate(small, size=(28, 28), mode="bilinear", align_corners=False)
-    return Pool(large.round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), labels[chosen].astype(np.int64))
+    return large.round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), labels[chosen].astype(np.int64)
 
 
 def _bundle() -> tuple[np.ndarray, np.ndarray]:

@@ -48,6 +48,7 @@ def test_rows_give_the_matrix_and_the_system_its_kernel(tiny):
     )
 
 
+@pytest.mark.families("cnn", "vit", "language")
 @pytest.mark.parametrize("examples", [1, 3])
 def test_rows_that_do_not_fit_give_the_same(tiny, monkeypatch: pytest.MonkeyPatch, examples: int):
     train, test, members = tiny

@@ -88,7 +88,7 @@ def test_blocks_cover_every_example_in_order(tiny, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(products, vectors @ expected.T, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_unknown_matrix_is_refused(tiny):
     train, _, members = tiny
     with pytest.raises(UserError, match="unknown curvature matrix fisher"):

@@ -35,7 +35,7 @@ class Tempered(nn.Module):
         return self.head(images.flatten(1)) * self.scale
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_parameter_without_dimensions_has_a_coordinate(tiny):
     train, _, members = tiny
     torch.manual_seed(0)

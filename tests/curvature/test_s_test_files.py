@@ -43,7 +43,7 @@ def test_scores_of_new_examples_are_the_closed_form(tiny, path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("method", ["if", "if_lissa"])
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_scores_of_the_training_examples_are_those_of_the_method(ensemble: Ensemble, path: Path, method: str):
     (member,) = ensemble.members(15)
     if method == "if":
@@ -68,7 +68,7 @@ def test_file_is_ordinary_safetensors(tiny, path: Path):
     torch.testing.assert_close(tensors[name], 3 * naive_gradients(model, test).float(), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_value_that_is_not_finite_is_refused_and_nothing_is_written(tiny, path: Path, monkeypatch: pytest.MonkeyPatch):
     _, test, members = tiny
     monkeypatch.setattr("tda.curvature.inverses._BLOCK", 5)
@@ -83,7 +83,7 @@ def test_value_that_is_not_finite_is_refused_and_nothing_is_written(tiny, path: 
     assert blocks == [5, 5] and not list(path.parent.iterdir())
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_changed_numbers_are_noticed(tiny, path: Path):
     train, test, members = tiny
     model, objective = members[0].model, members[0].objective

@@ -7,6 +7,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from tda.data import bundled_digits as module
 from tda.data.bundled_digits import bundled_digits
 
 
@@ -23,6 +24,13 @@ def test_digits_are_the_bundle_s_enlarged():
 def test_another_layout_of_the_package_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     expected = bundled_digits("test")
     monkeypatch.setattr(Path, "exists", lambda path: False)
+    module._enlarged.cache_clear()
     found = bundled_digits("test")
     np.testing.assert_array_equal(found.examples, expected.examples)
     np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_what_a_caller_changes_is_its_own():
+    first = bundled_digits("test")
+    first.examples[:], first.labels[:] = 0, 0
+    assert bundled_digits("test").examples.any() and bundled_digits("test").labels.any()

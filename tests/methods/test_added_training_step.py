@@ -47,7 +47,7 @@ def test_scores_are_those_of_one_plain_step(tiny, state: str):
         torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_step_is_that_of_a_smooth_plan(tiny):
     """From the checkpoint's moments, with epsilon inside the root and the gradient clipped, by hand."""
     train, test, members = tiny

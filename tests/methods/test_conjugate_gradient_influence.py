@@ -49,7 +49,7 @@ def test_is_the_exact_solve_to_the_tolerance(tiny):
         assert float((found.scores - expected).norm() / expected.norm()) < 10 * tolerance
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_preconditioner_needs_fewer_products(tiny):
     """Where training gradients span the parameters: with fewer of them the curvature is 0 in most directions, where there is
     nothing to precondition. One right-hand side at a time: a block as wide as the model is solved at once in any case.
@@ -73,6 +73,7 @@ def test_preconditioner_needs_fewer_products(tiny):
     assert 2 * sum(counts["ekfac"]) < sum(counts["none"])
 
 
+@pytest.mark.families("cnn", "text", "t5")
 @pytest.mark.parametrize("preconditioner", ["ekfac", "none"])
 @pytest.mark.parametrize("num_test", [2, 4], ids=["by test", "by train"])
 def test_lots_and_recomputed_rows_change_nothing(tiny, monkeypatch: pytest.MonkeyPatch, num_test: int, preconditioner: str):
@@ -109,7 +110,7 @@ def test_preconditioner_is_chosen_by_what_training_gradients_span(tiny):
     assert solved(members[:1], train, test, preconditioner="ekfac")[0].report["preconditioner"] == "ekfac"
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -207,7 +207,7 @@ def test_drawn_labels_are_the_seeds_own(tiny):
     assert not torch.equal(drawn, others)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_an_exact_expectation_over_too_many_logits_is_refused(tiny, monkeypatch: pytest.MonkeyPatch):
     train, test, members = tiny
     monkeypatch.setattr(module, "MOST_ROOTS", 1)
@@ -215,7 +215,7 @@ def test_an_exact_expectation_over_too_many_logits_is_refused(tiny, monkeypatch:
         score("ekfac", members[:1], train, test)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_other_layers_are_left_out_and_named(tiny):
     train, test, members = tiny
     torch.manual_seed(0)
@@ -238,7 +238,7 @@ class Bypassed(nn.Module):
         return self.head(images.flatten(1)) + 0 * self.dead(images.flatten(1)).sum(dim=1, keepdim=True)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_layer_that_nothing_reaches_adds_nothing(tiny):
     train, test, members = tiny
     torch.manual_seed(0)

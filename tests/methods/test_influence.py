@@ -38,6 +38,7 @@ def test_gauss_newton_dual_matches_the_closed_form(tiny, damping: float):
         assert 0 <= attribution.report["largest_relative_residual"] < 1e-10
 
 
+@pytest.mark.families("cnn", "vit", "language", "t5")
 @pytest.mark.parametrize(
     ("matrix", "more_training_examples"), [("gauss_newton", False), ("gauss_newton", True), ("hessian", True)]
 )
@@ -89,6 +90,7 @@ def within_budget(member: Member, budget: int) -> Member:
     return replace(member, study=replace(member.study, memory_budget=budget), info={"sha256": "a checkpoint's"})
 
 
+@pytest.mark.families("cnn", "vit", "language")
 @pytest.mark.parametrize("examples", [1, 8])
 def test_kernel_on_disk_is_the_closed_form(tiny, monkeypatch, examples: int):
     train, test, members = tiny
@@ -109,7 +111,7 @@ def test_kernel_on_disk_is_the_closed_form(tiny, monkeypatch, examples: int):
         module.dual_influence_on_disk(within_budget(members[0], 31 * rows), train, test, 0.05, num_roots)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 @pytest.mark.parametrize(("matrix", "solver"), [("gauss_newton", "primal"), ("gauss_newton", "MINRES"), ("hessian", "MINRES")])
 def test_other_solvers_within_a_budget_are_the_closed_form(tiny, monkeypatch, matrix: str, solver: str):
     train, test, members = tiny
@@ -128,7 +130,7 @@ def test_other_solvers_within_a_budget_are_the_closed_form(tiny, monkeypatch, ma
         list(load_method("if").score([within_budget(member, formed + vectors - 2)], train, test, settings))
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_heaviest_rows_without_room_are_refused(tiny):
     train, test, members = tiny
     settings = load_method("if").settings | {"matrix": "heaviest_rows"}

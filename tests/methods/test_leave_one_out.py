@@ -47,7 +47,7 @@ def test_removing_nothing_scores_exactly_zero(ensemble: Ensemble, monkeypatch: p
     assert changes.shape == (5, 2, 21) and (changes == 0).all()
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_baseline_is_the_stored_member(ensemble: Ensemble):
     """The retraining starts and runs as the ensemble's training did: with every example it would end at the checkpoint."""
     member = ensemble.members(15)[0]

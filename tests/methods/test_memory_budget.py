@@ -60,7 +60,7 @@ def test_scores_within_a_budget_are_those_in_memory(ensemble: Ensemble, name: st
     assert not [path for path in folder.rglob("kernel_parts/**/*") if path.is_file()]
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 @pytest.mark.parametrize("name", ["trak", "trak_projected", "if"])
 def test_what_a_killed_run_left_is_not_computed_again(ensemble: Ensemble, name: str, monkeypatch: pytest.MonkeyPatch):
     changed = {"dimension": DIMENSION} if name == "trak_projected" else {}
@@ -79,7 +79,7 @@ def test_what_a_killed_run_left_is_not_computed_again(ensemble: Ensemble, name: 
     assert torch.equal(found.scores, expected.scores)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_float16_changes_scores_by_its_rounding_alone(ensemble: Ensemble):
     member = member_with(ensemble, None)
     expected = scored("trak_projected", member, ensemble)
@@ -88,7 +88,7 @@ def test_float16_changes_scores_by_its_rounding_alone(ensemble: Ensemble):
     assert 0 < error < 5e-3
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_rows_of_another_checkpoint_do_not_count(ensemble: Ensemble):
     member = member_with(ensemble, None)
     drawn = projection_of(member, DIMENSION, 0, "sparse")
@@ -101,7 +101,7 @@ def test_rows_of_another_checkpoint_do_not_count(ensemble: Ensemble):
     assert abs(stored_factor(rows, member.device, None) - before).max() > 1e-3
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_budget_without_room_is_refused(ensemble: Ensemble):
     for name, word in (
         ("trak", r"kernel of 6 gradients; give 1\.8e-07 or more"),

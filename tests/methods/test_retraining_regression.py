@@ -63,7 +63,7 @@ def test_scores_are_those_of_a_plain_retraining_loop(tiny: Tiny):
     assert both >= len(train) // 2
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_single_test_example_has_the_scores_that_it_has_among_others(tiny: Tiny):
     train, test, members = tiny
     filled(members[0].study, replace(FITTING, num_subsets=20))
@@ -74,6 +74,7 @@ def test_a_single_test_example_has_the_scores_that_it_has_among_others(tiny: Tin
         torch.testing.assert_close(alone, among[:, :1])
 
 
+@pytest.mark.families("cnn", "language")
 def test_each_seed_is_fitted_to_its_own_block_of_subsets(tiny: Tiny):
     train, test, members = tiny
     masks, margins = masks_and_margins(members[0].study, FITTING)
@@ -87,6 +88,7 @@ def test_each_seed_is_fitted_to_its_own_block_of_subsets(tiny: Tiny):
         assert first is second or np.array_equal(first, second)
 
 
+@pytest.mark.families("cnn", "language")
 def test_datamodels_are_regressions_with_a_penalty_chosen_by_cross_validation(tiny: Tiny):
     train, test, members = tiny
     masks, margins = masks_and_margins(members[0].study, FITTING)
@@ -114,7 +116,7 @@ def test_columns_are_those_of_the_given_test_examples(tiny: Tiny, method: str):
             score(method, members[:1], *wrong, num_subsets=10)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_the_retrainings_own_regression_predicts_other_subsets_best(ensemble: Ensemble):
     """Of datamodels, Grad-Dot, Grad-Cos and random scores."""
     study, draw = ensemble.study, SubsetDraw("evaluation", 0.5, 20, 2)
@@ -131,7 +133,7 @@ def test_the_retrainings_own_regression_predicts_other_subsets_best(ensemble: En
     assert min(ranking, key=ranking.get) == "random"
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_missing_retrainings_are_named_with_their_command(ensemble: Ensemble):
     assert load_method("datamodels").settings["num_subsets"] == 100
     with pytest.raises(UserError, match="run_subset_retraining.py --model cnn --task digits3 .*--purpose fitting"):

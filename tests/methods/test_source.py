@@ -139,6 +139,7 @@ def test_short_training_is_the_preconditioned_gradient_product(tiny: Tiny):
     torch.testing.assert_close(source(members, train, test).scores / scale, expected / scale, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.families("cnn", "vit", "text")
 def test_lots_change_nothing(tiny: Tiny, monkeypatch: pytest.MonkeyPatch):
     train, test, members = tiny
     members = stored(members)
@@ -205,7 +206,7 @@ def many_small_steps(task) -> TrainingPlan:
     return TrainingPlan(epochs=60, learning_rate=0.05, weight_decay=0.01, batch_size=9, num_kept_epochs=60, momentum=0.0)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_is_the_derivative_of_a_logistic_regression_s_training(tiny: Tiny):
     """With a checkpoint each epoch nothing is left to approximate but a step by the exponential, 1 - x for exp(-x)."""
     train, test, members = tiny
@@ -236,7 +237,7 @@ def test_is_the_derivative_of_a_logistic_regression_s_training(tiny: Tiny):
     assert float((coarse - expected).norm() / expected.norm()) < 0.1
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -254,7 +255,7 @@ def test_settings_are_checked(tiny: Tiny, settings: dict, words: str):
         source(stored(members), train, test, **settings)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_what_is_missing_is_known_before_anything_is_scored(tiny: Tiny):
     study, method = stored(tiny[2])[0].study, load_method("source")
     with pytest.raises(UserError, match="no checkpoint of tiny_digits3_3pc before epoch 4 is named"):

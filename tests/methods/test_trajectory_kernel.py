@@ -69,7 +69,7 @@ def test_only_earlier_epochs_count(tiny: Tiny):
     assert not torch.equal(found[0], found[1])
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 @pytest.mark.parametrize("method", ["trak_trajectory", "kernel_trajectory", "if_trajectory"])
 def test_a_training_without_early_epochs_is_refused(tiny: Tiny, method: str):
     train, test, members = tiny

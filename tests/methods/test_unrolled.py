@@ -68,7 +68,7 @@ def test_linearised_steps_are_near_the_exact_ones_and_go_forwards(ensemble: Ense
         assert correlations[1] > 0.99 and correlations[2] > 0.5
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_part_is_kept_until_all_are_done(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch):
     members, splits = ensemble.members(14, 15), (ensemble.train, ensemble.test)
     expected = score("unrolled", members, *splits, mode="forward")
@@ -92,7 +92,7 @@ def test_a_part_is_kept_until_all_are_done(ensemble: Ensemble, monkeypatch: pyte
     assert not folder.exists()
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 @pytest.mark.parametrize(
     ("name", "value"),
     [

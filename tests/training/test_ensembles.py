@@ -17,7 +17,7 @@ from tda.training.members import load_member, load_members
 EVERY_FAMILY = True
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_run_of_a_seed_covers_all_epochs(ensemble: Ensemble):
     study = replace(ensemble.study, train=ensemble.study.test[:70])
     run = seed_run(study, SEEDS[0])
@@ -30,7 +30,7 @@ def test_run_of_a_seed_covers_all_epochs(ensemble: Ensemble):
     assert torch.equal(run.batches[3], again.batches[3]) and not torch.equal(run.batches[3], other.batches[3])
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_members_differ_between_seeds_and_epochs(ensemble: Ensemble):
     members = [*ensemble.members(11, 15), *ensemble.members(15, seed_id=1)]
     assert [(member.seed_id, member.epoch, member.seed) for member in members] == [(0, 11, 11), (0, 15, 11), (1, 15, 22)]
@@ -85,7 +85,7 @@ def test_members_in_memory_are_those_of_the_last_epoch(tiny):
     assert any(not torch.equal(tensor, second.state.parameters[name]) for name, tensor in first.state.parameters.items())
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_epochs_outside_the_training_are_refused(ensemble: Ensemble):
     for epoch in (0, 16):
         with pytest.raises(UserError, match=f"cannot keep the epochs .*{epoch}.*: the training has epochs 1 to 15"):

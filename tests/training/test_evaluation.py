@@ -55,7 +55,7 @@ def test_float32_evaluation_does_not_depend_on_the_batch_size(ensemble: Ensemble
         assert torch.equal(found.predictions, whole.predictions)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_evaluation_switches_dropout_off(ensemble: Ensemble):
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(784, 10)).train()
     objective = ensemble.study.task.objective

@@ -61,7 +61,7 @@ def test_training_is_that_of_a_plain_loop(tiny, removed: int | None):
             torch.testing.assert_close(snapshot.state.parameters[name], parameter.detach(), rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_float32_training_is_close_to_a_plain_loop(ensemble: Ensemble):
     study = ensemble.study
     (snapshots,) = train(study, [run_without(study, None)], evaluate_on=ensemble.test)
@@ -129,7 +129,7 @@ def test_error_in_one_run_ends_all(ensemble: Ensemble):
         train(ensemble.study, [broken, *runs])
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_batch_of_one_that_cannot_be_normalised_is_refused_before_training(ensemble: Ensemble):
     def trained(size: int) -> list:
         pictures = replace(ensemble.train, inputs=ensemble.train.inputs[:, :, :size, :size])

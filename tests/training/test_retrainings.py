@@ -18,7 +18,7 @@ EVERY_FAMILY = True
 WANTED = [Retraining(torch.tensor([0, 1, 3, 5]), 7), Retraining(torch.tensor([0, 1, 3, 5]), 8), Retraining(torch.arange(6), 7)]
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_retraining_is_a_plain_training_on_the_counted_examples(ensemble: Ensemble):
     study = ensemble.study
     store = RetrainingStore(study)
@@ -50,7 +50,7 @@ def test_retraining_of_every_family_is_a_plain_training_on_the_counted_examples(
         assert torch.equal(found.predictions[number], evaluate(model, study.task.objective, test).predictions)
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_what_is_there_is_found_again_and_the_rest_is_made(ensemble: Ensemble):
     store = RetrainingStore(ensemble.study)
     store.fill(WANTED, "test")
@@ -65,7 +65,7 @@ def test_what_is_there_is_found_again_and_the_rest_is_made(ensemble: Ensemble):
     assert contents(EXPERIMENT.results.path, "retrainings/*") == before
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_another_retraining_under_this_name_is_none(ensemble: Ensemble):
     store = RetrainingStore(ensemble.study)
     store.fill(WANTED, "test")
@@ -78,7 +78,7 @@ def test_another_retraining_under_this_name_is_none(ensemble: Ensemble):
     assert contents(EXPERIMENT.results.path, "retrainings/*") == before
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_what_a_retraining_depends_on_is_in_its_file_s_name(ensemble: Ensemble):
     study = ensemble.study
 
@@ -96,7 +96,7 @@ def test_what_a_retraining_depends_on_is_in_its_file_s_name(ensemble: Ensemble):
     assert RetrainingStore(replace(study)).paths(WANTED) == names[:3]
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_diverged_retraining_is_refused_and_not_written(ensemble: Ensemble):
     study, plan = ensemble.study, replace(ensemble.study.plan, learning_rate=1e30)
     store = RetrainingStore(replace(study, family=replace(study.family, plan=lambda task: plan)))

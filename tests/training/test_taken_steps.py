@@ -61,7 +61,7 @@ def test_steps_from_the_middle_on_are_the_same(ensemble: Ensemble):
         assert found.size_in_bytes() == expected.size_in_bytes() > 0
 
 
-@pytest.mark.cnn_alone
+@pytest.mark.families("cnn")
 def test_a_parameter_out_of_reach_is_named(ensemble: Ensemble):
     training = training_of(ensemble)
     training.model.register_parameter("idle", torch.nn.Parameter(torch.zeros(3)))
