@@ -21,3 +21,7 @@ cp results/vit_mnist3_50pc/summary.csv results/reference/vit_mnist3_50pc/summary
 python run_tda.py --model vit --task mnist3 --num_per_class 50 --methods ats --num_seeds 6
 python run_compute_pvalues.py --experiment vit_mnist3_50pc --num_seeds 6
 grep "^ats," results/vit_mnist3_50pc/summary.csv >> results/reference/vit_mnist3_50pc/summary_two_cores.csv
+# The derivative through the training, of three seeds, which are trained anew. Commit ca24cc0.
+python run_tda.py --model vit --task mnist3 --num_per_class 50 --methods unrolled --num_seeds 3
+python run_compute_pvalues.py --experiment vit_mnist3_50pc --num_seeds 3
+grep "^unrolled," results/vit_mnist3_50pc/summary.csv >> results/reference/vit_mnist3_50pc/summary_two_cores.csv
