@@ -1,4 +1,4 @@
-"""What a method must find: a training image that is a test image, and one whose label is wrong. Means over ten seeds."""
+"""What a method must find: a training image that is a test image, and one whose label is wrong. Means over five seeds."""
 
 import shutil
 from collections.abc import Iterator
@@ -37,9 +37,8 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
 
 
 def last_members(study: Study) -> list[Member]:
-    """The last checkpoint of each of the ten seeds, trained on the study's training split, never written."""
-    assert len(study.seeds) == 10
-    return members_in_memory(study, study.seed_ids())
+    """The last checkpoint of each of five seeds, trained on the study's training split, never written."""
+    return members_in_memory(study, study.seed_ids()[:5])
 
 
 def mean_scores(method: str, members: list[Member], train: Split, test: Split) -> torch.Tensor:
