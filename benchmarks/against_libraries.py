@@ -192,14 +192,14 @@ def dattri_influence(device: str, repeats: int, prepared: bool, columns: int, ma
 
 
 @contender
-def our_influence(device: str, repeats: int, matrix: str, columns: int | None, max_iterations: int) -> Outcome:
+def our_influence(device: str, repeats: int, matrix: str, columns: int | None, **settings: object) -> Outcome:
     """Influence, exact in the dual for the Gauss-Newton matrix, by MINRES for the Hessian."""
     from tda.methods.registry import load_method
 
     member, train, test = _loaded(device, prepared=True, fast_layout=True)
     test = test[:columns]
     method = load_method("if")
-    settings = {**method.settings, "matrix": matrix, "max_iterations": max_iterations}
+    settings = method.settings | {"matrix": matrix} | settings
     seconds, found = repeat(lambda: next(method.score([member], train, test, settings)), repeats)
     return Outcome(seconds, {"if": found.scores.cpu()}, {"relative_residual": found.report["largest_relative_residual"]})
 
@@ -286,7 +286,7 @@ def compare_influence(settings: Settings) -> dict:
     rows += with_plain_and_prepared(
         f"dattri IFAttributorCG, 10 iterations, {columns} test examples", "dattri_influence", **arguments
     )[0]
-    exact = in_child("our_influence", **ours, matrix="gauss_newton", columns=None, max_iterations=0)
+    exact = in_child("our_influence", **ours, matrix="gauss_newton", columns=None)
     rows.append(exact.row("this project, Gauss-Newton matrix, exact, 900 test examples"))
     return with_ratios(rows)
 
