@@ -39,9 +39,10 @@ def shortened_file(name: str, longest: int) -> str:
 @styled()
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure atomically as PNG and as PDF; path: without a suffix."""
-    # The layout is found once for both formats; each would find it anew, which takes longer than drawing.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    if figure.get_layout_engine() is not None:
+        # The layout is found once for both formats; each would find it anew, which takes longer than drawing.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     for suffix in _NO_DATE:
         save_picture(figure, path.with_name(path.name + suffix))
 
