@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,8 +48,20 @@ def make_root(folder: Path, sizes: tuple[int, ...] = (2, 3)) -> Path:
     return folder
 
 
+def for_some(*values: object, families: Sequence[str] = ("cnn", "text", "t5")) -> object:
+    """Values of a test's parameters with which it runs on some families only, where other values run on each."""
+    return pytest.param(*values, marks=pytest.mark.families(*families))
+
+
+def _takes_its_family(item: pytest.Item) -> bool:
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    family = parameters.get("tiny", parameters.get("ensemble"))
+    return family is None or all(family in mark.args for mark in item.iter_markers("families"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Deal out modules that say so first, then those of many tests: what two workers share at the end is short."""
+    items[:] = filter(_takes_its_family, items)
     sizes = Counter(item.path for item in items)
     items.sort(key=lambda item: (item.get_closest_marker("dealt_first") is None, -sizes[item.path]))
 

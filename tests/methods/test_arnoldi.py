@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import Ensemble
+from conftest import Ensemble, for_some
 from tiny_model import explicit_hessian, naive_gradients, score
 
 from tda.methods.arnoldi import dominant_eigenpairs
@@ -13,7 +13,7 @@ from tda.system.random_streams import stream
 EVERY_FAMILY = True
 
 
-@pytest.mark.parametrize(("number", "count"), [(0, 1), (1, 4), (2, 8)])
+@pytest.mark.parametrize(("number", "count"), [for_some(0, 1), (1, 4), for_some(2, 8)])
 def test_scores_match_the_explicit_eigenvectors(tiny, number: int, count: int):
     train, test, members = tiny
     member, settings = members[number], {"iterations": 120, "num_eigenvalues": count, "hessian_examples": 0}

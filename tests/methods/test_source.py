@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import Ensemble
+from conftest import Ensemble, for_some
 from tiny_model import explicit_gauss_newton, loss_of_one, naive_gradients, score, stored
 from torch import Tensor, nn
 
@@ -70,8 +70,8 @@ def diagonal_of(group: list[Member]) -> Tensor:
     return torch.diag(total / len(group))
 
 
-@pytest.mark.parametrize("num_test", [4, 12], ids=["by test", "by train"])
-@pytest.mark.parametrize("form", ["by_kernel", "by_entries"])
+@pytest.mark.parametrize("num_test", [for_some(4), 12], ids=["by test", "by train"])
+@pytest.mark.parametrize("form", ["by_kernel", for_some("by_entries")])
 def test_matches_the_paper_for_adam(tiny: Tiny, monkeypatch: pytest.MonkeyPatch, form: str, num_test: int):
     """Two segments of 3 steps an epoch, the checkpoints of epochs 4 and 5 in the first, which ends midway between 5 and 6."""
     train, test, members = tiny
@@ -87,7 +87,7 @@ def test_matches_the_paper_for_adam(tiny: Tiny, monkeypatch: pytest.MonkeyPatch,
     assert found.report["curvature"] == "Gauss-Newton, exact" and found.report["parameters_left_out"] == []
 
 
-@pytest.mark.parametrize("damping", [None, 0.3])
+@pytest.mark.parametrize("damping", [None, for_some(0.3)])
 def test_matches_the_paper_for_sgd_with_momentum(tiny: Tiny, damping: float | None):
     train, test, members = tiny
     members = with_plan(members, momentum=0.9, learning_rate=0.05, weight_decay=0.02, linear_decay=True)
@@ -115,7 +115,7 @@ def test_one_segment_without_end_is_the_damped_influence(tiny: Tiny):
     torch.testing.assert_close(found.scores * len(train), expected.double(), rtol=1e-5, atol=scale)
 
 
-@pytest.mark.parametrize("num_test", [4, 12], ids=["by test", "by train"])
+@pytest.mark.parametrize("num_test", [for_some(4), 12], ids=["by test", "by train"])
 def test_one_segment_without_end_is_ekfac_by_its_factors(tiny: Tiny, num_test: int):
     train, test, members = tiny
     test, endless = test[:num_test], alike(members, momentum=0.0, learning_rate=1e7, weight_decay=0.07)
