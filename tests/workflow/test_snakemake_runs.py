@@ -144,7 +144,7 @@ def test_slurm_gives_the_bytes_of_the_scripts(snakemake: str, slurm: Slurm, plai
     """Every step as a job of Slurm's, of which one is killed, on a node that is drained and comes back."""
     root = new_root(tmp_path / "root")
     options = ["--profile", CHECKOUT / "workflow" / "profiles" / "slurm", "--set-threads", "train=1", "score=1"]
-    options += ["--slurm-init-seconds-before-status-checks", 6, "--latency-wait", 10]
+    options += ["--slurm-init-seconds-before-status-checks", 3, "--latency-wait", 10]
     options += ["--default-resources", f"slurm_partition={PARTITION}", "mem_mb=1000", "runtime=10"]
     started = start(snakemake, root, *options, config=["jobs=method"], environment=slurm.environment)
     try:
