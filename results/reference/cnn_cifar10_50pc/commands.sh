@@ -23,3 +23,7 @@ python run_cnn_training.py --model cnn --task cifar10 --num_per_class 50
 python run_tda.py --model cnn --task cifar10 --num_per_class 50 --methods grad_dot,grad_cos,trak,if,ats
 python run_compute_pvalues.py --experiment cnn_cifar10_50pc
 cp results/cnn_cifar10_50pc/summary.csv results/reference/cnn_cifar10_50pc/summary_two_cores.csv
+# The derivative through the training, of three seeds, which are trained anew. Commit ca24cc0.
+python run_tda.py --model cnn --task cifar10 --num_per_class 50 --methods unrolled --num_seeds 3
+python run_compute_pvalues.py --experiment cnn_cifar10_50pc --num_seeds 3
+grep "^unrolled," results/cnn_cifar10_50pc/summary.csv >> results/reference/cnn_cifar10_50pc/summary_two_cores.csv
