@@ -125,7 +125,7 @@ define halves
 endef
 
 test: lint $(VENV)-workflow/installed
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not long" -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/installed
 	$(RUN) -m pytest -m long -s

@@ -48,7 +48,7 @@ def make_root(folder: Path, sizes: tuple[int, ...] = (2, 3)) -> Path:
     return folder
 
 
-def for_some(*values: object, families: Sequence[str] = ("cnn", "text", "t5")) -> object:
+def for_some(*values: object, families: Sequence[str] = ("cnn", "text", "gpt")) -> object:
     """Values of a test's parameters with which it runs on some families only, where other values run on each."""
     return pytest.param(*values, marks=pytest.mark.families(*families))
 

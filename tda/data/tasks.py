@@ -163,12 +163,12 @@ def task_named(name: str) -> Task:
         if own_file.exists():
             raise UserError(f"{own_file} names its task {name}, as tda/data/tasks.py does; choose another name")
         return TASKS[name]
-    own, mistakes = {}, []
+    own, mistakes = {}, {}
     for path in sorted(user_files(tasks_folder()), key=lambda path: path != own_file):
         try:
             task = _task_of(path, path.stat().st_mtime_ns)
         except UserError as error:
-            mistakes.append(str(error))
+            mistakes[path] = error
             continue
         if task.name == name:
             return task
@@ -180,8 +180,10 @@ def task_named(name: str) -> Task:
     if (names := recombined_of(name)) is not None:
         tasks = [task_named(each) for each in names]
         return merged(*tasks, name) if len(tasks) == 1 else mixed(*tasks, name)
-    known = f"unknown task {name}; known tasks are {', '.join([*TASKS, *own])}"
-    raise UserError("; ".join([known, *mistakes]))
+    if own_file in mistakes:
+        raise mistakes[own_file]
+    known = f"known tasks are {', '.join([*TASKS, *own])}"
+    raise UserError("; ".join([f"unknown task {name}", *map(str, mistakes.values()), known]))
 
 
 @functools.cache

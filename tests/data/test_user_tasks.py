@@ -68,8 +68,10 @@ def test_unknown_task_lists_those_of_files(own_tasks: Path):
 )
 def test_file_that_cannot_be_used_is_named(own_tasks: Path, text: str, words: str):
     (own_tasks / "few_digits.py").write_text(text)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=f"^{own_tasks}/{words}"):
         task_named("few_digits")
+    with pytest.raises(UserError, match=f"^unknown task many_digits; {own_tasks}/{words}.*; known tasks are digits3, "):
+        task_named("many_digits")
     assert task_named("digits3") is TASKS["digits3"]
 
 
