@@ -22,6 +22,7 @@ EXPERIMENT = Experiment("cnn", "digits3", 10)
 # above the copy of a small one. Similarities of representations (repsim, repdot) do not see labels.
 FIND_COPIES = ["loo", "grad_cos", "if", "gas", "repsim", "if_arnoldi", "ekfac", "trak", "trak_projected"]
 SEE_LABELS = ["loo", "grad_cos", "if", "tracin", "gas", "if_arnoldi", "ekfac", "trak", "trak_projected"]
+ON_EVERY_CLASS = ["loo", "grad_cos", "if", "trak"]
 NUM_CLASSES = 3
 
 
@@ -86,10 +87,10 @@ def with_wrong_label(committed: Study, request: pytest.FixtureRequest) -> tuple[
     return last_members(study), study.inputs(study.train), study.inputs(study.test), position, true_class
 
 
-# Arnoldi's many products with the Hessian take as long as most others together: one class shows what three do.
+# Which class it is changes nothing in how a method computes: those that cost most or the same as another are tried on one.
 @pytest.mark.parametrize(
     ("with_wrong_label", "method"),
-    [(label, method) for label in range(NUM_CLASSES) for method in SEE_LABELS if label == 0 or method != "if_arnoldi"],
+    [(label, method) for label in range(NUM_CLASSES) for method in SEE_LABELS if label == 0 or method in ON_EVERY_CLASS],
     indirect=["with_wrong_label"],
 )
 def test_wrong_label_harms_test_images_of_the_true_class(method: str, with_wrong_label):
