@@ -17,3 +17,7 @@ python run_vit_finetuning.py --model vit --task cifar10 --num_per_class 20 --num
 python run_tda.py --model vit --task cifar10 --num_per_class 20 --num_seeds 3 --methods grad_dot,grad_cos,trak,if,if_lissa,ats
 python run_compute_pvalues.py --experiment vit_cifar10_20pc
 cp results/vit_cifar10_20pc/summary.csv results/reference/vit_cifar10_20pc/summary_two_cores.csv
+# The derivative through the training, of three seeds, which are trained anew. Commit ca24cc0.
+python run_tda.py --model vit --task cifar10 --num_per_class 20 --methods unrolled --num_seeds 3
+python run_compute_pvalues.py --experiment vit_cifar10_20pc --num_seeds 3
+grep "^unrolled," results/vit_cifar10_20pc/summary.csv >> results/reference/vit_cifar10_20pc/summary_two_cores.csv
