@@ -25,3 +25,7 @@ grep "^ats," results/vit_mnist3_50pc/summary.csv >> results/reference/vit_mnist3
 python run_tda.py --model vit --task mnist3 --num_per_class 50 --methods unrolled --num_seeds 3
 python run_compute_pvalues.py --experiment vit_mnist3_50pc --num_seeds 3
 grep "^unrolled," results/vit_mnist3_50pc/summary.csv >> results/reference/vit_mnist3_50pc/summary_two_cores.csv
+# The published recursion, of the same three seeds.
+python run_tda.py --model vit --task mnist3 --num_per_class 50 --methods if_lissa --num_seeds 3
+python run_compute_pvalues.py --experiment vit_mnist3_50pc --num_seeds 3
+grep "^if_lissa," results/vit_mnist3_50pc/summary.csv >> results/reference/vit_mnist3_50pc/summary_two_cores.csv
