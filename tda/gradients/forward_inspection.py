@@ -194,6 +194,12 @@ class _Operators(TorchDispatchMode):
         self.reads = self.reorders = self.draws = False
         self.epsilon = torch.finfo(torch.float64).eps
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # To keep its compiler off this method torch would import it, a second of every process that scores. A compiled model
+        # runs uncompiled under a mode, and so nothing compiles this.
+        return False
+
     def __torch_dispatch__(self, function: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> object:
         result = function(*args, **(kwargs or {}))
         name = function.overloadpacket.__name__

@@ -1,9 +1,12 @@
 """What is seen of a forward pass, and models whose examples have no gradient of their own."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import CHECKOUT
 from single_examples import CLASSES, WIDTH, Branching, Sorting, features, seeded
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -69,6 +72,28 @@ def test_reorderings_are_seen(name: str) -> None:
 def test_models_that_do_the_same_to_all_data(name: str) -> None:
     forward = seen(seeded(Between, STATIC[name]), features(4))
     assert not forward.data_dependent and not forward.draws and forward.epsilon == torch.finfo(torch.float64).eps
+
+
+def test_compiled_models_are_seen_through() -> None:
+    model = torch.compile(seeded(Between, REORDERING["gather"]), backend="eager")
+    model(features(4))
+    forward = seen(model, features(4))
+    assert forward.reorders and not forward.draws
+
+
+NO_COMPILER = """
+import sys, torch
+from tda.gradients.forward_inspection import inspected
+model = torch.nn.Linear(3, 2)
+inspected(model, lambda: model(torch.ones(4, 3)))
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_looking_on_imports_no_compiler() -> None:
+    """It takes torch a second, in every process that scores."""
+    done = subprocess.run([sys.executable, "-c", NO_COMPILER], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_the_least_precise_numbers_set_the_tolerance() -> None:
