@@ -1,6 +1,7 @@
 """A model small enough for explicit matrices, in float64, and the naive references that methods are compared with."""
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from tda.experiments.folders import Experiment
 from tda.methods.registry import load_method
 from tda.models.families import ModelFamily
 from tda.models.lora import adapted
-from tda.models.model_state import trained_parameters
+from tda.models.model_state import ModelState, trained_parameters
 from tda.models.training_plan import TrainingPlan
 from tda.models.vit_base import load_base, silence_transformers
 from tda.system.inputs import Inputs, call, chosen
@@ -104,6 +105,8 @@ MODELS: dict[str, tuple[Callable[[Task], nn.Module], Task]] = {
     "llama": (tiny_texts.small_llama, tiny_texts.TOKENS),
 }
 
+_TRAINED: dict[str, list[ModelState]] = {}
+
 
 @pytest.fixture
 def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list[Member]]:
@@ -125,11 +128,15 @@ def tiny(root: Path, request: pytest.FixtureRequest) -> tuple[Split, Split, list
     train, test = load_split(task, "train", 3).cast(torch.float64), load_split(task, "test")[:12].cast(torch.float64)
     experiment = Experiment("tiny", task.name, 3)
     study = Study(experiment, task, family, SEEDS, train, test, CPU)
-    run = seed_run(study, SEEDS[0])
-    ((_, snapshots),) = train_many(study.new_model(), study.plan, task.objective, [run], train, keep_states=True)
-    members = [Member(study, 0, epoch, found.state, {}) for epoch, found in zip((4, 5, 6), snapshots, strict=True)]
-    for member in members:
-        assert len(flat_parameters(member.model)) == NUM_PARAMETERS[kind]
+    # Trained once in a process; a test has copies of its own.
+    if kind not in _TRAINED:
+        run = seed_run(study, SEEDS[0])
+        ((_, snapshots),) = train_many(study.new_model(), study.plan, task.objective, [run], train, keep_states=True)
+        _TRAINED[kind] = [found.state for found in snapshots]
+    members = [
+        Member(study, 0, epoch, state, {}) for epoch, state in zip((4, 5, 6), copy.deepcopy(_TRAINED[kind]), strict=True)
+    ]
+    assert len(flat_parameters(members[0].model)) == NUM_PARAMETERS[kind]
     return train, test, members
 
 
@@ -203,6 +210,21 @@ def margins(model: nn.Module, split: Split) -> Tensor:
     return values(model, split, margin_of_one)
 
 
+def once(reference: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A reference that a process computes once for a model's values and a split's; whoever asks has a copy of its own."""
+    known: dict[tuple, Tensor] = {}
+
+    def found(model: nn.Module, split: Split, *function: OfOne) -> Tensor:
+        values = hashlib.sha256(b"".join(value.numpy(force=True).tobytes() for value in model.state_dict().values()))
+        key = (str(model), *trained_parameters(model), values.digest(), split.fingerprint, *function)
+        if key not in known:
+            known[key] = reference(model, split, *function)
+        return known[key].clone()
+
+    return found
+
+
+@once
 def naive_gradients(model: nn.Module, split: Split, function: OfOne = loss_of_one) -> Tensor:
     """Gradients (n * R, p) of a function's R numbers by autograd, one example at a time, in the model's precision.
 
@@ -217,6 +239,7 @@ def naive_gradients(model: nn.Module, split: Split, function: OfOne = loss_of_on
     return torch.stack(rows)
 
 
+@once
 def naive_jacobians(model: nn.Module, split: Split) -> Tensor:
     """Gradients (n, R, p) of all R logits by autograd, one example at a time."""
     flat = flat_parameters(model)
@@ -227,6 +250,7 @@ def naive_jacobians(model: nn.Module, split: Split) -> Tensor:
     return torch.stack(each)
 
 
+@once
 def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
     """The Hessian (p, p) of the mean loss, a row at a time: torch.func's is wrong by the weights of layer norms."""
 
@@ -238,6 +262,7 @@ def explicit_hessian(model: nn.Module, split: Split) -> Tensor:
     return torch.autograd.functional.hessian(loss, flat_parameters(model))
 
 
+@once
 def explicit_gauss_newton(model: nn.Module, split: Split) -> Tensor:
     """The mean of J^T C J, (p, p), C the second derivative of the loss by the logits."""
     total = 0.0

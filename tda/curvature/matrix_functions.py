@@ -110,7 +110,7 @@ def by_kernel(models: Sequence[nn.Module], objective: Objective, train: Split, r
         blocks = plan.streamed(train.inputs, train.labels, objective.curvature_roots, 64)
         rows += [block.dense() if root is None else block.dense() * root for block in blocks]
     rows = torch.cat(rows).div_((len(train) * len(models)) ** 0.5)
-    gram = sum(part.double() @ part.double().T for part in rows.split(_COLUMNS_AT_ONCE, dim=1))
+    gram = sum(part @ part.T for part in map(Tensor.double, rows.split(_COLUMNS_AT_ONCE, dim=1)))
     return ByKernel(rows, *torch.linalg.eigh((gram + gram.T) / 2), root, [])
 
 

@@ -22,6 +22,7 @@ def test_scores_are_minus_the_differences_of_retrained_losses(tiny):
     assert relative_error(-found, differences(training_of(members[0], train), test)) < 1e-5
 
 
+@pytest.mark.families("cnn", "vit", "text", "gpt")
 def test_margins_and_weights_below_one(tiny):
     train, test, members = tiny
     found = torch.stack(score("unrolled", members, train, test, quantity="margin", at_weight=0.5))
