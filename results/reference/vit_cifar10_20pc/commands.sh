@@ -21,3 +21,8 @@ cp results/vit_cifar10_20pc/summary.csv results/reference/vit_cifar10_20pc/summa
 python run_tda.py --model vit --task cifar10 --num_per_class 20 --methods unrolled --num_seeds 3
 python run_compute_pvalues.py --experiment vit_cifar10_20pc --num_seeds 3
 grep "^unrolled," results/vit_cifar10_20pc/summary.csv >> results/reference/vit_cifar10_20pc/summary_two_cores.csv
+
+# summary_linearised_steps.csv: the same with every step linearised, of the same three seeds, in place of the exact derivative.
+python run_tda.py --model vit --task cifar10 --num_per_class 20 --methods unrolled --unrolled.curvature gauss_newton --num_seeds 3 --force
+python run_compute_pvalues.py --experiment vit_cifar10_20pc --num_seeds 3
+grep "^method,\|^unrolled," results/vit_cifar10_20pc/summary.csv > results/reference/vit_cifar10_20pc/summary_linearised_steps.csv
