@@ -27,3 +27,7 @@ cp results/cnn_cifar10_50pc/summary.csv results/reference/cnn_cifar10_50pc/summa
 python run_tda.py --model cnn --task cifar10 --num_per_class 50 --methods unrolled --num_seeds 3
 python run_compute_pvalues.py --experiment cnn_cifar10_50pc --num_seeds 3
 grep "^unrolled," results/cnn_cifar10_50pc/summary.csv >> results/reference/cnn_cifar10_50pc/summary_two_cores.csv
+# The published recursion, of the same three seeds.
+python run_tda.py --model cnn --task cifar10 --num_per_class 50 --methods if_lissa --num_seeds 3
+python run_compute_pvalues.py --experiment cnn_cifar10_50pc --num_seeds 3
+grep "^if_lissa," results/cnn_cifar10_50pc/summary.csv >> results/reference/cnn_cifar10_50pc/summary_two_cores.csv

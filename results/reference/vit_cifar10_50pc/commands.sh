@@ -20,3 +20,9 @@ cp results/vit_cifar10_50pc/summary.csv results/reference/vit_cifar10_50pc/summa
 # correlation_*.csv and agreement_*.csv, of the same three seeds.
 python run_correlation_analysis.py --experiment vit_cifar10_50pc --num_seeds 3
 python run_agreement_analysis.py --experiment vit_cifar10_50pc --num_seeds 3
+
+# The published recursion, of three seeds, which are trained anew, in a root folder of its own. Commit ca24cc0.
+python run_vit_finetuning.py --model vit --task cifar10 --num_per_class 50 --num_seeds 3
+python run_tda.py --model vit --task cifar10 --num_per_class 50 --methods if_lissa --num_seeds 3
+python run_compute_pvalues.py --experiment vit_cifar10_50pc --num_seeds 3
+grep "^if_lissa," results/vit_cifar10_50pc/summary.csv >> results/reference/vit_cifar10_50pc/summary_two_cores.csv
