@@ -211,7 +211,10 @@ def margins(model: nn.Module, split: Split) -> Tensor:
 
 
 def once(reference: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A reference that a process computes once for a model's values and a split's; whoever asks has a copy of its own."""
+    """A reference that a process computes once for a model's values and a split's; whoever asks has a copy of its own.
+
+    Models are told apart by what they print, by what is trained and by all values: not by functions that they were given.
+    """
     known: dict[tuple, Tensor] = {}
 
     def found(model: nn.Module, split: Split, *function: OfOne) -> Tensor:

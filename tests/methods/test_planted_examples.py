@@ -1,7 +1,7 @@
 """What a method must find: a training image that is a test image, and one whose label is wrong. Means over five seeds."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -47,6 +47,11 @@ def mean_scores(method: str, members: list[Member], train: Split, test: Split) -
     return torch.stack([score(method, [member], train, test)[0] for member in members]).double().mean(dim=0)
 
 
+def mean_changes(members: list[Member], train: Split, test: Split, removed: Sequence[int]) -> torch.Tensor:
+    """Leave-one-out (len(removed), n_test) of some examples alone, each of which is a training, averaged over the seeds."""
+    return torch.stack([loss_changes(member, train, test, removed)[-1] for member in members]).double().mean(dim=0)
+
+
 def hardest(study: Study) -> torch.Tensor:
     """Position of each class's test example with the largest loss, averaged over the members."""
     test = study.inputs(study.test)
@@ -73,9 +78,8 @@ def with_copies(committed: Study) -> tuple[list[Member], Split, Split]:
 def test_copy_of_a_test_image_is_its_most_helpful_training_example(method: str, with_copies):
     members, train, copied = with_copies
     if method == "loo":
-        # Each is a training: those of twelve examples, four of each class, tell of the copies among them.
-        rows = [loss_changes(member, train, copied, range(12))[-1] for member in members]
-        found = torch.stack(rows).double().mean(dim=0)
+        # The copies are among the first twelve, four of each class.
+        found = mean_changes(members, train, copied, range(12))
     else:
         found = mean_scores(method, members, train, copied)
     assert found.argmax(dim=0).tolist() == [0, 1, 2]
@@ -101,8 +105,7 @@ def with_wrong_label(committed: Study, request: pytest.FixtureRequest) -> tuple[
 def test_wrong_label_harms_test_images_of_the_true_class(method: str, with_wrong_label):
     members, train, test, position, true_class = with_wrong_label
     if method == "loo":
-        last = [loss_changes(member, train, test, [position])[-1, 0] for member in members]
-        row = torch.stack(last).double().mean(dim=0)
+        (row,) = mean_changes(members, train, test, [position])
     else:
         row = mean_scores(method, members, train, test)[position]
     assert row[test.labels == true_class].mean() < 0
